@@ -1,0 +1,112 @@
+//! Frames in and out of one NIC queue.
+//!
+//! A port is a pair of rings over one receive queue and one transmit queue of an interface. It moves Ethernet frames and
+//! knows nothing of what is in them. `afxdp` drives an AF_XDP socket, `wire` moves frames through shared memory between
+//! two processes or inside one, for benchmarks and simulation. This is the only crate of the data plane with `unsafe`.
+//!
+//! The receive and the transmit half are separate values, so that a frame can be read in place from the receive ring
+//! while its answer is written in place into the transmit ring. They share no buffer: the UMEM is divided once, at start,
+//! into receive frames (fill ring → RX ring → fill ring) and transmit frames (free list → TX ring → completion ring → free
+//! list), so neither half can starve the other and no frame can be lost between them.
+
+use std::os::fd::RawFd;
+
+/// How frames reach the process, as obtained (not as asked for).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortMode {
+    /// AF_XDP, the NIC writes into our UMEM.
+    ZeroCopy,
+    /// AF_XDP in the driver, one copy per frame.
+    Copy,
+    /// AF_XDP behind the kernel's generic XDP hook, after the skb was built.
+    Generic,
+    /// Shared memory.
+    Wire,
+}
+
+/// What is fixed about a port once it is open.
+#[derive(Clone, Copy, Debug)]
+pub struct PortInfo {
+    /// Address of the interface.
+    pub mac: [u8; 6],
+    /// Largest IP packet, in bytes, that one frame carries.
+    pub mtu_bytes: usize,
+    /// The mode that was obtained.
+    pub mode: PortMode,
+}
+
+/// What one [`TxQueue::flush`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Frames still in the ring: the caller has to flush again soon.
+    pub pending: usize,
+    /// System calls made.
+    pub kicks: u32,
+}
+
+/// Monotonic counts of a port since it was opened. Drops have one field per reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames handed to the device.
+    pub tx_frames: u64,
+    /// Bytes handed to the device.
+    pub tx_bytes: u64,
+    /// System calls that started transmission.
+    pub tx_kicks: u64,
+    /// Kicks that the kernel answered with EAGAIN, EBUSY or ENOBUFS and that were repeated.
+    pub tx_kick_retries: u64,
+    /// Frames the kernel dropped because of our invalid descriptor.
+    pub rx_dropped: u64,
+    /// Frames the kernel dropped because the RX ring was full.
+    pub rx_ring_full: u64,
+    /// Times the kernel found the fill ring empty.
+    pub rx_fill_ring_empty: u64,
+    /// TX descriptors that the kernel refused.
+    pub tx_invalid: u64,
+}
+
+/// The receive half of a port.
+pub trait RxQueue {
+    /// Makes up to `max` received frames readable as `frame(0)` … `frame(n - 1)` and returns n. The burst before must
+    /// have been released.
+    fn burst(&mut self, max: usize) -> usize;
+    /// Frames that wait in the ring (an under-estimate is allowed), without starting a burst.
+    fn waiting(&mut self) -> usize;
+    /// One frame of the current burst, Ethernet header first.
+    fn frame(&self, index: usize) -> &[u8];
+    /// Gives the frames of the burst back to the device.
+    fn release(&mut self);
+}
+
+/// The transmit half of a port.
+pub trait TxQueue {
+    /// Frames that [`TxQueue::push`] can take now.
+    fn room(&mut self) -> usize;
+    /// Writes one frame of exactly `bytes` in place and queues it. The caller has checked [`TxQueue::room`]; without room
+    /// or with more bytes than a frame holds this panics, because it is our own mistake.
+    fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+    /// Hands everything queued to the device and takes finished frames back; a bounded number of system calls.
+    fn flush(&mut self) -> Flushed;
+}
+
+/// One queue of one interface.
+pub trait Port {
+    /// The receive half.
+    type Rx: RxQueue;
+    /// The transmit half.
+    type Tx: TxQueue;
+    /// Both halves at once, borrowed apart.
+    fn halves(&mut self) -> (&mut Self::Rx, &mut Self::Tx);
+    /// What is fixed about the port.
+    fn info(&self) -> PortInfo;
+    /// The descriptor that becomes readable when a frame arrives, for a worker that goes to sleep. `None`: nothing to
+    /// sleep on, the caller has to poll.
+    fn wait_fd(&self) -> Option<RawFd>;
+    /// Counts since the port was opened, the kernel's included.
+    fn counters(&mut self) -> PortCounters;
+}

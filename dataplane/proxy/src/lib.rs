@@ -1,0 +1,5 @@
+//! Sessions, routing, request order, split and merge, servers and timeouts. No I/O: driven through [`streams::Streams`]
+//! and an explicit clock.
+#![forbid(unsafe_code)]
+
+pub mod streams;

@@ -1,0 +1,1 @@
+//! The worker process: one poll loop per queue.

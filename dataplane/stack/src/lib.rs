@@ -1,0 +1,1 @@
+//! TCP flows over smoltcp, one stack per RSS queue.

@@ -1,0 +1,150 @@
+//! The one table that declares every counter.
+//!
+//! Each scope becomes a struct of `u64` fields that its owner increments in plain memory, a list of names with help texts, and
+//! a conversion to the words that the worker publishes in shared memory. A row added here appears in `tidegate status` and in the
+//! docs without further work.
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct CounterRow {
+    /// Name, as printed.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! scope {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $help:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name { $(#[doc = $help] pub $field: u64,)* }
+        impl $name {
+            /// Names and help texts, in the order of [`Self::words`].
+            pub const ROWS: &'static [CounterRow] = &[$(CounterRow { name: stringify!($field), help: $help },)*];
+            /// Number of counters.
+            pub const WORDS: usize = Self::ROWS.len();
+            /// The values in declaration order.
+            pub fn words(&self) -> [u64; Self::WORDS] { [$(self.$field,)*] }
+            /// The reverse of [`Self::words`].
+            pub fn from_words(words: &[u64; Self::WORDS]) -> Self {
+                let mut rest = words.iter().copied();
+                Self { $($field: rest.next().unwrap_or(0),)* }
+            }
+            /// Adds another set, field by field.
+            pub fn add(&mut self, other: &Self) { $(self.$field += other.$field;)* }
+        }
+    };
+}
+
+scope! {
+    /// One queue of one port.
+    QueueCounters {
+        rx_frames: "frames received",
+        rx_bytes: "bytes received",
+        tx_frames: "frames handed to the device",
+        tx_bytes: "bytes handed to the device",
+        tx_kicks: "system calls that started transmission",
+        tx_kick_retries: "kicks answered with EAGAIN, EBUSY or ENOBUFS and repeated",
+        rx_dropped: "frames the kernel dropped before our ring for another reason than those below",
+        rx_ring_full: "frames the kernel dropped because the RX ring was full",
+        rx_fill_ring_empty: "times the kernel found the fill ring empty",
+        tx_invalid: "descriptors the kernel refused",
+    }
+}
+
+scope! {
+    /// TCP and below, of one worker.
+    StackCounters {
+        frames_in: "frames given to the stack: the sum of frames_delivered and every frames_* drop below",
+        frames_delivered: "frames that reached a flow or opened one",
+        frames_runt: "dropped: shorter than its headers say",
+        frames_not_tcp: "dropped: not IPv4 or IPv6 TCP, or a fragment",
+        frames_bad_checksum: "dropped: IPv4 header or TCP checksum wrong",
+        frames_not_ours: "dropped: neither a listening address nor one of our source ports",
+        frames_unknown_flow: "answered with RST: no such flow",
+        frames_handed_over: "passed to the worker that owns the flow",
+        frames_hand_over_full: "dropped: the ring to the owning worker was full",
+        frames_no_slot: "dropped: SYN with every client slot taken (limit: clients_max)",
+        frames_tx_full: "dropped: the answer found no room in the TX ring",
+        wrong_queue: "frames that arrived on a queue whose worker does not own the flow",
+        accepted: "client connections established",
+        connected: "server connections established",
+        connects_failed: "server connections refused or timed out",
+        half_open_evicted: "handshakes given up for a newer SYN (limit: half_open_max)",
+        half_open_expired: "handshakes given up because the client did not finish them",
+        time_wait_reused: "connections reopened from TIME_WAIT by a SYN",
+        time_wait_recycled: "TIME_WAIT slots taken early for a new connection",
+        syn_on_established: "SYN on an open connection: answered by a probe",
+        resets_received: "connections reset by the peer",
+        resets_sent: "connections reset by us",
+        flows_timed_out: "connections given up: no acknowledgement in time",
+        retransmits: "segments sent again",
+        acks_alone: "segments sent that carry nothing but an acknowledgement",
+        segments_sent: "segments sent",
+        acks_held: "acknowledgements that waited for their reply",
+        clients_open: "gauge: client slots in use",
+        servers_open: "gauge: server slots in use",
+        half_open: "gauge: handshakes under way",
+        time_wait: "gauge: connections in TIME_WAIT",
+    }
+}
+
+scope! {
+    /// One pool in one worker.
+    PoolCounters {
+        clients: "gauge: clients connected",
+        client_connections: "clients accepted",
+        client_eof: "clients that closed in order",
+        client_errors: "clients that were reset or timed out",
+        clients_closed_stalled: "closed by us: no progress for client_stall_ms",
+        clients_closed_protocol: "closed by us: framing lost after a malformed request",
+        requests: "requests taken",
+        requests_local: "requests the proxy answered itself",
+        requests_refused: "requests answered with an error: unsupported or malformed",
+        requests_split: "requests divided over several servers",
+        requests_streamed: "requests too large to hold, passed on a connection of their own",
+        fragments: "requests sent to servers for divided requests",
+        replies: "replies sent to clients",
+        replies_held: "replies that had to wait for their turn",
+        replies_over_hold: "replies replaced by an error: too large to wait (limit: client_reply_hold_bytes)",
+        forward_errors: "requests answered with an error: no server could take them",
+        timeouts: "requests answered with an error: the server did not reply within timeout_ms",
+        late_replies: "replies swallowed because their request was given up",
+        paused_requests: "times a client was not read: requests_max or client_requests_max",
+        paused_servers: "times a client was not read: a server's send buffer was full",
+        paused_replies: "times a server was not read: a client did not take its reply",
+        ejects: "servers taken out of the distribution",
+    }
+}
+
+scope! {
+    /// One server in one worker.
+    ServerCounters {
+        connections: "gauge: connections open",
+        connects: "connections tried",
+        eof: "connections the server closed in order",
+        errors: "connections reset, refused or timed out",
+        timeouts: "requests without a reply within timeout_ms",
+        protocol_errors: "connections closed by us: the server did not speak the protocol",
+        requests: "requests sent",
+        request_bytes: "bytes of them",
+        replies: "replies received",
+        reply_bytes: "bytes of them",
+        error_replies: "replies that were errors",
+        in_flight: "gauge: requests without a reply so far",
+        ejected: "gauge: 1 while out of the distribution",
+    }
+}
+
+scope! {
+    /// One worker's loop.
+    LoopCounters {
+        started_unix_s: "gauge: when the worker started, seconds since 1970",
+        turns: "turns of the poll loop",
+        busy_turns: "turns that found something to do",
+        busy_ns: "nanoseconds spent in busy turns",
+        sleeps: "times the worker slept on its queues",
+        lingers: "turns that waited for a fuller burst",
+        heartbeat: "changes at least once a second while the loop is alive",
+    }
+}
