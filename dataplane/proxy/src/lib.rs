@@ -2,4 +2,5 @@
 //! and an explicit clock.
 #![forbid(unsafe_code)]
 
+pub mod routing;
 pub mod streams;
