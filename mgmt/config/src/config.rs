@@ -97,16 +97,12 @@ impl Config {
                 errors.push(QueueError::MappedTwice(interface.clone()));
             }
             errors.extend(queues::check(&map.queues));
-            match ports.iter_mut().find(|port| port.interface == *interface) {
-                Some(port) => port.queues = Queues::Map(map.queues.clone()),
-                None => {
-                    let known: Vec<&str> =
-                        self.ports.iter().map(|p| p.interface.as_str()).collect();
-                    errors.push(QueueError::UnknownInterface(
-                        interface.clone(),
-                        known.join(", "),
-                    ));
-                }
+            if let Some(port) = ports.iter_mut().find(|port| port.interface == *interface) {
+                port.queues = Queues::Map(map.queues.clone());
+            } else {
+                let known: Vec<&str> = self.ports.iter().map(|p| p.interface.as_str()).collect();
+                let error = QueueError::UnknownInterface(interface.clone(), known.join(", "));
+                errors.push(error);
             }
         }
         let mut with_map = ports
@@ -163,11 +159,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
     }
 }
 
-fn read_worker<'a>(
-    reader: &mut Reader<'a>,
-    empty: &DeTable<'_>,
-    faults: &Faults<'_>,
-) -> worker::Draft {
+fn read_worker(reader: &mut Reader<'_>, empty: &DeTable<'_>, faults: &Faults<'_>) -> worker::Draft {
     let label = "worker".to_owned();
     match reader.value("worker") {
         Some((at, DeValue::Table(table))) => {
@@ -197,7 +189,7 @@ fn tables<'a>(reader: &mut Reader<'a>, key: &'static str) -> Vec<(usize, &'a DeT
         reader.fault(at, &format!("no [[{key}]]: at least one is needed"));
     }
     let mut tables = Vec::new();
-    for element in array.iter() {
+    for element in array {
         let at = element.span().start;
         match element.get_ref() {
             DeValue::Table(table) => tables.push((at, table)),

@@ -93,7 +93,7 @@ impl<'t> Faults<'t> {
 
     fn position(&self, at: usize) -> (usize, usize) {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = before.split(|&byte| byte == b'\n').count();
         let start = before.iter().rposition(|&byte| byte == b'\n');
         let column = String::from_utf8_lossy(&before[start.map_or(0, |newline| newline + 1)..])
             .chars()

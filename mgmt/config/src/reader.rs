@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
     /// An integer within `limit` that fits 32 bits.
     pub(crate) fn number_u32(&mut self, key: &'static str, limit: &Limit) -> Field<u32> {
         assert!(
-            limit.max <= u64::from(u32::MAX),
+            u32::try_from(limit.max).is_ok(),
             "{key} does not fit 32 bits"
         );
         self.number(key, limit).map(|number| number as u32)

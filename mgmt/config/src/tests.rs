@@ -325,8 +325,7 @@ fn maps_that_do_not_fit_are_all_reported_and_change_nothing() {
 fn ports_with_other_queues_or_cores_are_faults() {
     let second = |queues: &str| {
         faults(&format!(
-            "{}\n[[port]]\ninterface = \"eth2\"\nqueues = {queues}\n",
-            REDIS
+            "{REDIS}\n[[port]]\ninterface = \"eth2\"\nqueues = {queues}\n"
         ))
     };
     assert_eq!(second("\"auto\""), Vec::<String>::new());
@@ -428,8 +427,7 @@ fn a_default_follows_a_smaller_limit_that_is_written() {
 fn server_connections_have_to_fit_the_worker() {
     assert_one(
         &faults(&format!(
-            "{}server_connections = 10\n[worker]\nserver_connections_max = 9\n",
-            MINIMAL
+            "{MINIMAL}server_connections = 10\n[worker]\nserver_connections_max = 9\n"
         )),
         &["server_connections_max = 9 is less than the 10 connections"],
     );

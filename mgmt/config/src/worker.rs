@@ -206,9 +206,10 @@ fn reply_holds(reader: &mut Reader<'_>) -> (Field<u64>, Field<u64>) {
 
 fn source_ports(reader: &mut Reader<'_>) -> Field<(u16, u16)> {
     let Some(Text { text, at }) = reader.text("source_ports") else {
-        return match reader.has("source_ports") {
-            true => Field::stand_in(SOURCE_PORTS, reader.at()),
-            false => Field::default(SOURCE_PORTS),
+        return if reader.has("source_ports") {
+            Field::stand_in(SOURCE_PORTS, reader.at())
+        } else {
+            Field::default(SOURCE_PORTS)
         };
     };
     let port = |text: &str| decimal(text.trim()).and_then(|port| u16::try_from(port).ok());
