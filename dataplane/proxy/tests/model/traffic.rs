@@ -63,7 +63,7 @@ pub fn generate(rng: &mut Rng, protocol: Protocol, client: usize, shape: &Shape)
     for n in 0..shape.requests {
         match protocol {
             Protocol::Memcached => {
-                memcached_request(rng, client, shape, n, &mut store, &mut traffic)
+                memcached_request(rng, client, shape, n, &mut store, &mut traffic);
             }
             Protocol::Redis => redis_request(rng, client, shape, n, &mut store, &mut traffic),
         }
