@@ -7,11 +7,11 @@ use tidegate_protocol::{Parsed, Protocol, RequestRest, Resume, parse_request};
 
 /// A request in words, as an array of bulks.
 fn command(words: &[&str]) -> String {
-    let mut wire = format!("*{}\r\n", words.len());
-    for word in words {
-        wire += &format!("${}\r\n{word}\r\n", word.len());
-    }
-    wire
+    let bulks: Vec<String> = words
+        .iter()
+        .map(|word| format!("${}\r\n{word}\r\n", word.len()))
+        .collect();
+    format!("*{}\r\n{}", words.len(), bulks.concat())
 }
 
 /// Asserts what a stream gives in every way in which it can arrive.

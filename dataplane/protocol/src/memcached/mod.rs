@@ -163,3 +163,6 @@ fn line_request(line: &Line, name: &'static str) -> Request {
         reply: crate::reply::ReplyShape::Line,
     }
 }
+
+#[cfg(test)]
+mod tests;

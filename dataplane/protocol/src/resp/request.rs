@@ -18,19 +18,21 @@ const SHOWN_NAME_BYTES_MAX: u32 = 128;
 /// Parses what stands at the front of `buf`.
 #[inline]
 pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
-    if resume.argc == 0 {
-        if let Some(request) = frequent::parse(buf) {
-            return Parsed::Whole(request);
-        }
-        if let Some(parsed) = front(buf, resume) {
-            return parsed;
-        }
+    if resume.argc == 0
+        && let Some(request) = frequent::parse(buf)
+    {
+        return Parsed::Whole(request);
     }
-    parse_arguments(buf, resume)
+    parse_general(buf, resume)
 }
 
-/// Parses on behind the name.
-fn parse_arguments(buf: &[u8], resume: &mut Resume) -> Parsed {
+/// Parses a request of any shape.
+pub(super) fn parse_general(buf: &[u8], resume: &mut Resume) -> Parsed {
+    if resume.argc == 0
+        && let Some(parsed) = front(buf, resume)
+    {
+        return parsed;
+    }
     let command = lookup::command(resume.command);
     if resume.until_key > 0
         && let Some(parsed) = walk_to_key(buf, resume, command)

@@ -1,6 +1,8 @@
 //! Plays a client connection against the parser: bytes arrive in pieces, and what the parser says becomes a list of lines to compare.
 #![allow(dead_code)] // Each test file uses a part.
 
+use std::fmt::Write;
+
 use tidegate_protocol::{
     Local, Parsed, Protocol, Recovery, Refusal, RefusalText, ReplyError, ReplyScanner, ReplyShape,
     Request, RequestRest, Resume, Route, Split, parse_request,
@@ -270,7 +272,8 @@ fn split_text(split: Split, request: &Request, front: &[u8]) -> String {
         }
         assert!(part.wire.start >= end);
         end = part.wire.end;
-        text += &format!(" {:?}", String::from_utf8_lossy(&front[part.wire]));
+        let wire = String::from_utf8_lossy(&front[part.wire]);
+        write!(text, " {wire:?}").expect("a String takes everything");
     }
     text
 }
