@@ -1,5 +1,6 @@
 //! Measuring memcached's replies to retrievals.
 
+use super::MEMCACHED_KEY_BYTES_MAX;
 use crate::reply::{ReplyError, ReplyScan, ReplyScanner};
 use crate::reply_parts::{ValueHeader, parse_value_header, value_line_is_sound};
 use crate::scan::{NumberLine, find_byte, number_line, short_number, token_end, word_at};
@@ -43,20 +44,27 @@ fn whole_single_value(buf: &[u8]) -> Option<usize> {
     }
     let key_end = find_byte(buf, VALUE_BYTES, b' ')?;
     let word = word_at(buf, key_end)?;
-    let (data_bytes, flags_end, end) = if word & 0x00ff_ffff == NO_FLAGS
+    if word & 0x00ff_ffff == NO_FLAGS
         && let Some((data_bytes, bytes)) = short_number(word >> 24)
     {
-        (data_bytes as usize, key_end + 2, key_end + 3 + bytes)
-    } else {
-        let flags_end = token_end(buf, key_end + 1);
-        let NumberLine::Number { value, end } = number_line(buf, flags_end + 1) else {
-            return None;
-        };
-        (usize::try_from(value).ok()?, flags_end, end)
+        let is_key = (VALUE_BYTES + 1..=VALUE_BYTES + MEMCACHED_KEY_BYTES_MAX).contains(&key_end);
+        let content_end = key_end + 3 + bytes + data_bytes as usize;
+        return (is_key && is_last(buf, content_end)?).then_some(content_end + LAST.len());
+    }
+    let flags_end = token_end(buf, key_end + 1);
+    let NumberLine::Number { value, end } = number_line(buf, flags_end + 1) else {
+        return None;
     };
-    let content_end = end.checked_add(data_bytes)?;
-    let whole = buf.get(content_end..content_end.checked_add(LAST.len())?)? == LAST;
-    (whole && value_line_is_sound(buf, key_end, flags_end, end)).then_some(content_end + LAST.len())
+    let content_end = end.checked_add(usize::try_from(value).ok()?)?;
+    let is_last = is_last(buf, content_end)?;
+    (is_last && value_line_is_sound(buf, key_end, flags_end, end))
+        .then_some(content_end + LAST.len())
+}
+
+/// Whether the data that ends at `content_end` is that of the last block; `None` when that cannot be seen yet.
+#[inline]
+fn is_last(buf: &[u8], content_end: usize) -> Option<bool> {
+    Some(buf.get(content_end..content_end.checked_add(LAST.len())?)? == LAST)
 }
 
 /// The general case: moves over any blocks.
