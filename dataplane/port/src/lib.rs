@@ -9,7 +9,22 @@
 //! into receive frames (fill ring → RX ring → fill ring) and transmit frames (free list → TX ring → completion ring → free
 //! list), so neither half can starve the other and no frame can be lost between them.
 
+pub mod doorbell;
+pub mod frame_ring;
+pub mod handover;
+mod mapping;
+#[cfg(test)]
+mod test_support;
+pub mod wire;
+
 use std::os::fd::RawFd;
+
+/// Most frames of one burst. Larger bursts add latency to their first frame and fall out of the L1 cache; smaller ones
+/// spread the cost of a turn of the poll loop over fewer frames.
+pub const BURST_MAX: usize = 64;
+
+/// Destination, source and type.
+pub const ETHERNET_HEADER_BYTES: usize = 14;
 
 /// How frames reach the process, as obtained (not as asked for).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -72,8 +87,8 @@ pub struct PortCounters {
 
 /// The receive half of a port.
 pub trait RxQueue {
-    /// Makes up to `max` received frames readable as `frame(0)` … `frame(n - 1)` and returns n. The burst before must
-    /// have been released.
+    /// Makes up to `max` received frames, never more than [`BURST_MAX`], readable as `frame(0)` … `frame(n - 1)` and
+    /// returns n. The burst before must have been released.
     fn burst(&mut self, max: usize) -> usize;
     /// Frames that wait in the ring (an under-estimate is allowed), without starting a burst.
     fn waiting(&mut self) -> usize;
@@ -107,6 +122,11 @@ pub trait Port {
     /// The descriptor that becomes readable when a frame arrives, for a worker that goes to sleep. `None`: nothing to
     /// sleep on, the caller has to poll.
     fn wait_fd(&self) -> Option<RawFd>;
+    /// Has to be called before each sleep on [`Port::wait_fd`]; `false`: something arrived meanwhile or there is nothing to
+    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here.
+    fn prepare_to_wait(&mut self) -> bool {
+        self.wait_fd().is_some()
+    }
     /// Counts since the port was opened, the kernel's included.
     fn counters(&mut self) -> PortCounters;
 }
