@@ -9,14 +9,12 @@
 //! * **Statistics** ([`statistics`]): the worker writes words, the manager reads them. One sequence lock per block, no
 //!   system call and no waiting on either side.
 //! * **Paths** ([`paths`]): the manager writes where each server is reached, the workers read. They cannot map it writable.
-//! * **Bells** ([`bells`]): workers that hand frames to each other wake the one that sleeps.
 //!
 //! Neither side believes what the other left in shared memory: files are sealed against truncation before they are
 //! mapped, sizes and offsets come from the configuration alone, and a sequence lock that never settles is reported as
 //! "no news", not waited for. All `unsafe` is in [`shm`].
 #![deny(unsafe_code)]
 
-pub mod bells;
 pub mod control;
 pub mod counters;
 pub mod message;

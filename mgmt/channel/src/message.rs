@@ -167,7 +167,7 @@ pub struct UserIds {
     pub gid: u32,
 }
 
-const FIXED_DESCRIPTORS: usize = 4;
+const FIXED_DESCRIPTORS: usize = 3;
 
 /// The descriptors that come with [`ToWorker::Start`], in this order.
 #[derive(Debug)]
@@ -178,9 +178,7 @@ pub struct StartDescriptors {
     pub statistics: OwnedFd,
     /// Path table, read-only.
     pub paths: OwnedFd,
-    /// Page of [`crate::bells`].
-    pub bell_page: OwnedFd,
-    /// One bell per worker, this one's included.
+    /// One eventfd per worker, this one's included, that wakes it.
     pub bells: Vec<OwnedFd>,
     /// Hand-over rings to every other worker, ascending.
     pub hand_over_to: Vec<OwnedFd>,
@@ -191,7 +189,7 @@ pub struct StartDescriptors {
 impl StartDescriptors {
     /// The list in the order in which it travels.
     pub fn into_list(self) -> Vec<OwnedFd> {
-        let mut list = vec![self.payload, self.statistics, self.paths, self.bell_page];
+        let mut list = vec![self.payload, self.statistics, self.paths];
         list.extend(self.bells);
         list.extend(self.hand_over_to);
         list.extend(self.hand_over_from);
@@ -210,7 +208,6 @@ impl StartDescriptors {
             payload: rest.next()?,
             statistics: rest.next()?,
             paths: rest.next()?,
-            bell_page: rest.next()?,
             bells: rest.by_ref().take(workers).collect(),
             hand_over_to: rest.by_ref().take(workers - 1).collect(),
             hand_over_from: rest.collect(),
@@ -235,7 +232,6 @@ mod tests {
                 payload: descriptor(),
                 statistics: descriptor(),
                 paths: descriptor(),
-                bell_page: descriptor(),
                 bells: (0..workers).map(|_| descriptor()).collect(),
                 hand_over_to: others(),
                 hand_over_from: others(),
@@ -251,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_list_of_the_wrong_length_is_refused() {
-        for length in [0, 1, 2, 3, 4, 6, 7, 9] {
+        for length in [0, 1, 2, 3, 5, 6, 8, 9] {
             let list = (0..length).map(|_| descriptor()).collect();
             assert!(
                 StartDescriptors::from_list(list).is_none(),
