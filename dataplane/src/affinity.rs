@@ -8,7 +8,9 @@ use nix::unistd::Pid;
 #[derive(Debug, thiserror::Error)]
 pub enum AffinityError {
     /// No such core, or it is not ours to use.
-    #[error("core {core} is not available to this process; available: {available} (change the queue → core map: queues = {{ … }} or --map)")]
+    #[error(
+        "core {core} is not available to this process; available: {available} (change the queue → core map: queues = {{ … }} or --map)"
+    )]
     NoSuchCore {
         /// The core asked for.
         core: u32,
@@ -77,7 +79,10 @@ mod tests {
     fn a_core_that_does_not_exist_is_named_with_those_that_do() {
         let error = pin(100_000).unwrap_err().to_string();
         let present = core_list(&available_cores());
-        assert!(error.contains("core 100000") && error.contains(&present), "{error}");
+        assert!(
+            error.contains("core 100000") && error.contains(&present),
+            "{error}"
+        );
     }
 
     #[test]

@@ -36,7 +36,10 @@ pub struct CommandSender {
 /// A ring of commands whose sender rings `bell`.
 pub fn commands(bell: Doorbell) -> (CommandSender, Commands) {
     let (sender, receiver) = HeapRb::new(COMMANDS).split();
-    (CommandSender { ring: sender, bell }, Commands { ring: receiver })
+    (
+        CommandSender { ring: sender, bell },
+        Commands { ring: receiver },
+    )
 }
 
 impl Commands {
@@ -98,7 +101,10 @@ fn serve(socket: &ControlSocket, mut commands: CommandSender, set_log_filter: &S
             ToWorker::Start | ToWorker::Inserted | ToWorker::Ping => {}
         }
         let generation = envelope.generation;
-        if socket.send(&FromWorker::Acknowledged { generation }, &[]).is_err() {
+        if socket
+            .send(&FromWorker::Acknowledged { generation }, &[])
+            .is_err()
+        {
             break;
         }
     }
@@ -123,13 +129,23 @@ mod tests {
         let thread = spawn(worker, sender, set).unwrap();
         let messages = [
             ToWorker::Ping,
-            ToWorker::LogLevel { filter: "debug".into() },
+            ToWorker::LogLevel {
+                filter: "debug".into(),
+            },
             ToWorker::Drain { deadline_ms: 3 },
             ToWorker::Stop,
         ];
         for (index, message) in messages.into_iter().enumerate() {
             let generation = index as u64 + 1;
-            manager.send(&Envelope { generation, message }, &[]).unwrap();
+            manager
+                .send(
+                    &Envelope {
+                        generation,
+                        message,
+                    },
+                    &[],
+                )
+                .unwrap();
             let (answer, _) = manager.receive::<FromWorker>().unwrap();
             assert_eq!(answer, FromWorker::Acknowledged { generation });
         }

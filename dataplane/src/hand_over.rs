@@ -20,7 +20,10 @@ impl HandOverSenders {
 
     /// Copies a frame towards the worker that owns it; `false`: the ring is full, or there is no such worker.
     pub fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
-        let sender = self.senders.get_mut(worker as usize).and_then(Option::as_mut);
+        let sender = self
+            .senders
+            .get_mut(worker as usize)
+            .and_then(Option::as_mut);
         let sent = sender.is_some_and(|sender| sender.send(port, frame));
         self.used |= sent;
         sent
@@ -86,7 +89,10 @@ mod tests {
         senders.publish();
         assert!(!one.prepare_to_wait());
         let mut seen = Vec::new();
-        assert_eq!(one.receive(64, |port, frame| seen.push((port, frame.to_vec()))), 1);
+        assert_eq!(
+            one.receive(64, |port, frame| seen.push((port, frame.to_vec()))),
+            1
+        );
         assert_eq!(seen, [(7, b"frame".to_vec())]);
         assert_eq!(two.receive(64, |_, _| panic!("not for worker 2")), 0);
     }

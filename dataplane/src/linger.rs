@@ -51,7 +51,10 @@ mod tests {
     fn many_clients_wait_for_company_but_not_for_long() {
         let mut linger = Linger::default();
         linger.observe(50);
-        assert!(!linger.waits(100, 0), "nothing is there: that is idling, not lingering");
+        assert!(
+            !linger.waits(100, 0),
+            "nothing is there: that is idling, not lingering"
+        );
         assert!(linger.waits(100, 1));
         assert!(linger.waits(100 + LINGER_US - 1, 3));
         assert!(!linger.waits(100 + LINGER_US, 3));

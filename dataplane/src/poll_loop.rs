@@ -147,7 +147,8 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
         self.stack.tick(now_us);
         if news {
             let stack = &mut self.stack;
-            self.paths.poll(|server, path| stack.set_path(ServerId(server as u16), path));
+            self.paths
+                .poll(|server, path| stack.set_path(ServerId(server as u16), path));
         }
         self.receive();
         if timer_due {
@@ -166,7 +167,14 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
     }
 
     fn publish(&mut self) {
-        let Self { publisher, counters, ports, stack, proxy, .. } = self;
+        let Self {
+            publisher,
+            counters,
+            ports,
+            stack,
+            proxy,
+            ..
+        } = self;
         publisher.publish(counters, ports, stack, proxy);
     }
 
@@ -181,11 +189,18 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
             let (rx, tx) = port.halves();
             let frames = rx.burst(BURST_FRAMES);
             for frame in 0..frames {
-                self.stack.ingress(rx.frame(frame), index, tx, &mut self.senders);
+                self.stack
+                    .ingress(rx.frame(frame), index, tx, &mut self.senders);
             }
             rx.release();
         }
-        let Self { ports, stack, senders, receivers, .. } = self;
+        let Self {
+            ports,
+            stack,
+            senders,
+            receivers,
+            ..
+        } = self;
         receivers.receive(BURST_FRAMES, |port, frame| {
             // The index is another process's word.
             if let Some(owner) = ports.get_mut(usize::from(port)) {
@@ -202,7 +217,10 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
                 Command::ManagerGone => return Some(Ended::ManagerGone),
                 Command::Drain { deadline_us } => {
                     let deadline_us = now_us.saturating_add(deadline_us);
-                    state.drain = Some(Drain { deadline_us, delivered_us: None });
+                    state.drain = Some(Drain {
+                        deadline_us,
+                        delivered_us: None,
+                    });
                     self.stack.stop_accepting();
                     self.proxy.drain(&mut self.stack, now_us);
                     state.pending = true;
@@ -212,7 +230,11 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
         let drain = state.drain.as_mut()?;
         if now_us >= drain.deadline_us {
             let owed = self.proxy.owed();
-            return Some(if owed == 0 { Ended::Drained } else { Ended::DeadlinePassed { owed } });
+            return Some(if owed == 0 {
+                Ended::Drained
+            } else {
+                Ended::DeadlinePassed { owed }
+            });
         }
         if state.pending || !self.proxy.is_drained() {
             return None;
@@ -231,7 +253,10 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
         // Whoever rings from here on is heard; what was put down before is seen below.
         self.bell.silence();
         let clear = self.receivers.prepare_to_wait()
-            && self.ports.iter_mut().fold(true, |clear, port| port.prepare_to_wait() && clear)
+            && self
+                .ports
+                .iter_mut()
+                .fold(true, |clear, port| port.prepare_to_wait() && clear)
             && self.commands.is_empty()
             && !self.paths.changed();
         if !clear {
@@ -248,13 +273,21 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
         let bell = self.bell.as_fd();
         let mut wake: [PollFd<'_>; PORTS_MAX + 1] =
             std::array::from_fn(|_| PollFd::new(bell, PollFlags::POLLIN));
-        for (place, port) in wake.iter_mut().skip(1).zip(self.ports.iter().filter_map(Port::wait_fd)) {
+        for (place, port) in wake
+            .iter_mut()
+            .skip(1)
+            .zip(self.ports.iter().filter_map(Port::wait_fd))
+        {
             *place = PollFd::new(port, PollFlags::POLLIN);
         }
         let places = 1 + self.ports.len().min(PORTS_MAX);
         self.counters.sleeps += 1;
         // A failed sleep (EINTR) is a short one.
-        let _woken = ppoll(&mut wake[..places], Some(TimeSpec::microseconds(sleep_us as i64)), None);
+        let _woken = ppoll(
+            &mut wake[..places],
+            Some(TimeSpec::microseconds(sleep_us as i64)),
+            None,
+        );
         self.idle.slept();
     }
 }

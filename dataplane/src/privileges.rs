@@ -13,7 +13,9 @@ use tidegate_channel::message::UserIds;
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// A system call failed.
-    #[error("dropping privileges: {call}: {error}; start `tidegate run` as root or with CAP_SETUID and CAP_SETGID")]
+    #[error(
+        "dropping privileges: {call}: {error}; start `tidegate run` as root or with CAP_SETUID and CAP_SETGID"
+    )]
     System {
         /// The call.
         call: &'static str,
@@ -55,7 +57,12 @@ pub fn drop_privileges(user: &UserIds) -> Result<String, PrivilegeError> {
         setresgid(gid, gid, gid).map_err(system("setresgid"))?;
         setresuid(uid, uid, uid).map_err(system("setresuid"))?;
     }
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
         caps::clear(None, set)?;
     }
     prctl::set_no_new_privs().map_err(system("prctl(PR_SET_NO_NEW_PRIVS)"))?;

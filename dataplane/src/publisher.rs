@@ -88,7 +88,8 @@ impl Publisher {
         self.writer.write_loop(counters);
         self.writer.write_stack(&stack.counters());
         for (index, port) in ports.iter_mut().enumerate() {
-            self.writer.write_queue(index, &queue_counters(&port.counters()));
+            self.writer
+                .write_queue(index, &queue_counters(&port.counters()));
         }
         for pool in 0..self.layout.pools {
             self.writer.write_pool(pool, &proxy.pool_counters(pool));

@@ -1,2 +1,10 @@
-//! The tidegate command.
+//! The `tidegate` command: the management process and what talks to it.
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod capabilities;
+mod kernel_listeners;
+mod netlink;
+mod reserved_ports;
+
 fn main() {}
