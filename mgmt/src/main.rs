@@ -6,5 +6,7 @@ mod capabilities;
 mod kernel_listeners;
 mod netlink;
 mod reserved_ports;
+mod runtime_dir;
+mod status;
 
 fn main() {}
