@@ -20,9 +20,8 @@ impl Doorbell {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptor is new and nobody else owns it.
-        Ok(Self {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
     }
 
     /// A bell received from another process. It has to be a non-blocking eventfd, as made by [`Doorbell::new`].

@@ -9,13 +9,19 @@
 //! into receive frames (fill ring → RX ring → fill ring) and transmit frames (free list → TX ring → completion ring → free
 //! list), so neither half can starve the other and no frame can be lost between them.
 
+pub mod afxdp;
+pub mod bpf;
 pub mod doorbell;
 pub mod frame_ring;
 pub mod handover;
 mod mapping;
+pub mod nic;
+#[cfg(test)]
+mod test_lab;
 #[cfg(test)]
 mod test_support;
 pub mod wire;
+pub mod xdp;
 
 use std::os::fd::BorrowedFd;
 
@@ -75,12 +81,14 @@ pub struct PortCounters {
     pub tx_kicks: u64,
     /// Kicks that the kernel answered with EAGAIN, EBUSY or ENOBUFS and that were repeated.
     pub tx_kick_retries: u64,
-    /// Frames the kernel dropped because of our invalid descriptor.
+    /// Frames dropped before our ring for another reason than those below: longer than a chunk, invalid descriptor.
     pub rx_dropped: u64,
     /// Frames the kernel dropped because the RX ring was full.
     pub rx_ring_full: u64,
     /// Times the kernel found the fill ring empty.
     pub rx_fill_ring_empty: u64,
+    /// Frames the device dropped although we had handed them over, as far as the kernel tells: veth's peer ring was full.
+    pub tx_dropped: u64,
     /// TX descriptors that the kernel refused.
     pub tx_invalid: u64,
 }

@@ -56,3 +56,25 @@ impl Child {
         self.wait();
     }
 }
+
+/// Passes a result on, unless it is an error for lack of privileges: then the test says so and cannot go on.
+pub(crate) fn privileged<T, E: std::error::Error>(outcome: Result<T, E>) -> Option<T> {
+    match outcome {
+        Ok(value) => Some(value),
+        Err(error) if has_net_admin() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("SKIPPED, needs root: {error}");
+            None
+        }
+    }
+}
+
+/// Tells whether this process may load BPF programs, open AF_XDP sockets and make network namespaces: `CAP_NET_ADMIN` (12),
+/// `CAP_NET_RAW` (13) and `CAP_SYS_ADMIN` (21) are effective.
+pub(crate) fn has_net_admin() -> bool {
+    const NEEDED: u64 = 1 << 12 | 1 << 13 | 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|effective| effective & NEEDED == NEEDED)
+}

@@ -170,31 +170,58 @@ pub fn parse_value_header(buf: &[u8]) -> ValueHeader {
 
 #[inline]
 fn parse_value_line(buf: &[u8]) -> ValueHeader {
-    let key = 6..token_end(buf, 6);
-    let flags_end = token_end(buf, key.end + 1);
-    let bytes_end = token_end(buf, flags_end + 1);
-    if bytes_end >= buf.len() {
-        return incomplete_value_line(buf);
-    }
-    let mut end = bytes_end;
-    if buf[end] == b' ' {
-        // The cas unique, which no one has to read.
-        end = token_end(buf, end + 1);
-    }
-    let Some(line_end) = buf.get(end..end + 2) else {
+    let Some(key_end) = find_byte(buf, 6, b' ') else {
         return incomplete_value_line(buf);
     };
-    let blanks = buf[key.end] == b' ' && buf[flags_end] == b' ';
-    let sized =
-        (1..=MEMCACHED_KEY_BYTES_MAX).contains(&key.len()) && end + 2 <= REPLY_TOKEN_BYTES_MAX;
+    let flags_end = token_end(buf, key_end + 1);
+    if let NumberLine::Number { value, end } = number_line(buf, flags_end + 1)
+        && value_line_is_sound(buf, key_end, flags_end, end)
+        && value >= 0
+    {
+        return ValueHeader::Value {
+            key: 6..key_end,
+            header_bytes: end,
+            data_bytes: value as usize,
+        };
+    }
+    parse_value_line_with_cas(buf, key_end, flags_end)
+}
+
+/// The line that gets and gats are answered with: `VALUE <key> <flags> <bytes> <cas unique>`.
+fn parse_value_line_with_cas(buf: &[u8], key_end: usize, flags_end: usize) -> ValueHeader {
+    let bytes_end = token_end(buf, flags_end + 1);
+    // No one has to read the cas unique.
+    let cas_end = token_end(buf, bytes_end + 1);
+    let Some(line_end) = buf.get(cas_end..cas_end + 2) else {
+        return incomplete_value_line(buf);
+    };
     match unsigned(&buf[flags_end + 1..bytes_end]) {
-        Some(data_bytes) if blanks && sized && line_end == b"\r\n" => ValueHeader::Value {
-            key,
-            header_bytes: end + 2,
-            data_bytes: data_bytes as usize,
-        },
+        Some(data_bytes)
+            if buf[bytes_end] == b' '
+                && line_end == b"\r\n"
+                && value_line_is_sound(buf, key_end, flags_end, cas_end + 2) =>
+        {
+            ValueHeader::Value {
+                key: 6..key_end,
+                header_bytes: cas_end + 2,
+                data_bytes: data_bytes as usize,
+            }
+        }
         _ => ValueHeader::Malformed,
     }
+}
+
+/// Whether a VALUE line has its words where they should be, the key up to `key_end` and the flags up to `flags_end`.
+#[inline]
+pub(crate) fn value_line_is_sound(
+    buf: &[u8],
+    key_end: usize,
+    flags_end: usize,
+    line_bytes: usize,
+) -> bool {
+    (7..=6 + MEMCACHED_KEY_BYTES_MAX).contains(&key_end)
+        && buf.get(flags_end) == Some(&b' ')
+        && line_bytes <= REPLY_TOKEN_BYTES_MAX
 }
 
 /// The line has no end yet: is it worth waiting for?

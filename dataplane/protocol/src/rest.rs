@@ -99,7 +99,7 @@ impl RequestRest {
                         done: false,
                     });
                 }
-                BulkHeader::Bad(refusal) => return Err(refusal),
+                BulkHeader::Bad => return Err(resp::bulk_fault(buf, at)),
                 BulkHeader::Bulk { start, bytes } => {
                     self.args_left -= 1;
                     self.body_left = bytes + 2;

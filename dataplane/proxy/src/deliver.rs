@@ -86,11 +86,14 @@ impl Proxy {
         if !self.pendings[pending].silent {
             self.pools[state.pool as usize].counters.replies += 1;
         }
-        let resume = state.full || state.pending == 0 && (state.barrier || state.closing || self.draining);
+        let resume =
+            state.full || state.pending == 0 && (state.barrier || state.closing || self.draining);
         state.full = false;
         if resume || state.pending == 0 && state.blocked {
             streams.mark_ready(StreamId(client));
-        } else if state.pending == 0 && streams.status(StreamId(client)) != crate::streams::StreamStatus::Open {
+        } else if state.pending == 0
+            && streams.status(StreamId(client)) != crate::streams::StreamStatus::Open
+        {
             // The client has sent FIN and waits for this reply alone.
             streams.mark_ready(StreamId(client));
         }

@@ -31,12 +31,14 @@ impl Proxy {
         match request.route {
             Route::Key => match server {
                 Some(index) => self.send_request(streams, client, request, source, index),
-                None => self.fail_request(streams, client, request.bytes, source, Fault::AllEjected),
+                None => self.fail_request(streams, client, request, source, Fault::AllEjected),
             },
-            Route::Any | Route::Local(Local::Command | Local::Version) => match self.any_server(client) {
-                Some(index) => self.send_request(streams, client, request, source, index),
-                None => self.fail_request(streams, client, request.bytes, source, Fault::AllEjected),
-            },
+            Route::Any | Route::Local(Local::Command | Local::Version) => {
+                match self.any_server(client) {
+                    Some(index) => self.send_request(streams, client, request, source, index),
+                    None => self.fail_request(streams, client, request, source, Fault::AllEjected),
+                }
+            }
             Route::Local(local) => self.answer_locally(streams, client, request, source, local),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
         }
@@ -61,13 +63,15 @@ impl Proxy {
         let link = match self.shared_link(streams, client, server) {
             Ok(Some(link)) => link,
             Ok(None) => return self.wait_for_server(client, server),
-            Err(fault) => return self.fail_request(streams, client, request.bytes, source, fault),
+            Err(fault) => return self.fail_request(streams, client, request, source, fault),
         };
         let stream = self.links[link as usize].stream;
         if streams.send_room(stream) < request.bytes {
             return self.wait_for_server(client, server);
         }
-        let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else { return false };
+        let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
+            return false;
+        };
         let mut cuts = [0..request.bytes, 0..0];
         if let Some(noreply) = &request.noreply {
             // Replies stay in step only if every request has one, so the server is not told that nobody wants it.
@@ -91,7 +95,11 @@ impl Proxy {
             }
         }
         self.pool_of(client).counters.requests += 1;
-        let entry = Entry { target: Target::Pending(pending), shape: request.reply, deadline_us: 0 };
+        let entry = Entry {
+            target: Target::Pending(pending),
+            shape: request.reply,
+            deadline_us: 0,
+        };
         self.enqueue(link, entry, request.bytes);
         true
     }
@@ -113,7 +121,10 @@ impl Proxy {
         } else {
             timeout.map_or(u64::MAX, |t| self.now_us + t)
         };
-        state.fifo.push_back(Entry { deadline_us, ..entry });
+        state.fifo.push_back(Entry {
+            deadline_us,
+            ..entry
+        });
     }
 
     /// Whether a connection's queue can take another request.
@@ -133,7 +144,7 @@ impl Proxy {
         &mut self,
         streams: &mut S,
         client: u32,
-        bytes: usize,
+        request: &Request,
         source: Source,
         fault: Fault,
     ) -> bool {
@@ -141,15 +152,20 @@ impl Proxy {
         pool.counters.requests += 1;
         pool.counters.forward_errors += 1;
         let text = fault.reply(pool.protocol);
-        self.drop_request(streams, client, source, bytes);
-        self.answer_text(streams, client, text);
+        self.drop_request(streams, client, source, request.bytes);
+        if request.noreply.is_none() {
+            self.answer_text(streams, client, text);
+        }
         true
     }
 
     /// The next live server in turn, for requests that any server can answer.
     fn any_server(&mut self, client: u32) -> Option<usize> {
         let pool = self.clients[client as usize].pool;
-        let (first, count) = (self.pools[pool as usize].first_server, self.pools[pool as usize].servers);
+        let (first, count) = (
+            self.pools[pool as usize].first_server,
+            self.pools[pool as usize].servers,
+        );
         for _ in 0..count {
             let state = &mut self.pools[pool as usize];
             state.any = (state.any + 1) % count;
@@ -171,7 +187,12 @@ impl Proxy {
     }
 
     /// Notes a request at the end of the client's queue.
-    pub(crate) fn push_pending<S: Streams>(&mut self, streams: &mut S, client: u32, silent: bool) -> Option<u32> {
+    pub(crate) fn push_pending<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        silent: bool,
+    ) -> Option<u32> {
         let pending = self.pendings.take(Pending {
             client,
             next: NIL,
@@ -195,7 +216,12 @@ impl Proxy {
     }
 
     /// Answers with a constant, in its turn. The caller has checked [`Proxy::has_pending_room`].
-    pub(crate) fn answer_text<S: Streams>(&mut self, streams: &mut S, client: u32, text: &'static str) {
+    pub(crate) fn answer_text<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        text: &'static str,
+    ) {
         if let Some(pending) = self.push_pending(streams, client, false) {
             self.pendings[pending].answer = Answer::Text(text);
             self.flush(streams, client);
@@ -204,7 +230,9 @@ impl Proxy {
 
     /// Answers with bytes, in their turn. The caller has checked [`Proxy::has_pending_room`].
     pub(crate) fn answer_bytes<S: Streams>(&mut self, streams: &mut S, client: u32, bytes: &[u8]) {
-        let Some(pending) = self.push_pending(streams, client, false) else { return };
+        let Some(pending) = self.push_pending(streams, client, false) else {
+            return;
+        };
         let mut chain = crate::hold::Chain::EMPTY;
         self.pendings[pending].answer = if self.hold.append(&mut chain, bytes) {
             Answer::Held
@@ -217,7 +245,12 @@ impl Proxy {
 }
 
 /// Moves exactly `bytes`, for which there is room: a ring's end can make it two steps.
-pub(crate) fn move_all<S: Streams>(streams: &mut S, from: StreamId, to: StreamId, mut bytes: usize) {
+pub(crate) fn move_all<S: Streams>(
+    streams: &mut S,
+    from: StreamId,
+    to: StreamId,
+    mut bytes: usize,
+) {
     while bytes > 0 {
         let n = streams.forward(from, to, bytes);
         assert!(n > 0, "room and bytes were there");

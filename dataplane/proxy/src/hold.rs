@@ -23,7 +23,13 @@ pub struct Chain {
 
 impl Chain {
     /// A chain without bytes or chunks.
-    pub const EMPTY: Self = Self { head: NIL, tail: NIL, start: 0, end: 0, bytes: 0 };
+    pub const EMPTY: Self = Self {
+        head: NIL,
+        tail: NIL,
+        start: 0,
+        end: 0,
+        bytes: 0,
+    };
 
     /// Bytes in the chain.
     pub fn len(&self) -> usize {
@@ -50,8 +56,15 @@ impl HoldPool {
     pub fn new(bytes: u64) -> Self {
         let chunks = usize::try_from(bytes).unwrap_or(usize::MAX) / CHUNK_BYTES;
         let chunks = chunks.clamp(1, NIL as usize - 1);
-        let next = (1..=chunks).map(|i| if i == chunks { NIL } else { i as u32 }).collect();
-        Self { bytes: vec![0; chunks * CHUNK_BYTES].into_boxed_slice(), next, free: 0, free_chunks: chunks }
+        let next = (1..=chunks)
+            .map(|i| if i == chunks { NIL } else { i as u32 })
+            .collect();
+        Self {
+            bytes: vec![0; chunks * CHUNK_BYTES].into_boxed_slice(),
+            next,
+            free: 0,
+            free_chunks: chunks,
+        }
     }
 
     /// Bytes that can be appended at least.
@@ -62,7 +75,11 @@ impl HoldPool {
     /// Appends all of `data`, or nothing when the pool cannot hold it.
     #[must_use]
     pub fn append(&mut self, chain: &mut Chain, mut data: &[u8]) -> bool {
-        let room_in_tail = if chain.tail == NIL { 0 } else { CHUNK_BYTES - chain.end as usize };
+        let room_in_tail = if chain.tail == NIL {
+            0
+        } else {
+            CHUNK_BYTES - chain.end as usize
+        };
         if data.len().saturating_sub(room_in_tail) > self.free_bytes() {
             return false;
         }
@@ -102,7 +119,11 @@ impl HoldPool {
             return &[];
         }
         let at = chain.head as usize * CHUNK_BYTES;
-        let end = if chain.head == chain.tail { chain.end as usize } else { CHUNK_BYTES };
+        let end = if chain.head == chain.tail {
+            chain.end as usize
+        } else {
+            CHUNK_BYTES
+        };
         &self.bytes[at + chain.start as usize..at + end]
     }
 
@@ -192,6 +213,9 @@ mod tests {
         assert!(pool.append(&mut chain, &[1; 1024]));
         pool.advance(&mut chain, 1023);
         assert!(pool.append(&mut chain, &[2; 10]));
-        assert_eq!(drain(&mut pool, &mut chain), [&[1u8][..], &[2; 10]].concat());
+        assert_eq!(
+            drain(&mut pool, &mut chain),
+            [&[1u8][..], &[2; 10]].concat()
+        );
     }
 }

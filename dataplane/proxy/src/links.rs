@@ -36,19 +36,29 @@ impl Proxy {
     }
 
     /// A connection for one client alone.
-    pub(crate) fn exclusive_link<S: Streams>(&mut self, streams: &mut S, server: u16) -> Result<u32, Fault> {
+    pub(crate) fn exclusive_link<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        server: u16,
+    ) -> Result<u32, Fault> {
         match self.servers[server as usize].idle.pop() {
             Some(link) => Ok(link),
             None => self.open_link(streams, server),
         }
     }
 
-    pub(crate) fn open_link<S: Streams>(&mut self, streams: &mut S, server: u16) -> Result<u32, Fault> {
+    pub(crate) fn open_link<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        server: u16,
+    ) -> Result<u32, Fault> {
         let link = *self.free_links.last().ok_or(Fault::NoResource)?;
-        let stream = streams.connect(ServerId(server)).map_err(|error| match error {
-            ConnectError::NoRoute => Fault::NoRoute,
-            ConnectError::NoSlot | ConnectError::NoPort => Fault::NoResource,
-        })?;
+        let stream = streams
+            .connect(ServerId(server))
+            .map_err(|error| match error {
+                ConnectError::NoRoute => Fault::NoRoute,
+                ConnectError::NoSlot | ConnectError::NoPort => Fault::NoResource,
+            })?;
         self.free_links.pop();
         self.roles[stream.0 as usize] = Role::Link(link);
         let state = &mut self.links[link as usize];
@@ -69,10 +79,20 @@ impl Proxy {
         if let Some(secret) = &self.pools[owner.pool as usize].server_auth {
             let password = secret.reveal();
             let head = itoa(password.len());
-            for part in ["*2\r\n$4\r\nAUTH\r\n$".as_bytes(), head.bytes(), b"\r\n", password.as_bytes(), b"\r\n"] {
+            for part in [
+                "*2\r\n$4\r\nAUTH\r\n$".as_bytes(),
+                head.bytes(),
+                b"\r\n",
+                password.as_bytes(),
+                b"\r\n",
+            ] {
                 streams.send(stream, part);
             }
-            let entry = Entry { target: Target::Handshake, shape: ReplyShape::Resp, deadline_us: 0 };
+            let entry = Entry {
+                target: Target::Handshake,
+                shape: ReplyShape::Resp,
+                deadline_us: 0,
+            };
             self.enqueue(link, entry, 0);
         }
         Ok(link)
@@ -93,7 +113,9 @@ impl Proxy {
                 return self.close_link(streams, link, fault);
             }
             StreamStatus::Connecting => return,
-            StreamStatus::Open | StreamStatus::HalfClosed => self.links[link as usize].connected = true,
+            StreamStatus::Open | StreamStatus::HalfClosed => {
+                self.links[link as usize].connected = true
+            }
         }
         let writer = self.links[link as usize].writer;
         if writer != NIL {
@@ -127,7 +149,10 @@ impl Proxy {
         }
         // A server may close a connection that owes nothing; that is no failure.
         if !(idle && fault == Fault::Closed) {
-            self.event(Event::ServerFailed { server: ServerId(server), fault });
+            self.event(Event::ServerFailed {
+                server: ServerId(server),
+                fault,
+            });
             self.note_failure(server);
         }
         self.fail_fifo(streams, link, fault);
@@ -138,7 +163,8 @@ impl Proxy {
     /// Takes the connection out of every table but keeps its queue.
     pub(crate) fn detach_link<S: Streams>(&mut self, streams: &mut S, link: u32) -> u16 {
         let state = &mut self.links[link as usize];
-        let (server, stream, position, writer) = (state.server, state.stream, state.position, state.writer);
+        let (server, stream, position, writer) =
+            (state.server, state.stream, state.position, state.writer);
         state.open = false;
         state.writer = NIL;
         let owner = &mut self.servers[server as usize];
@@ -179,7 +205,12 @@ impl Proxy {
     }
 
     /// Answers a request that will get no reply.
-    pub(crate) fn fail_target<S: Streams>(&mut self, streams: &mut S, target: Target, fault: Fault) {
+    pub(crate) fn fail_target<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        target: Target,
+        fault: Fault,
+    ) {
         match target {
             Target::Nobody | Target::Handshake => {}
             Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
@@ -216,7 +247,9 @@ impl Proxy {
             state.ejected_until_us = self.now_us + pool.retry_us;
             pool.router.set_live(state.index, false);
             pool.counters.ejects += 1;
-            self.event(Event::ServerEjected { server: ServerId(server) });
+            self.event(Event::ServerEjected {
+                server: ServerId(server),
+            });
         }
     }
 

@@ -26,7 +26,10 @@ impl Proxy {
         let mut argument = [0; ARGUMENT_BYTES_MAX];
         let length = self.with_bytes(streams, client, source, |bytes| {
             let key = bytes.get(request.key.clone()).unwrap_or_default();
-            argument.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+            argument
+                .iter_mut()
+                .zip(key)
+                .for_each(|(to, from)| *to = *from);
             key.len()
         });
         self.drop_request(streams, client, source, request.bytes);
@@ -39,7 +42,11 @@ impl Proxy {
             Local::Ping => "+PONG\r\n",
             Local::Quit => {
                 self.clients[client as usize].closing = true;
-                if self.pool_of(client).protocol == Protocol::Redis { "+OK\r\n" } else { "" }
+                if self.pool_of(client).protocol == Protocol::Redis {
+                    "+OK\r\n"
+                } else {
+                    ""
+                }
             }
             Local::Auth => self.authenticate(client, argument),
             Local::Select if argument == Some(b"0") => "+OK\r\n",
@@ -56,7 +63,11 @@ impl Proxy {
 
     fn echo<S: Streams>(&mut self, streams: &mut S, client: u32, message: Option<&[u8]>) {
         let Some(message) = message else {
-            return self.answer_text(streams, client, "-ERR the proxy echoes at most 1024 bytes\r\n");
+            return self.answer_text(
+                streams,
+                client,
+                "-ERR the proxy echoes at most 1024 bytes\r\n",
+            );
         };
         let mut line = [0u8; ARGUMENT_BYTES_MAX + 32];
         let head = itoa(message.len());
@@ -74,7 +85,11 @@ impl Proxy {
         };
         let right = password.is_some_and(|password| same(password, secret.reveal().as_bytes()));
         self.clients[client as usize].authenticated = right;
-        if right { "+OK\r\n" } else { "-ERR invalid password\r\n" }
+        if right {
+            "+OK\r\n"
+        } else {
+            "-ERR invalid password\r\n"
+        }
     }
 }
 

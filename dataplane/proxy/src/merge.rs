@@ -11,8 +11,8 @@ use crate::slab::NIL;
 use crate::state::Phase;
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{
-    ArrayHeader, LineReply, ReplyShape, Split as SplitKind, ValueHeader, parse_array_header, parse_integer_reply,
-    parse_status_reply, parse_value_header,
+    ArrayHeader, LineReply, ReplyShape, Split as SplitKind, ValueHeader, parse_array_header,
+    parse_integer_reply, parse_status_reply, parse_value_header,
 };
 
 /// How a look at the bytes of a fragment's reply ended.
@@ -69,7 +69,12 @@ impl Proxy {
     }
 
     /// One look at the front of the reply: what to do next, and how many bytes are dealt with.
-    fn fragment_step(&mut self, link: u32, fragment: u32, bytes: &[u8]) -> Result<(Step, usize), Fault> {
+    fn fragment_step(
+        &mut self,
+        link: u32,
+        fragment: u32,
+        bytes: &[u8],
+    ) -> Result<(Step, usize), Fault> {
         let kind = self.splits[self.fragments[fragment].split].kind;
         match self.fragments[fragment].phase {
             Phase::Start => match kind {
@@ -79,13 +84,19 @@ impl Proxy {
                 SplitKind::MemcachedGet => self.values_step(fragment, bytes),
             },
             Phase::Elements { left: 0, .. } => Ok((Step::Done, 0)),
-            Phase::Elements { left, begun } => self.element_step(link, fragment, left, begun, bytes),
+            Phase::Elements { left, begun } => {
+                self.element_step(link, fragment, left, begun, bytes)
+            }
             Phase::Values => self.values_step(fragment, bytes),
             Phase::Block { left } => {
                 let n = left.min(bytes.len());
                 self.keep(fragment, &bytes[..n]);
                 let left = left - n;
-                self.fragments[fragment].phase = if left == 0 { Phase::Values } else { Phase::Block { left } };
+                self.fragments[fragment].phase = if left == 0 {
+                    Phase::Values
+                } else {
+                    Phase::Block { left }
+                };
                 Ok((Step::Again, n))
             }
         }
@@ -121,7 +132,10 @@ impl Proxy {
                 if elements != u64::from(part.keys) {
                     return Err(Fault::Garbage);
                 }
-                part.phase = Phase::Elements { left: part.keys, begun: false };
+                part.phase = Phase::Elements {
+                    left: part.keys,
+                    begun: false,
+                };
                 Ok((Step::Again, bytes))
             }
             ArrayHeader::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
@@ -140,15 +154,24 @@ impl Proxy {
         if !begun {
             self.begin_reply(link, ReplyShape::Resp);
         }
-        let scan = self.links[link as usize].scanner.scan(bytes).map_err(|_| Fault::Garbage)?;
+        let scan = self.links[link as usize]
+            .scanner
+            .scan(bytes)
+            .map_err(|_| Fault::Garbage)?;
         self.keep(fragment, &bytes[..scan.bytes]);
         if !scan.done {
-            self.fragments[fragment].phase = Phase::Elements { left, begun: begun || scan.bytes > 0 };
+            self.fragments[fragment].phase = Phase::Elements {
+                left,
+                begun: begun || scan.bytes > 0,
+            };
             return Ok((Step::More, scan.bytes));
         }
         let part = &mut self.fragments[fragment];
         part.cursor = self.keys[part.cursor].next_in_fragment;
-        part.phase = Phase::Elements { left: left - 1, begun: false };
+        part.phase = Phase::Elements {
+            left: left - 1,
+            begun: false,
+        };
         let step = if left == 1 { Step::Done } else { Step::Again };
         Ok((step, scan.bytes))
     }
@@ -159,7 +182,11 @@ impl Proxy {
             ValueHeader::End { bytes } => Ok((Step::Done, bytes)),
             ValueHeader::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
             ValueHeader::Malformed => Err(Fault::Garbage),
-            ValueHeader::Value { key, header_bytes, data_bytes } => {
+            ValueHeader::Value {
+                key,
+                header_bytes,
+                data_bytes,
+            } => {
                 let hash = self.key_hash(&bytes[key]);
                 // Keys between the last hit and this one were misses. The first block belongs to the key at the cursor or a later one.
                 let mut cursor = self.fragments[fragment].cursor;
@@ -176,7 +203,9 @@ impl Proxy {
                 let part = &mut self.fragments[fragment];
                 part.cursor = cursor;
                 // The data block ends with CR LF.
-                part.phase = Phase::Block { left: data_bytes + 2 };
+                part.phase = Phase::Block {
+                    left: data_bytes + 2,
+                };
                 self.keep(fragment, &bytes[..header_bytes]);
                 Ok((Step::Again, header_bytes))
             }
@@ -187,7 +216,10 @@ impl Proxy {
     fn keep(&mut self, fragment: u32, bytes: &[u8]) {
         let part = &mut self.fragments[fragment];
         let split = &mut self.splits[part.split];
-        if split.failed.is_some() || !split.error.is_empty() || self.pendings[split.pending].client == NIL {
+        if split.failed.is_some()
+            || !split.error.is_empty()
+            || self.pendings[split.pending].client == NIL
+        {
             self.hold.clear(&mut part.chain);
             return;
         }
@@ -217,14 +249,24 @@ impl Proxy {
     }
 
     /// The reply of a fragment is complete: its connection goes on with the next.
-    pub(crate) fn complete_fragment<S: Streams>(&mut self, streams: &mut S, link: u32, fragment: u32) {
+    pub(crate) fn complete_fragment<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        fragment: u32,
+    ) {
         self.end_entry(link, false);
         self.count_fragment(streams, fragment);
         self.link_idle(streams, link);
     }
 
     /// The server of a fragment failed.
-    pub(crate) fn fail_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32, fault: Fault) {
+    pub(crate) fn fail_fragment<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        fragment: u32,
+        fault: Fault,
+    ) {
         let part = &mut self.fragments[fragment];
         let pool = self.servers[part.server as usize].pool;
         self.hold.clear(&mut part.chain);
@@ -246,7 +288,12 @@ impl Proxy {
     }
 
     /// Sends the merged reply as far as there is room. True when all of it is sent.
-    pub(crate) fn send_merged<S: Streams>(&mut self, streams: &mut S, client: u32, split: u32) -> bool {
+    pub(crate) fn send_merged<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        split: u32,
+    ) -> bool {
         let id = StreamId(client);
         let state = &mut self.splits[split];
         if !state.error.is_empty() {
@@ -293,7 +340,9 @@ impl Proxy {
             SplitKind::Sum | SplitKind::Mset => true,
             SplitKind::Mget => self.send_pieces(streams, id, split),
             SplitKind::MemcachedGet => {
-                self.send_pieces(streams, id, split) && streams.send_room(id) >= 5 && streams.send(id, b"END\r\n") == 5
+                self.send_pieces(streams, id, split)
+                    && streams.send_room(id) >= 5
+                    && streams.send(id, b"END\r\n") == 5
             }
         }
     }
@@ -326,7 +375,12 @@ impl Proxy {
     }
 }
 
-fn send_chain<S: Streams>(hold: &mut crate::hold::HoldPool, chain: &mut Chain, streams: &mut S, id: StreamId) -> bool {
+fn send_chain<S: Streams>(
+    hold: &mut crate::hold::HoldPool,
+    chain: &mut Chain,
+    streams: &mut S,
+    id: StreamId,
+) -> bool {
     while !chain.is_empty() {
         let sent = streams.send(id, hold.front(chain));
         if sent == 0 {

@@ -1,10 +1,14 @@
 //! The proxy of one worker: its tables, and the loop over streams on which something happened.
 
 use crate::hold::HoldPool;
-use crate::limits::{EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US};
+use crate::limits::{
+    EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
+};
 use crate::routing::Router;
 use crate::slab::{NIL, Slab};
-use crate::state::{Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList};
+use crate::state::{
+    Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
+};
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
@@ -60,7 +64,13 @@ pub(crate) struct ProxyLimits {
 
 impl Proxy {
     /// Reserves everything. `slots`: see [`Streams::slots`].
-    pub fn new(pools: &[PoolConfig], limits: &WorkerConfig, slots: usize, seed: u64, now_us: u64) -> Self {
+    pub fn new(
+        pools: &[PoolConfig],
+        limits: &WorkerConfig,
+        slots: usize,
+        seed: u64,
+        now_us: u64,
+    ) -> Self {
         let mut servers = Vec::new();
         let mut listeners = Vec::new();
         let mut states = Vec::new();
@@ -74,7 +84,9 @@ impl Proxy {
         let requests = limits.requests_max as usize;
         let hold_bytes = limits.request_hold_bytes as usize;
         let holds = HOLDS_MAX.min(limits.clients_max as usize).max(1);
-        let scratch = hold_bytes.max(limits.client_buffer_bytes as usize).max(LINE_BYTES_MAX);
+        let scratch = hold_bytes
+            .max(limits.client_buffer_bytes as usize)
+            .max(LINE_BYTES_MAX);
         let most_servers = pools.iter().map(|p| p.servers.len()).max().unwrap_or(0);
         Self {
             roles: vec![Role::Free; slots],
@@ -101,7 +113,8 @@ impl Proxy {
             limits: ProxyLimits {
                 client_requests: limits.client_requests_max,
                 hold_bytes,
-                client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes).unwrap_or(usize::MAX),
+                client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes)
+                    .unwrap_or(usize::MAX),
                 client_stall_us: u64::from(limits.client_stall_ms) * 1000,
             },
             now_us,
@@ -182,7 +195,10 @@ impl Proxy {
     }
 
     fn accept<S: Streams>(&mut self, streams: &mut S, id: StreamId) {
-        let Some(&pool) = streams.listener(id).and_then(|l| self.listeners.get(l.0 as usize)) else {
+        let Some(&pool) = streams
+            .listener(id)
+            .and_then(|l| self.listeners.get(l.0 as usize))
+        else {
             // A stream that we released can still be in the ready list.
             return;
         };
@@ -191,7 +207,10 @@ impl Proxy {
             return;
         }
         let watched = self.clients[id.0 as usize].watched;
-        self.clients[id.0 as usize] = Client { watched, ..Client::new(pool, self.now_us) };
+        self.clients[id.0 as usize] = Client {
+            watched,
+            ..Client::new(pool, self.now_us)
+        };
         self.roles[id.0 as usize] = Role::Client;
         self.clients_open += 1;
         let counters = &mut self.pools[pool as usize].counters;
@@ -230,7 +249,10 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         router: Router::new(config, seed),
         first_server,
         servers: config.servers.len() as u16,
-        timeout_us: config.timeout_ms.filter(|&ms| ms > 0).map(|ms| u64::from(ms) * 1000),
+        timeout_us: config
+            .timeout_ms
+            .filter(|&ms| ms > 0)
+            .map(|ms| u64::from(ms) * 1000),
         eject: config.auto_eject_hosts,
         failure_limit: config.server_failure_limit,
         retry_us: u64::from(config.server_retry_timeout_ms) * 1000,

@@ -4,7 +4,9 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::{Mode, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, parse_request};
+use tidegate_protocol::{
+    Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, parse_request,
+};
 
 /// Where the bytes of a request stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +74,18 @@ impl Proxy {
         let pool = &mut self.pools[state.pool as usize];
         let bytes = streams.peek(id);
         let contiguous = bytes.len();
-        let mut look = look(pool, bytes, &mut state.resume);
-        let mut scratch = false;
-        if contiguous < received && !matches!(look.parsed, Parsed::Whole(_)) {
-            let n = streams.copy(id, &mut self.scratch);
-            look = crate::read::look(pool, &self.scratch[..n], &mut state.resume);
-            scratch = true;
+        // A look never gets fewer bytes than the one before it.
+        let mut scratch = contiguous < state.need;
+        let mut found = None;
+        if !scratch {
+            let first = look(pool, bytes, &mut state.resume);
+            scratch = contiguous < received && !matches!(first.parsed, Parsed::Whole(_));
+            found = (!scratch).then_some(first);
         }
+        let look = found.unwrap_or_else(|| {
+            let n = streams.copy(id, &mut self.scratch);
+            look(pool, &self.scratch[..n], &mut state.resume)
+        });
         self.take(streams, client, Source::Ring { scratch }, look)
     }
 
@@ -101,21 +108,39 @@ impl Proxy {
             state.full = true;
             return false;
         }
-        let look = look(&mut self.pools[state.pool as usize], buffer, &mut state.resume);
+        let look = look(
+            &mut self.pools[state.pool as usize],
+            buffer,
+            &mut state.resume,
+        );
         self.take(streams, client, Source::Hold(hold), look)
     }
 
     /// Acts on what was found. True when there may be more to read.
-    fn take<S: Streams>(&mut self, streams: &mut S, client: u32, source: Source, look: Look) -> bool {
+    fn take<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        look: Look,
+    ) -> bool {
         match look.parsed {
             Parsed::Whole(request) => {
                 self.clients[client as usize].resume = Resume::default();
                 self.dispatch(streams, client, &request, source, look.server)
             }
             Parsed::Incomplete { need } => self.need_more(streams, client, source, need),
-            Parsed::Head { request, rest, need } => {
+            Parsed::Head {
+                request,
+                rest,
+                need,
+            } => {
                 let in_ring = matches!(source, Source::Ring { .. });
-                let fits = if in_ring { streams.receive_capacity(StreamId(client)) } else { self.limits.hold_bytes };
+                let fits = if in_ring {
+                    streams.receive_capacity(StreamId(client))
+                } else {
+                    self.limits.hold_bytes
+                };
                 if need <= fits || (need <= self.limits.hold_bytes && !self.free_holds.is_empty()) {
                     return self.need_more(streams, client, source, need);
                 }
@@ -130,7 +155,13 @@ impl Proxy {
         }
     }
 
-    fn need_more<S: Streams>(&mut self, streams: &mut S, client: u32, source: Source, need: usize) -> bool {
+    fn need_more<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        need: usize,
+    ) -> bool {
         if let Source::Hold(_) = source {
             if need > self.limits.hold_bytes {
                 return self.give_up_framing(streams, client);
@@ -169,7 +200,13 @@ impl Proxy {
         false
     }
 
-    fn refuse<S: Streams>(&mut self, streams: &mut S, client: u32, source: Source, refusal: &Refusal) -> bool {
+    fn refuse<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        refusal: &Refusal,
+    ) -> bool {
         if !self.has_pending_room(client) {
             return false;
         }
@@ -180,14 +217,24 @@ impl Proxy {
         match refusal.reply {
             RefusalText::Constant("") => {}
             RefusalText::Constant(text) => self.answer_text(streams, client, text),
-            RefusalText::Named { before, name_start, name_bytes, after } => {
+            RefusalText::Named {
+                before,
+                name_start,
+                name_bytes,
+                after,
+            } => {
                 let range = name_start as usize..(name_start + name_bytes.min(128)) as usize;
                 let mut line = [0u8; 512];
                 let n = self.with_bytes(streams, client, source, |bytes| {
                     let name = bytes.get(range).unwrap_or_default();
-                    let printable = name.iter().map(|&b| if (0x20..0x7f).contains(&b) { b } else { b'?' });
+                    let printable = name
+                        .iter()
+                        .map(|&b| if (0x20..0x7f).contains(&b) { b } else { b'?' });
                     let text = before.bytes().chain(printable).chain(after.bytes());
-                    line.iter_mut().zip(text).map(|(to, from)| *to = from).count()
+                    line.iter_mut()
+                        .zip(text)
+                        .map(|(to, from)| *to = from)
+                        .count()
                 });
                 self.answer_bytes(streams, client, &line[..n]);
             }
@@ -207,7 +254,13 @@ impl Proxy {
     }
 
     /// Drops the bytes of a request that was dealt with.
-    pub(crate) fn drop_request<S: Streams>(&mut self, streams: &mut S, client: u32, source: Source, bytes: usize) {
+    pub(crate) fn drop_request<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        bytes: usize,
+    ) {
         match source {
             Source::Ring { .. } => streams.consume(StreamId(client), bytes),
             Source::Hold(hold) => self.give_hold(hold),
@@ -234,7 +287,9 @@ impl Proxy {
 
     fn skip<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
         let id = StreamId(client);
-        let Mode::Skip(mut rest) = self.clients[client as usize].mode else { return false };
+        let Mode::Skip(mut rest) = self.clients[client as usize].mode else {
+            return false;
+        };
         if rest.is_done() {
             self.clients[client as usize].mode = Mode::Normal;
             return true;
@@ -253,7 +308,11 @@ impl Proxy {
         match scan {
             Ok(scan) => {
                 streams.consume(id, scan.bytes);
-                self.clients[client as usize].mode = if scan.done { Mode::Normal } else { Mode::Skip(rest) };
+                self.clients[client as usize].mode = if scan.done {
+                    Mode::Normal
+                } else {
+                    Mode::Skip(rest)
+                };
                 scan.bytes > 0 || scan.done
             }
             Err(refusal) => self.refuse(streams, client, Source::Ring { scratch: false }, &refusal),

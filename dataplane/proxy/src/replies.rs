@@ -67,7 +67,10 @@ impl Proxy {
         let mut scan = state.scanner.scan(bytes).map_err(|_| Fault::Garbage)?;
         if scan.bytes == 0 && !scan.done && contiguous < streams.received(state.stream) {
             let n = streams.copy(state.stream, &mut self.scratch);
-            scan = state.scanner.scan(&self.scratch[..n]).map_err(|_| Fault::Garbage)?;
+            scan = state
+                .scanner
+                .scan(&self.scratch[..n])
+                .map_err(|_| Fault::Garbage)?;
         }
         state.measured = scan.bytes;
         state.measured_done = scan.done;
@@ -89,14 +92,19 @@ impl Proxy {
             Some(Target::Pending(pending)) => pending,
             _ => NIL,
         };
-        let client = if pending == NIL { NIL } else { self.pendings[pending].client };
+        let client = if pending == NIL {
+            NIL
+        } else {
+            self.pendings[pending].client
+        };
         let drop = client == NIL || self.pendings[pending].silent || self.pendings[pending].over;
         if drop {
             streams.consume(stream, self.links[link as usize].measured);
             self.links[link as usize].measured = 0;
             return Moved::All;
         }
-        if self.clients[client as usize].head == pending && self.pendings[pending].chain.is_empty() {
+        if self.clients[client as usize].head == pending && self.pendings[pending].chain.is_empty()
+        {
             loop {
                 let measured = self.links[link as usize].measured;
                 if measured == 0 {
@@ -115,7 +123,13 @@ impl Proxy {
     }
 
     /// Keeps measured bytes for later: they came before their turn, or the client's send buffer is full.
-    fn hold_reply<S: Streams>(&mut self, streams: &mut S, link: u32, pending: u32, client: u32) -> Moved {
+    fn hold_reply<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        pending: u32,
+        client: u32,
+    ) -> Moved {
         let is_next = self.clients[client as usize].head == pending;
         while self.links[link as usize].measured > 0 {
             let state = &mut self.links[link as usize];
@@ -145,8 +159,15 @@ impl Proxy {
     }
 
     /// The reply is too large to wait for its turn. None of it was sent, so an error can stand in its place.
-    fn give_reply_up<S: Streams>(&mut self, streams: &mut S, link: u32, pending: u32, client: u32) -> Moved {
-        let mut chain = std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
+    fn give_reply_up<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        pending: u32,
+        client: u32,
+    ) -> Moved {
+        let mut chain =
+            std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
         self.hold.clear(&mut chain);
         self.pendings[pending].over = true;
         self.pool_of(client).counters.replies_over_hold += 1;
@@ -195,7 +216,10 @@ impl Proxy {
         state.measured_done = false;
         state.expired = state.expired.saturating_sub(1);
         state.progress_us = self.now_us;
-        let target = state.fifo.pop_front().map_or(Target::Nobody, |entry| entry.target);
+        let target = state
+            .fifo
+            .pop_front()
+            .map_or(Target::Nobody, |entry| entry.target);
         let server = &mut self.servers[state.server as usize];
         server.failures = 0;
         server.counters.replies += 1;
@@ -260,9 +284,14 @@ impl Proxy {
         if self.roles[client as usize] != crate::state::Role::Client {
             return false;
         }
-        let begun = matches!(state.mode, crate::state::Mode::Hold(_) | crate::state::Mode::Upload { .. });
+        let begun = matches!(
+            state.mode,
+            crate::state::Mode::Hold(_) | crate::state::Mode::Upload { .. }
+        );
         // A whole request in a hold that waits for its server is not the client's fault.
-        let waits = state.wait.what != crate::state::WaitFor::Nothing || state.full || state.barrier && !begun;
+        let waits = state.wait.what != crate::state::WaitFor::Nothing
+            || state.full
+            || state.barrier && !begun;
         if !(state.blocked || begun && !waits) {
             return false;
         }

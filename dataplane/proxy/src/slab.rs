@@ -16,7 +16,11 @@ pub struct Slab<T> {
 impl<T> Slab<T> {
     /// Reserves everything.
     pub fn new(limit: usize) -> Self {
-        Self { entries: Vec::with_capacity(limit), free: Vec::with_capacity(limit), limit }
+        Self {
+            entries: Vec::with_capacity(limit),
+            free: Vec::with_capacity(limit),
+            limit,
+        }
     }
 
     /// Most entries that can be taken.

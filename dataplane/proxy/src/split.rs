@@ -54,11 +54,20 @@ impl Proxy {
             }
             Ok(Some(index)) => self.send_request(streams, client, request, source, index),
             Err(Obstacle::Wait) => false,
-            Err(Obstacle::Fault(fault)) => self.fail_request(streams, client, request.bytes, source, fault),
+            Err(Obstacle::Fault(fault)) => {
+                self.fail_request(streams, client, request, source, fault)
+            }
         }
     }
 
-    fn copy_request<S: Streams>(&self, streams: &mut S, client: u32, source: Source, bytes: usize, out: &mut [u8]) {
+    fn copy_request<S: Streams>(
+        &self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        bytes: usize,
+        out: &mut [u8],
+    ) {
         match source {
             Source::Ring { .. } => {
                 streams.copy(StreamId(client), &mut out[..bytes]);
@@ -78,14 +87,17 @@ impl Proxy {
     ) -> Result<Option<usize>, Obstacle> {
         let pool = self.clients[client as usize].pool;
         let mut touched = std::mem::take(&mut self.touched);
-        let result = self.plan_parts(pool, request, bytes, &mut touched).map_err(Obstacle::Fault).and_then(|()| {
-            if let [one] = touched[..] {
-                return Ok(Some(one as usize));
-            }
-            self.reserve_parts(streams, client, request, &touched)?;
-            self.send_parts(streams, client, request, bytes, kind, &touched);
-            Ok(None)
-        });
+        let result = self
+            .plan_parts(pool, request, bytes, &mut touched)
+            .map_err(Obstacle::Fault)
+            .and_then(|()| {
+                if let [one] = touched[..] {
+                    return Ok(Some(one as usize));
+                }
+                self.reserve_parts(streams, client, request, &touched)?;
+                self.send_parts(streams, client, request, bytes, kind, &touched);
+                Ok(None)
+            });
         for index in touched.drain(..) {
             self.parts[index as usize] = Part::default();
         }
@@ -102,7 +114,10 @@ impl Proxy {
         touched: &mut Vec<u16>,
     ) -> Result<(), Fault> {
         for key in request.keys(bytes) {
-            let index = self.pools[pool as usize].router.route(&bytes[key.key]).ok_or(Fault::AllEjected)?;
+            let index = self.pools[pool as usize]
+                .router
+                .route(&bytes[key.key])
+                .ok_or(Fault::AllEjected)?;
             let part = &mut self.parts[index];
             if part.keys == 0 {
                 touched.push(index as u16);
@@ -122,12 +137,18 @@ impl Proxy {
         request: &Request,
         touched: &[u16],
     ) -> Result<(), Obstacle> {
-        let keys: u32 = touched.iter().map(|&index| self.parts[index as usize].keys).sum();
+        let keys: u32 = touched
+            .iter()
+            .map(|&index| self.parts[index as usize].keys)
+            .sum();
         let pool = self.clients[client as usize].pool;
         if keys as usize > self.keys.limit() || touched.len() > self.fragments.limit() {
             return Err(Obstacle::Fault(Fault::RequestTooLarge));
         }
-        if self.keys.room() < keys as usize || self.fragments.room() < touched.len() || self.splits.room() == 0 {
+        if self.keys.room() < keys as usize
+            || self.fragments.room() < touched.len()
+            || self.splits.room() == 0
+        {
             self.pools[pool as usize].counters.paused_requests += 1;
             self.wait(client, WaitFor::Table);
             return Err(Obstacle::Wait);
@@ -149,7 +170,9 @@ impl Proxy {
             if bytes > streams.send_capacity(stream) {
                 return Err(Obstacle::Fault(Fault::RequestTooLarge));
             }
-            if bytes > streams.send_room(stream) || self.links[link as usize].fifo.len() >= LINK_REQUESTS_MAX {
+            if bytes > streams.send_room(stream)
+                || self.links[link as usize].fifo.len() >= LINK_REQUESTS_MAX
+            {
                 self.wait_for_server(client, server);
                 return Err(Obstacle::Wait);
             }
@@ -166,8 +189,12 @@ impl Proxy {
         kind: SplitKind,
         touched: &[u16],
     ) {
-        let Some(pending) = self.push_pending(streams, client, false) else { return };
-        let Some(split) = self.splits.take(new_split(kind, pending)) else { return };
+        let Some(pending) = self.push_pending(streams, client, false) else {
+            return;
+        };
+        let Some(split) = self.splits.take(new_split(kind, pending)) else {
+            return;
+        };
         let pool = self.clients[client as usize].pool;
         let counters = &mut self.pools[pool as usize].counters;
         counters.requests += 1;
@@ -178,10 +205,19 @@ impl Proxy {
         }
         let mut keys = 0;
         for key in request.keys(bytes) {
-            let Some(index) = self.pools[pool as usize].router.route(&bytes[key.key.clone()]) else { continue };
+            let Some(index) = self.pools[pool as usize]
+                .router
+                .route(&bytes[key.key.clone()])
+            else {
+                continue;
+            };
             let Part { link, fragment, .. } = self.parts[index];
             let first_of_part = self.fragments[fragment].first_key == NIL;
-            let hash = if kind == SplitKind::MemcachedGet { self.key_hash(&bytes[key.key]) } else { 0 };
+            let hash = if kind == SplitKind::MemcachedGet {
+                self.key_hash(&bytes[key.key])
+            } else {
+                0
+            };
             self.note_key(split, fragment, hash);
             let stream = self.links[link as usize].stream;
             if kind == SplitKind::MemcachedGet && !first_of_part {
@@ -239,8 +275,16 @@ impl Proxy {
     }
 
     fn note_key(&mut self, split: u32, fragment: u32, hash: u64) {
-        let record = KeyRecord { next: NIL, next_in_fragment: NIL, fragment, part_bytes: 0, hash };
-        let Some(key) = self.keys.take(record) else { return };
+        let record = KeyRecord {
+            next: NIL,
+            next_in_fragment: NIL,
+            fragment,
+            part_bytes: 0,
+            hash,
+        };
+        let Some(key) = self.keys.take(record) else {
+            return;
+        };
         let state = &mut self.splits[split];
         match std::mem::replace(&mut state.last_key, key) {
             NIL => state.first_key = key,
@@ -254,15 +298,30 @@ impl Proxy {
         }
     }
 
-    fn close_part<S: Streams>(&mut self, streams: &mut S, index: u16, request: &Request, kind: SplitKind) {
-        let Part { link, fragment, bytes, .. } = self.parts[index as usize];
+    fn close_part<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        index: u16,
+        request: &Request,
+        kind: SplitKind,
+    ) {
+        let Part {
+            link,
+            fragment,
+            bytes,
+            ..
+        } = self.parts[index as usize];
         let shape = if kind == SplitKind::MemcachedGet {
             streams.send(self.links[link as usize].stream, b"\r\n");
             ReplyShape::Values
         } else {
             ReplyShape::Resp
         };
-        let entry = Entry { target: Target::Fragment(fragment), shape, deadline_us: 0 };
+        let entry = Entry {
+            target: Target::Fragment(fragment),
+            shape,
+            deadline_us: 0,
+        };
         self.enqueue(link, entry, bytes + request.prefix.len());
     }
 

@@ -28,10 +28,7 @@ pub(crate) enum Mode {
     /// A request that is larger than the receive buffer is gathered in this hold.
     Hold(u32),
     /// The rest of a request goes to this connection as it arrives.
-    Upload {
-        link: u32,
-        rest: RequestRest,
-    },
+    Upload { link: u32, rest: RequestRest },
 }
 
 /// The list of clients that wait for the same thing; linked through [`Client::wait`].
@@ -42,7 +39,10 @@ pub(crate) struct WaitList {
 }
 
 impl WaitList {
-    pub const EMPTY: Self = Self { first: NIL, last: NIL };
+    pub const EMPTY: Self = Self {
+        first: NIL,
+        last: NIL,
+    };
 }
 
 /// What a client waits for.
@@ -64,7 +64,11 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    pub const NONE: Self = Self { what: WaitFor::Nothing, before: NIL, after: NIL };
+    pub const NONE: Self = Self {
+        what: WaitFor::Nothing,
+        before: NIL,
+        after: NIL,
+    };
 }
 
 /// One client connection. Its index is its stream's slot.

@@ -31,12 +31,21 @@ impl Proxy {
 
     /// When [`Proxy::tick`] has something to do next, if nothing else happens before.
     pub fn next_timer_us(&self) -> Option<u64> {
-        let ejected = self.servers.iter().filter(|s| s.ejected_until_us != 0).map(|s| s.ejected_until_us).min();
+        let ejected = self
+            .servers
+            .iter()
+            .filter(|s| s.ejected_until_us != 0)
+            .map(|s| s.ejected_until_us)
+            .min();
         let stalled = self.stall_queue.front().map(|&(due, _)| due);
         let waiting = self.servers.iter().any(|s| s.waiting.first != NIL);
         let soon = (self.in_flight > 0 || waiting).then_some(self.next_tick_us);
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
-        [ejected, stalled, soon, preconnect].into_iter().flatten().min().map(|due| due.max(self.next_tick_us))
+        [ejected, stalled, soon, preconnect]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|due| due.max(self.next_tick_us))
     }
 
     fn tick_server<S: Streams>(&mut self, streams: &mut S, server: u16) {
@@ -45,7 +54,9 @@ impl Proxy {
             state.ejected_until_us = 0;
             let (pool, index) = (state.pool, state.index);
             self.pools[pool as usize].router.set_live(index, true);
-            self.event(Event::ServerReturned { server: ServerId(server) });
+            self.event(Event::ServerReturned {
+                server: ServerId(server),
+            });
         }
         if self.servers[server as usize].waiting.first != NIL {
             // Room can have come without an event: the clients that were woken for it may have gone away.
@@ -58,14 +69,19 @@ impl Proxy {
         let state = &self.links[link as usize];
         let server = state.server;
         let pool = self.servers[server as usize].pool;
-        let Some(timeout_us) = self.pools[pool as usize].timeout_us else { return };
+        let Some(timeout_us) = self.pools[pool as usize].timeout_us else {
+            return;
+        };
         let mut timed_out = 0u64;
         loop {
             let state = &mut self.links[link as usize];
             let position = state.expired;
-            // A reply that is on its way counts as late only when it stands still.
-            let alive = position == 0 && state.scanning && self.now_us < state.progress_us + timeout_us;
-            let Some(entry) = state.fifo.get_mut(position) else { break };
+            // A reply that is on its way counts as late only when it stands still, and not when its client does.
+            let moving = state.measured > 0 || self.now_us < state.progress_us + timeout_us;
+            let alive = position == 0 && state.scanning && moving;
+            let Some(entry) = state.fifo.get_mut(position) else {
+                break;
+            };
             if entry.deadline_us > self.now_us || alive {
                 break;
             }
@@ -91,13 +107,19 @@ impl Proxy {
             let state = &mut self.links[link as usize];
             if self.now_us >= state.failure_noted_us + timeout_us {
                 state.failure_noted_us = self.now_us;
-                self.event(Event::ServerFailed { server: ServerId(server), fault: Fault::TimedOut });
+                self.event(Event::ServerFailed {
+                    server: ServerId(server),
+                    fault: Fault::TimedOut,
+                });
                 self.note_failure(server);
             }
         }
         let state = &self.links[link as usize];
         // Not a byte for two timeouts while it owes a reply: a connection in this state is not worth waiting for.
-        if state.expired > 0 && self.now_us >= state.progress_us + 2 * timeout_us {
+        if state.expired > 0
+            && state.measured == 0
+            && self.now_us >= state.progress_us + 2 * timeout_us
+        {
             self.close_link(streams, link, Fault::TimedOut);
         }
     }
@@ -117,7 +139,8 @@ impl Proxy {
             if self.check_stalled(streams, client) {
                 let due = self.clients[client as usize].progress_us + self.limits.client_stall_us;
                 // The queue stays in order: nothing can be due earlier than the next look.
-                self.stall_queue.push_back((due.max(self.now_us + TICK_US), client));
+                self.stall_queue
+                    .push_back((due.max(self.now_us + TICK_US), client));
             } else {
                 self.clients[client as usize].watched = false;
             }
@@ -150,6 +173,10 @@ impl Proxy {
             self.servers[server as usize].preconnected = !failed;
             missing |= failed;
         }
-        self.next_preconnect_us = if missing { self.now_us + PRECONNECT_RETRY_US } else { u64::MAX };
+        self.next_preconnect_us = if missing {
+            self.now_us + PRECONNECT_RETRY_US
+        } else {
+            u64::MAX
+        };
     }
 }

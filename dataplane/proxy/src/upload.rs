@@ -32,10 +32,19 @@ impl Proxy {
         }
         if self.must_authenticate(client, request) {
             self.pool_of(client).counters.requests_refused += 1;
-            return self.skip_upload(streams, client, request, rest, source, "-NOAUTH Authentication required.\r\n");
+            return self.skip_upload(
+                streams,
+                client,
+                request,
+                rest,
+                source,
+                "-NOAUTH Authentication required.\r\n",
+            );
         }
         let pool = self.clients[client as usize].pool;
-        let server = server.map(|index| self.server_id(pool, index).0).ok_or(Fault::AllEjected);
+        let server = server
+            .map(|index| self.server_id(pool, index).0)
+            .ok_or(Fault::AllEjected);
         let link = match server.and_then(|server| self.exclusive_link(streams, server)) {
             Ok(link) => link,
             Err(fault) => {
@@ -60,7 +69,11 @@ impl Proxy {
         let counters = &mut self.pool_of(client).counters;
         counters.requests += 1;
         counters.requests_streamed += 1;
-        let entry = Entry { target: Target::Pending(pending), shape: request.reply, deadline_us: u64::MAX };
+        let entry = Entry {
+            target: Target::Pending(pending),
+            shape: request.reply,
+            deadline_us: u64::MAX,
+        };
         self.enqueue(link, entry, request.bytes);
         self.links[link as usize].writer = client;
         let state = &mut self.clients[client as usize];
@@ -80,7 +93,10 @@ impl Proxy {
         request: &Request,
         source: Source,
     ) {
-        let cut = request.noreply.clone().unwrap_or(request.bytes..request.bytes);
+        let cut = request
+            .noreply
+            .clone()
+            .unwrap_or(request.bytes..request.bytes);
         match source {
             Source::Ring { .. } => {
                 let id = StreamId(client);
@@ -110,7 +126,9 @@ impl Proxy {
         self.pool_of(client).counters.requests += 1;
         self.drop_request(streams, client, source, request.bytes);
         self.clients[client as usize].mode = Mode::Skip(rest);
-        self.answer_text(streams, client, text);
+        if request.noreply.is_none() {
+            self.answer_text(streams, client, text);
+        }
         true
     }
 
@@ -118,7 +136,9 @@ impl Proxy {
     pub(crate) fn upload<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
         let id = StreamId(client);
         loop {
-            let Mode::Upload { link, mut rest } = self.clients[client as usize].mode else { return true };
+            let Mode::Upload { link, mut rest } = self.clients[client as usize].mode else {
+                return true;
+            };
             if rest.is_done() {
                 self.finish_upload(streams, client, link);
                 return true;
@@ -175,7 +195,13 @@ impl Proxy {
     }
 
     /// The rest of an upload turned out malformed: the server has a half request, so its connection ends.
-    fn refuse_upload<S: Streams>(&mut self, streams: &mut S, client: u32, link: u32, refusal: &Refusal) {
+    fn refuse_upload<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        link: u32,
+        refusal: &Refusal,
+    ) {
         let pending = self.clients[client as usize].tail;
         self.clients[client as usize].mode = Mode::Normal;
         self.drop_link(streams, link);

@@ -25,12 +25,20 @@ impl Proxy {
         } else {
             self.clients[last as usize].wait.after = client;
         }
-        self.clients[client as usize].wait = Wait { what, before: last, after: NIL };
+        self.clients[client as usize].wait = Wait {
+            what,
+            before: last,
+            after: NIL,
+        };
     }
 
     /// Takes a client off its list, if it is on one.
     pub(crate) fn unwait(&mut self, client: u32) {
-        let Wait { what, before, after } = self.clients[client as usize].wait;
+        let Wait {
+            what,
+            before,
+            after,
+        } = self.clients[client as usize].wait;
         if what == WaitFor::Nothing {
             return;
         }

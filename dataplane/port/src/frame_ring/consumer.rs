@@ -73,13 +73,11 @@ impl Consumer {
         }
         let read = self.ring.read_slot(self.taken, out);
         self.taken = self.taken.wrapping_add(1);
-        Some(match read {
-            Some((bytes, tag)) => Popped::Frame { bytes, tag },
-            None => {
-                self.length_faults += 1;
-                Popped::Malformed
-            }
-        })
+        let Some((bytes, tag)) = read else {
+            self.length_faults += 1;
+            return Some(Popped::Malformed);
+        };
+        Some(Popped::Frame { bytes, tag })
     }
 
     /// Gives the popped slots back to the producer.

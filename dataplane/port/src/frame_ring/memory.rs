@@ -160,7 +160,7 @@ impl SharedRing {
         // SAFETY: slot() points at SLOT_BYTES inside the mapping; the test's threads do not touch it meanwhile.
         unsafe {
             self.slot(index)
-                .copy_from_nonoverlapping(length.as_ptr(), length.len())
+                .copy_from_nonoverlapping(length.as_ptr(), length.len());
         };
     }
 

@@ -4,6 +4,7 @@
 //! the command table, walks to the key, and from there only measures.
 
 mod commands;
+mod frequent;
 mod inline;
 pub(crate) mod limits;
 mod lookup;
@@ -24,16 +25,14 @@ pub(crate) const BULK_BYTES_MIN: usize = 6;
 pub(crate) const BAD_BULK_END: Refusal =
     Refusal::close("-ERR Protocol error: expected CRLF after bulk string\r\n");
 
-const BAD_BULK_LENGTH: Refusal = Refusal::close("-ERR Protocol error: invalid bulk length\r\n");
-
 /// A bulk's header in a request.
 pub(crate) enum BulkHeader {
     /// Not whole.
     Incomplete,
     /// `bytes` bytes follow from `start` on, then CR LF.
     Bulk { start: usize, bytes: u32 },
-    /// Not a bulk's header.
-    Bad(Refusal),
+    /// Not a bulk's header: see [`bulk_fault`].
+    Bad,
 }
 
 /// Reads the bulk header at `at`.
@@ -42,7 +41,7 @@ pub(crate) fn bulk_header(buf: &[u8], at: usize) -> BulkHeader {
     match buf.get(at) {
         None => return BulkHeader::Incomplete,
         Some(b'$') => {}
-        Some(_) => return BulkHeader::Bad(expected_dollar(at)),
+        Some(_) => return BulkHeader::Bad,
     }
     match number_line(buf, at + 1) {
         NumberLine::Incomplete => BulkHeader::Incomplete,
@@ -54,13 +53,16 @@ pub(crate) fn bulk_header(buf: &[u8], at: usize) -> BulkHeader {
                 bytes: value as u32,
             }
         }
-        NumberLine::Number { .. } | NumberLine::Bad => BulkHeader::Bad(BAD_BULK_LENGTH),
+        NumberLine::Number { .. } | NumberLine::Bad => BulkHeader::Bad,
     }
 }
 
-/// The words of Redis for another byte than `$` at `at`.
+/// What Redis says about bytes at `at` that are no bulk's header.
 #[cold]
-fn expected_dollar(at: usize) -> Refusal {
+pub(crate) fn bulk_fault(buf: &[u8], at: usize) -> Refusal {
+    if buf.get(at) == Some(&b'$') {
+        return Refusal::close("-ERR Protocol error: invalid bulk length\r\n");
+    }
     Refusal {
         reply: RefusalText::Named {
             before: "-ERR Protocol error: expected '$', got '",

@@ -6,6 +6,31 @@ use crate::scan::{NumberLine, number_line};
 /// Moves `scanner` over `buf`.
 #[inline]
 pub(crate) fn scan_resp(scanner: &mut ReplyScanner, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
+    if !scanner.begun
+        && let Some(bytes) = whole_bulk(buf)
+    {
+        scanner.begun = true;
+        scanner.values_left = 0;
+        return Ok(ReplyScan { bytes, done: true });
+    }
+    scan_values(scanner, buf)
+}
+
+/// The bytes of the bulk at the front of `buf` if it is whole: the reply to most reads.
+#[inline]
+fn whole_bulk(buf: &[u8]) -> Option<usize> {
+    if *buf.first()? != b'$' {
+        return None;
+    }
+    let NumberLine::Number { value, end } = number_line(buf, 1) else {
+        return None;
+    };
+    let content_end = end.checked_add(usize::try_from(value).ok()?)?;
+    (buf.get(content_end..content_end.checked_add(2)?)? == b"\r\n").then_some(content_end + 2)
+}
+
+/// The general case: moves over any values.
+fn scan_values(scanner: &mut ReplyScanner, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
     let mut at = 0;
     loop {
         if scanner.data_left > 0 {

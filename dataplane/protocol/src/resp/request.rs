@@ -2,7 +2,7 @@
 
 use super::commands::{Command, Rule};
 use super::limits::REDIS_ARGUMENTS_MAX;
-use super::{BULK_BYTES_MIN, BulkHeader, bulk_header, inline, lookup};
+use super::{BULK_BYTES_MIN, BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
 use crate::reply::ReplyShape;
 use crate::request::{
     Local, Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Split, incomplete,
@@ -18,11 +18,19 @@ const SHOWN_NAME_BYTES_MAX: u32 = 128;
 /// Parses what stands at the front of `buf`.
 #[inline]
 pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
-    if resume.argc == 0
-        && let Some(parsed) = front(buf, resume)
-    {
-        return parsed;
+    if resume.argc == 0 {
+        if let Some(request) = frequent::parse(buf) {
+            return Parsed::Whole(request);
+        }
+        if let Some(parsed) = front(buf, resume) {
+            return parsed;
+        }
     }
+    parse_arguments(buf, resume)
+}
+
+/// Parses on behind the name.
+fn parse_arguments(buf: &[u8], resume: &mut Resume) -> Parsed {
     let command = lookup::command(resume.command);
     if resume.until_key > 0
         && let Some(parsed) = walk_to_key(buf, resume, command)
@@ -32,6 +40,7 @@ pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
     measure_rest(buf, resume, command)
 }
 
+#[cold]
 fn refused(resume: &mut Resume, refusal: Refusal) -> Parsed {
     *resume = Resume::default();
     Parsed::Refused(refusal)
@@ -63,7 +72,7 @@ fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
         BulkHeader::Incomplete => {
             return Some(incomplete(buf, header_end + argc as usize * BULK_BYTES_MIN));
         }
-        BulkHeader::Bad(refusal) => return Some(refused(resume, refusal)),
+        BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, header_end))),
     };
     let name_end = name_start + name_bytes as usize;
     let found = match buf.get(name_end..name_end + 2) {
@@ -190,7 +199,7 @@ fn walk_to_key(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Op
         let (start, bytes) = match bulk_header(buf, at) {
             BulkHeader::Bulk { start, bytes } => (start, bytes as usize),
             BulkHeader::Incomplete => return Some(incomplete(buf, least)),
-            BulkHeader::Bad(refusal) => return Some(refused(resume, refusal)),
+            BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, at))),
         };
         let end = start + bytes;
         match buf.get(end..end + 2) {

@@ -3,13 +3,11 @@
 
 use super::Member;
 use md5::{Digest, Md5};
+use tidegate_config::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};
 
-/// Points of a server with the average weight.
-const POINTS_PER_SERVER: f32 = 160.0;
-/// An MD5 digest holds this many points.
-const POINTS_PER_DIGEST: f32 = 4.0;
-/// Rounding can give a server at most one digest more than its share of `POINTS_PER_SERVER`.
-const POINTS_RESERVED_PER_SERVER: usize = 164;
+/// Room per server. Shares add up to 160 points each; rounding can give a server at most one digest more.
+const POINTS_RESERVED_PER_SERVER: usize =
+    (KETAMA_POINTS_PER_SERVER + KETAMA_POINTS_PER_DIGEST) as usize;
 
 /// The ring: one word per point, its value above and its server below, sorted. One comparison of words compares values, and
 /// a cache line holds eight points.
@@ -38,7 +36,7 @@ impl Ketama {
             if !member.live {
                 continue;
             }
-            for index in 0..digests(member.weight, weight, live) {
+            for index in 0..ketama_digests(member.weight, weight, live) {
                 let digest = digest(&member.name, index);
                 for point in digest.as_chunks::<4>().0 {
                     debug_assert!(self.points.len() < self.points.capacity());
@@ -62,14 +60,6 @@ impl Ketama {
         let point = self.points.get(index).or_else(|| self.points.first())?;
         Some((point & u64::from(u32::MAX)) as usize)
     }
-}
-
-/// How many digests of four points a server gets. The arithmetic is twemproxy's, in single precision, step by step: another
-/// order of operations moves servers across a rounding edge.
-pub(super) fn digests(weight: u32, live_weight: u64, live_servers: usize) -> u32 {
-    let share = weight as f32 / live_weight as f32;
-    let digests = share * POINTS_PER_SERVER / POINTS_PER_DIGEST * live_servers as f32;
-    (f64::from(digests) + 1e-10) as f32 as u32
 }
 
 /// MD5 of `<name>-<index>`.
@@ -96,7 +86,7 @@ fn digest(name: &str, index: u32) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ketama, digest, digests};
+    use super::{Ketama, digest};
     use crate::routing::Member;
 
     fn member(position: u32, name: &str, weight: u32) -> Member {
@@ -123,25 +113,6 @@ mod tests {
             let text = format!("cache-a-{index}");
             assert_eq!(digest("cache-a", index)[..], Md5::digest(text)[..]);
         }
-    }
-
-    #[test]
-    fn equal_weights_get_40_digests_or_39_where_single_precision_rounds_down() {
-        assert_eq!(digests(1, 1, 1), 40);
-        assert_eq!(digests(1, 3, 3), 40);
-        for servers in 1..200 {
-            let digests = digests(1, servers, servers as usize);
-            assert!((39..=40).contains(&digests), "{servers}: {digests}");
-        }
-    }
-
-    #[test]
-    fn weights_divide_the_ring_and_tiny_ones_get_nothing() {
-        assert_eq!(
-            [digests(1, 6, 3), digests(2, 6, 3), digests(3, 6, 3)],
-            [20, 40, 60]
-        );
-        assert_eq!(digests(1, 1_001, 2), 0);
     }
 
     #[test]
