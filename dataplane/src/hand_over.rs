@@ -19,7 +19,7 @@ impl HandOverSenders {
     }
 
     /// Copies a frame towards the worker that owns it; `false`: the ring is full, or there is no such worker.
-    pub fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
+    pub fn send(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
         let sender = self
             .senders
             .get_mut(worker as usize)
@@ -84,7 +84,7 @@ mod tests {
         let mut one = HandOverReceivers::new(vec![from_zero]);
         let mut two = HandOverReceivers::new(vec![also_from_zero]);
         assert!(one.prepare_to_wait());
-        assert!(senders.hand_over(1, 7, b"frame"));
+        assert!(senders.send(1, 7, b"frame"));
         assert_eq!(one.waiting(), 0, "not published");
         senders.publish();
         assert!(!one.prepare_to_wait());
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn nobody_hands_over_to_himself_or_to_nobody() {
         let mut senders = HandOverSenders::new(vec![None]);
-        assert!(!senders.hand_over(0, 0, b"frame"));
-        assert!(!senders.hand_over(9, 0, b"frame"));
+        assert!(!senders.send(0, 0, b"frame"));
+        assert!(!senders.send(9, 0, b"frame"));
     }
 }

@@ -7,6 +7,7 @@ use crate::hand_over::HandOverSenders;
 use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
+use tidegate_proxy::Event;
 use tidegate_proxy::streams::{ServerId, Streams};
 
 /// Frames in, streams out.
@@ -49,6 +50,8 @@ pub trait Application<S: Streams> {
     fn is_drained(&self) -> bool;
     /// Replies that clients wait for.
     fn owed(&self) -> usize;
+    /// Something that the operator should read in the log.
+    fn take_event(&mut self) -> Option<Event>;
     /// Counts of one pool.
     fn pool_counters(&self, pool: usize) -> PoolCounters;
     /// Counts of one server, counted over all pools.

@@ -15,11 +15,15 @@
 pub mod affinity;
 pub mod clock;
 pub mod control;
+pub mod events;
 pub mod hand_over;
 pub mod idle;
+mod joints;
 pub mod layers;
 pub mod limits;
 pub mod linger;
+pub mod opening;
 pub mod poll_loop;
 pub mod privileges;
 pub mod publisher;
+pub mod worker;

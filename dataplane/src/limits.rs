@@ -47,6 +47,9 @@ pub const CLOSE_GRACE_US: u64 = 500_000;
 /// Commands between the control thread and the loop. The manager waits for each acknowledgement, so one would do.
 pub const COMMANDS: usize = 16;
 
+/// Events on their way to the log. A burst of failing connections is summed up well enough by its first few.
+pub const EVENTS: usize = 256;
+
 const _: () = assert!(IDLE_SPIN_US <= IDLE_AWAKE_US && IDLE_AWAKE_US < SLEEP_MAX_US);
 const _: () = assert!(LINGER_FRAMES <= BURST_FRAMES);
 const _: () = assert!(PUBLISH_US <= HEARTBEAT_US && SLEEP_MAX_US <= 2 * HEARTBEAT_US);

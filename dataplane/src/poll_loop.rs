@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::control::{Command, Commands};
+use crate::events::EventSink;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::{Idle, Rest};
 use crate::layers::{Application, Transport};
@@ -53,6 +54,8 @@ pub struct PollLoop<P, T, A> {
     pub senders: HandOverSenders,
     /// From other workers.
     pub receivers: HandOverReceivers,
+    /// To the log.
+    pub events: EventSink,
     /// From the control thread.
     pub commands: Commands,
     /// Wakes this worker: rung by other workers, the control thread and the manager.
@@ -161,6 +164,9 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
             state.pending |= port.halves().1.flush().pending > 0;
         }
         self.senders.publish();
+        while let Some(event) = self.proxy.take_event() {
+            self.events.send(event);
+        }
         self.linger.observe(self.proxy.owed());
         state.next_timer_us = earliest(self.stack.next_timer_us(), self.proxy.next_timer_us());
         Turn::Busy

@@ -52,17 +52,22 @@ pub enum WorkerError {
     HandOver(#[from] RingError),
     #[error("{0}")]
     System(#[from] std::io::Error),
-    #[error("the manager sent {0} where it was not expected: manager and worker are of different builds")]
+    #[error(
+        "the manager sent {0} where it was not expected: manager and worker are of different builds"
+    )]
     Unexpected(&'static str),
 }
 
 impl WorkerError {
     /// Whether the same would happen again: then the manager need not hurry to try.
     fn is_permanent(&self) -> bool {
-        matches!(
-            self,
-            Self::Affinity(_) | Self::Privileges(_) | Self::Payload(_) | Self::Unexpected(_)
-        )
+        match self {
+            Self::Opening(error) => error.is_permanent(),
+            Self::Affinity(_) | Self::Privileges(_) | Self::Payload(_) | Self::Unexpected(_) => {
+                true
+            }
+            Self::Control(_) | Self::Memory(_) | Self::HandOver(_) | Self::System(_) => false,
+        }
     }
 }
 
@@ -114,7 +119,10 @@ fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, W
     let (start, descriptors) = receive_start(socket)?;
     pin(start.core)?;
     let ports = opening::open_ports(&start)?;
-    let modes = ports.iter().map(|port| obtained(port.info().mode)).collect();
+    let modes = ports
+        .iter()
+        .map(|port| obtained(port.info().mode))
+        .collect();
     let sockets: Vec<_> = ports.iter().map(AsFd::as_fd).collect();
     socket.send(&FromWorker::Sockets { modes }, &sockets)?;
     drop(sockets);
@@ -222,6 +230,7 @@ fn assemble<P: Port>(
         proxy,
         senders,
         receivers,
+        events: crate::events::spawn(config)?,
         commands,
         bell,
         paths,
@@ -241,9 +250,18 @@ fn open_hand_over(
     for (worker, bell) in descriptors.bells.into_iter().enumerate() {
         let ring = if worker == own { None } else { rings.next() };
         let bell = Doorbell::from_fd(bell);
-        senders.push(ring.map(|ring| Sender::open(ring.as_fd(), Some(bell))).transpose()?);
+        senders.push(
+            ring.map(|ring| Sender::open(ring.as_fd(), Some(bell)))
+                .transpose()?,
+        );
     }
-    let receivers: Result<Vec<_>, _> =
-        descriptors.hand_over_from.iter().map(|ring| Receiver::open(ring.as_fd())).collect();
-    Ok((HandOverSenders::new(senders), HandOverReceivers::new(receivers?)))
+    let receivers: Result<Vec<_>, _> = descriptors
+        .hand_over_from
+        .iter()
+        .map(|ring| Receiver::open(ring.as_fd()))
+        .collect();
+    Ok((
+        HandOverSenders::new(senders),
+        HandOverReceivers::new(receivers?),
+    ))
 }
