@@ -4,6 +4,7 @@
 //! writes it as one line of JSON. The client prints it as it is, or as tables.
 
 pub mod client;
+pub mod gather;
 pub mod report;
 pub mod server;
 pub mod table;
