@@ -100,7 +100,7 @@ fn the_mtu_has_to_fit_a_slot() {
 #[test]
 fn a_wire_without_bells_is_never_slept_on() {
     let (mut a, _b) = pair_in_process(4, CONFIG, CONFIG).unwrap();
-    assert_eq!(a.wait_fd(), None);
+    assert!(a.wait_fd().is_none());
     assert!(!a.prepare_to_wait());
 }
 
