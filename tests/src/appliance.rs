@@ -1,0 +1,1 @@
+//! Tidegate on the lab's appliance.

@@ -1,0 +1,1 @@
+//! Small blocking clients.
