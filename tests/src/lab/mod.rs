@@ -12,6 +12,7 @@ use crate::lab::servers::{Server, ServerKind};
 use crate::lab::state::{LabState, process_started, remove_leftovers};
 use crate::lab::topology::{Hosts, Nics};
 use anyhow::{Context, Result, bail};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -156,11 +157,8 @@ impl Lab {
         for file in files {
             let whole = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
             let lines: Vec<&str> = whole.lines().collect();
-            text += &format!("--- {}\n", file.display());
-            for line in &lines[lines.len().saturating_sub(LINES)..] {
-                text += line;
-                text.push('\n');
-            }
+            let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            let _ = writeln!(text, "--- {}\n{tail}", file.display());
         }
         text
     }

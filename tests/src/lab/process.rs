@@ -28,21 +28,14 @@ impl Process {
         command_line: &[String],
     ) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
-        let mut command = match core {
-            Some(core) => {
-                let mut pinned = host.command("taskset");
-                pinned.args(["-c", &core.to_string()]).args(command_line);
-                pinned
-            }
-            None => {
-                let Some((program, arguments)) = command_line.split_first() else {
-                    bail!("{name} has no command")
-                };
-                let mut plain = host.command(program);
-                plain.args(arguments);
-                plain
-            }
+        let core = core.map(|core| core.to_string());
+        let pinned = core.iter().flat_map(|core| ["taskset", "-c", core]);
+        let mut words = pinned.chain(command_line.iter().map(String::as_str));
+        let Some(program) = words.next() else {
+            bail!("{name} has no command")
         };
+        let mut command = host.command(program);
+        command.args(words);
         Self::start_command(&mut command, name, log)
     }
 
