@@ -16,6 +16,9 @@
 
 pub mod appliance;
 pub mod client;
+pub mod config;
 pub mod lab;
 pub mod netns;
 pub mod random;
+pub mod scene;
+pub mod frames;
