@@ -9,7 +9,28 @@
 //! into receive frames (fill ring → RX ring → fill ring) and transmit frames (free list → TX ring → completion ring → free
 //! list), so neither half can starve the other and no frame can be lost between them.
 
+pub mod afxdp;
+pub mod bpf;
+pub mod doorbell;
+pub mod frame_ring;
+pub mod handover;
+mod mapping;
+pub mod nic;
+#[cfg(test)]
+mod test_lab;
+#[cfg(test)]
+mod test_support;
+pub mod wire;
+pub mod xdp;
+
 use std::os::fd::RawFd;
+
+/// Most frames of one burst. Larger bursts add latency to their first frame and fall out of the L1 cache; smaller ones
+/// spread the cost of a turn of the poll loop over fewer frames.
+pub const BURST_MAX: usize = 64;
+
+/// Destination, source and type.
+pub const ETHERNET_HEADER_BYTES: usize = 14;
 
 /// How frames reach the process, as obtained (not as asked for).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -60,20 +81,22 @@ pub struct PortCounters {
     pub tx_kicks: u64,
     /// Kicks that the kernel answered with EAGAIN, EBUSY or ENOBUFS and that were repeated.
     pub tx_kick_retries: u64,
-    /// Frames the kernel dropped because of our invalid descriptor.
+    /// Frames dropped before our ring for another reason than those below: longer than a chunk, invalid descriptor.
     pub rx_dropped: u64,
     /// Frames the kernel dropped because the RX ring was full.
     pub rx_ring_full: u64,
     /// Times the kernel found the fill ring empty.
     pub rx_fill_ring_empty: u64,
+    /// Frames the device dropped although we had handed them over, as far as the kernel tells: veth's peer ring was full.
+    pub tx_dropped: u64,
     /// TX descriptors that the kernel refused.
     pub tx_invalid: u64,
 }
 
 /// The receive half of a port.
 pub trait RxQueue {
-    /// Makes up to `max` received frames readable as `frame(0)` … `frame(n - 1)` and returns n. The burst before must
-    /// have been released.
+    /// Makes up to `max` received frames, never more than [`BURST_MAX`], readable as `frame(0)` … `frame(n - 1)` and
+    /// returns n. The burst before must have been released.
     fn burst(&mut self, max: usize) -> usize;
     /// Frames that wait in the ring (an under-estimate is allowed), without starting a burst.
     fn waiting(&mut self) -> usize;
@@ -107,6 +130,11 @@ pub trait Port {
     /// The descriptor that becomes readable when a frame arrives, for a worker that goes to sleep. `None`: nothing to
     /// sleep on, the caller has to poll.
     fn wait_fd(&self) -> Option<RawFd>;
+    /// Has to be called before each sleep on [`Port::wait_fd`]; `false`: something arrived meanwhile or there is nothing to
+    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here.
+    fn prepare_to_wait(&mut self) -> bool {
+        self.wait_fd().is_some()
+    }
     /// Counts since the port was opened, the kernel's included.
     fn counters(&mut self) -> PortCounters;
 }

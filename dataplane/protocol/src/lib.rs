@@ -3,10 +3,31 @@
 //! Requests are parsed in place at the front of a receive buffer; replies are only measured (where do they end, are they errors),
 //! because a proxy passes them on. Nothing here allocates, keeps bytes, or knows connections. Both parsers can stop
 //! anywhere and go on when more bytes are there, without looking at a byte twice.
+//!
+//! - [`parse_request`] says what stands at the front of a client's buffer; [`RequestRest`] measures what follows a request of
+//!   which only the front was looked at; [`Request::keys`] takes a request with several keys apart.
+//! - [`ReplyScanner`] measures a server's reply; [`parse_array_header`], [`parse_value_header`], [`parse_integer_reply`] and
+//!   [`parse_status_reply`] look into the replies that are merged.
+//!
+//! What a parser accepts here is at most what the server behind accepts, and it ends where the server sees it end. A request
+//! that the server frames differently would put the replies of a shared server connection out of step, so a doubtful length is refused.
 #![forbid(unsafe_code)]
 
-mod request;
+mod keys;
+mod memcached;
 mod reply;
+mod reply_parts;
+mod request;
+mod resp;
+mod rest;
+mod scan;
 
+pub use keys::*;
+pub use memcached::{
+    MEMCACHED_KEY_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX, MEMCACHED_RETRIEVAL_BYTES_MAX,
+};
 pub use reply::*;
+pub use reply_parts::*;
 pub use request::*;
+pub use resp::limits::*;
+pub use rest::*;

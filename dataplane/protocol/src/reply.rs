@@ -1,5 +1,9 @@
 //! Measuring replies.
 
+use crate::memcached::reply::scan_values;
+use crate::resp::reply::scan_resp;
+use crate::scan::find_byte;
+
 /// The form of the reply that a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyShape {
@@ -9,4 +13,191 @@ pub enum ReplyShape {
     Line,
     /// memcached VALUE blocks up to END, or one error line.
     Values,
+}
+
+/// Longest piece of a reply that [`ReplyScanner::scan`] has to see whole: a VALUE line with the longest key is about 320 bytes long. With
+/// this many bytes in the buffer it always makes progress.
+pub const REPLY_TOKEN_BYTES_MAX: usize = 512;
+
+/// Longest line of a reply. Servers write error texts of a few hundred bytes; a line that goes on so long is not from a
+/// cache server, and its end would never be found.
+pub const REPLY_LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a server's bytes are not a reply. After any of these the connection has to be closed: where the next reply
+/// starts is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// A reply cannot start like this.
+    #[error(
+        "the server's reply starts with byte {0:#04x}: check that the pool's protocol is the server's"
+    )]
+    UnexpectedByte(u8),
+    /// A length or a count that is none.
+    #[error("the server's reply has a malformed length")]
+    BadLength,
+    /// A line that is none of those that the protocol has here.
+    #[error(
+        "the server's reply has a malformed line: check that the pool's protocol is the server's"
+    )]
+    BadLine,
+    /// A line without end.
+    #[error("a line of the server's reply is longer than {REPLY_LINE_BYTES_MAX} bytes")]
+    LineTooLong,
+    /// Counted bytes are not followed by CR LF.
+    #[error("the server's reply has data that is not followed by a line end")]
+    BadDataEnd,
+}
+
+/// What [`ReplyScanner::scan`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyScan {
+    /// Bytes from the front of the slice that belong to the reply and can be passed on. Fewer than the slice holds when
+    /// the reply ends there, or when a token at its end is not whole.
+    pub bytes: usize,
+    /// The reply ends after them.
+    pub done: bool,
+}
+
+/// Measures one reply over as many slices as it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyScanner {
+    shape: ReplyShape,
+    pub(crate) error: bool,
+    pub(crate) server_failure: bool,
+    /// The first value was begun.
+    pub(crate) begun: bool,
+    /// Bytes passed of a line that goes on.
+    line_passed: u32,
+    /// Values that were not begun: elements of nested arrays are simply counted together.
+    pub(crate) values_left: u64,
+    /// Bytes left of the data that was begun, its line end included.
+    pub(crate) data_left: u64,
+}
+
+impl ReplyScanner {
+    /// A scanner at the start of a reply.
+    #[inline]
+    pub fn new(shape: ReplyShape) -> Self {
+        Self {
+            shape,
+            error: false,
+            server_failure: false,
+            begun: false,
+            line_passed: 0,
+            values_left: 1,
+            data_left: 0,
+        }
+    }
+
+    /// Measures how much of `buf` belongs to the reply, and moves on by that much: the next call starts behind it.
+    ///
+    /// It stops before a token that is not whole in `buf`, which is at most [`REPLY_TOKEN_BYTES_MAX`] long; longer
+    /// lines are passed on in pieces. The bytes of data are not looked at, except for the line end behind them.
+    #[inline]
+    pub fn scan(&mut self, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
+        match self.shape {
+            ReplyShape::Resp => scan_resp(self, buf),
+            ReplyShape::Values => scan_values(self, buf),
+            ReplyShape::Line => self.scan_single_line(buf),
+        }
+    }
+
+    /// The reply is an error of the protocol: RESP `-`, memcached `ERROR`, `CLIENT_ERROR` or `SERVER_ERROR`. Known once the first
+    /// line was passed on; of VALUE blocks an error line may be the end.
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        self.error
+    }
+
+    /// The reply is one of the Redis errors that tell that the server cannot serve: `-OOM`, `-BUSY`, `-LOADING`.
+    #[inline]
+    pub fn redis_server_failure(&self) -> bool {
+        self.server_failure
+    }
+
+    /// The reply was measured to its end.
+    #[inline]
+    pub fn is_done(&self) -> bool {
+        self.values_left == 0 && self.data_left == 0 && self.line_passed == 0
+    }
+
+    fn scan_single_line(&mut self, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
+        if self.values_left == 0 && self.line_passed == 0 {
+            return Ok(ReplyScan {
+                bytes: 0,
+                done: true,
+            });
+        }
+        if !self.begun {
+            match buf.first() {
+                None => {
+                    return Ok(ReplyScan {
+                        bytes: 0,
+                        done: false,
+                    });
+                }
+                Some(byte) if byte.is_ascii_alphanumeric() => {}
+                Some(&byte) => return Err(ReplyError::UnexpectedByte(byte)),
+            }
+        }
+        let at = self.scan_line(buf, 0)?;
+        if at > 0 && !self.begun {
+            self.begun = true;
+            self.error = crate::memcached::reply::is_error(buf);
+        }
+        let done = self.line_passed == 0 && at > 0;
+        if done {
+            self.values_left = 0;
+        }
+        Ok(ReplyScan { bytes: at, done })
+    }
+
+    /// A line was begun and its end did not come yet.
+    #[inline]
+    pub(crate) fn is_within_line(&self) -> bool {
+        self.line_passed > 0
+    }
+
+    /// Moves over the line at `at`, or over what is left of it, and returns where that stopped: `at` itself when
+    /// the line should be whole first.
+    pub(crate) fn scan_line(&mut self, buf: &[u8], at: usize) -> Result<usize, ReplyError> {
+        let passed = self.line_passed as usize;
+        let found = find_byte(buf, at, b'\n');
+        let here = found.map_or(buf.len(), |end| end + 1) - at;
+        if passed + here > REPLY_LINE_BYTES_MAX {
+            return Err(ReplyError::LineTooLong);
+        }
+        match found {
+            Some(end) if end > at && buf[end - 1] == b'\r' => {
+                self.line_passed = 0;
+                Ok(end + 1)
+            }
+            Some(_) => Err(ReplyError::BadLine),
+            // The last byte stays: it may be the CR of the line's end.
+            None if passed + here > REPLY_TOKEN_BYTES_MAX => {
+                let taken = here.saturating_sub(1);
+                self.line_passed += taken as u32;
+                Ok(at + taken)
+            }
+            None => Ok(at),
+        }
+    }
+
+    /// Moves over the begun data at `at` and returns where that stopped.
+    #[inline]
+    pub(crate) fn scan_data(&mut self, buf: &[u8], mut at: usize) -> Result<usize, ReplyError> {
+        let end = at + (self.data_left.min((buf.len() - at) as u64)) as usize;
+        let content = self.data_left.saturating_sub(2).min((end - at) as u64);
+        at += content as usize;
+        self.data_left -= content;
+        while at < end {
+            let wanted = if self.data_left == 2 { b'\r' } else { b'\n' };
+            if buf[at] != wanted {
+                return Err(ReplyError::BadDataEnd);
+            }
+            at += 1;
+            self.data_left -= 1;
+        }
+        Ok(at)
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use crate::reply::ReplyShape;
+use crate::rest::RequestRest;
+
 /// The protocol spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -27,9 +30,11 @@ pub enum Route {
 /// How the keys of a request are spread and its replies joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// memcached get/gets: VALUE blocks in request order, then END.
+    /// memcached get, gets, gat, gats: VALUE blocks in request order, then END. A part is `Request::prefix`, keys with blanks
+    /// between them, CR LF.
     MemcachedGet,
-    /// Redis MGET: one array in request order.
+    /// Redis MGET: one array in request order. A part of this and of the other Redis splits is `*n`, CR LF, `Request::prefix`,
+    /// the wire forms of its keys; `n` counts the name as well.
     Mget,
     /// Redis MSET: key/value pairs, +OK once all servers said so.
     Mset,
@@ -52,7 +57,7 @@ pub enum Local {
     Command,
     /// memcached version.
     Version,
-    /// memcached verbosity and the like: a constant reply line. Not used for unknown commands.
+    /// memcached verbosity: OK, unless `Request::noreply` is there. Not used for unknown commands.
     Ok,
 }
 
@@ -65,8 +70,11 @@ pub struct Request {
     pub route: Route,
     /// Redis: number of arguments with the name. memcached: number of keys.
     pub argc: u32,
-    /// The key that routes it (of a split request: the first).
+    /// The key that routes it (of a split request: the first). Empty for a route without one.
     pub key: Range<usize>,
+    /// What every part of a split request starts with. memcached: from the name to the first key, the blank before it
+    /// included (`get `, `gat 30 `). Redis: the name's wire form (`$4`, CR LF, `MGET`, CR LF).
+    pub prefix: Range<usize>,
     /// Bytes of the request that are in the buffer: all of them for [`Parsed::Whole`].
     pub bytes: usize,
     /// memcached `noreply`: the range to leave out when the request is passed on (leading space included), so that the
@@ -76,25 +84,34 @@ pub struct Request {
     pub reply: ReplyShape,
 }
 
-/// The rest of a request of which the front was parsed: measures the bytes that follow without keeping them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestRest {
-    pub(crate) args_left: u32,
-    pub(crate) body_left: u64,
-    // Filled out by the implementation.
-}
-
 /// Where an unfinished request stands, so that the next look goes on there. `Default` is the start of a request.
-/// Valid as long as the front of the buffer is the same request.
+///
+/// Valid as long as the front of the buffer is the same request. The parser puts it back to the start with [`Parsed::Whole`],
+/// [`Parsed::Skip`] and [`Parsed::Refused`]; a caller that takes a [`Parsed::Head`] does so itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
-    // Filled out by the implementation. Small (at most 40 bytes): every client connection holds one.
+    /// The position up to which the request was looked at.
+    pub(crate) at: u32,
+    /// Redis: what follows `at`.
+    pub(crate) rest: RequestRest,
+    /// Redis: arguments with the name. 0 until the name was looked up.
+    pub(crate) argc: u32,
+    /// Redis: arguments before the key that were not looked at yet, the key included. 0 once it is known.
+    pub(crate) until_key: u32,
+    pub(crate) key_start: u32,
+    pub(crate) key_end: u32,
+    pub(crate) name_start: u32,
+    /// Redis: index into the command table.
+    pub(crate) command: u16,
 }
+
+// Every client connection holds one.
+const _: () = assert!(size_of::<Resume>() <= 40);
 
 /// A request that cannot be taken. What the client gets, and how the stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The whole reply, line end included: in the protocol's own form.
+    /// The whole reply, line end included: in the protocol's own form. Empty when the client wants none (memcached `noreply`).
     pub reply: RefusalText,
     /// How the stream goes on.
     pub recovery: Recovery,
@@ -152,6 +169,59 @@ pub enum Parsed {
         /// At least this many bytes make up the whole request.
         need: usize,
     },
+    /// Bytes that ask for nothing, such as the empty array of Redis: drop them and look again. There is no reply.
+    Skip {
+        /// Bytes from the front of the buffer.
+        bytes: usize,
+    },
     /// It cannot be taken.
     Refused(Refusal),
+}
+
+/// Looks at the front of `buf`, which holds what is contiguous at the front of a client's receive buffer.
+///
+/// `resume` remembers how far earlier looks at the same request came, so that all looks together are linear in its bytes. A
+/// caller that waits for `need` bytes before it looks again has at most a few looks per request.
+#[inline]
+pub fn parse_request(protocol: Protocol, buf: &[u8], resume: &mut Resume) -> Parsed {
+    match protocol {
+        Protocol::Redis => crate::resp::parse(buf, resume),
+        Protocol::Memcached => crate::memcached::parse(buf, resume),
+    }
+}
+
+/// A request that needs more bytes; `at_least` is a lower bound of its length.
+pub(crate) fn incomplete(buf: &[u8], at_least: usize) -> Parsed {
+    Parsed::Incomplete {
+        need: at_least.max(buf.len() + 1),
+    }
+}
+
+impl Refusal {
+    /// A refusal of which the end of the request is unknown.
+    pub(crate) const fn close(reply: &'static str) -> Self {
+        Self {
+            reply: RefusalText::Constant(reply),
+            recovery: Recovery::Close,
+        }
+    }
+
+    /// A refusal of the first `bytes` bytes.
+    pub(crate) const fn skip(reply: &'static str, bytes: usize) -> Self {
+        Self {
+            reply: RefusalText::Constant(reply),
+            recovery: Recovery::Skip {
+                bytes,
+                rest: RequestRest::NOTHING,
+            },
+        }
+    }
+
+    /// The same refusal when its offsets count from `by` bytes further ahead.
+    pub(crate) fn shifted(mut self, by: usize) -> Self {
+        if let RefusalText::Named { name_start, .. } = &mut self.reply {
+            *name_start += by as u32;
+        }
+        self
+    }
 }

@@ -1,6 +1,39 @@
-//! The configuration model of Tidegate: TOML in, types that cannot be wrong out, every fault reported at once.
+//! The configuration of Tidegate: TOML in, types that cannot be wrong out, every fault reported at once.
+//!
+//! [`Config::parse`] is the only way to make a [`Config`] from text. It reads as far as it can, so that an operator sees every
+//! fault of a file in one go, each with its line and what would be right. One file per object of the configuration holds its
+//! type and its reader: [`PortConfig`], [`PoolConfig`], [`ServerConfig`], [`WorkerConfig`]; every number stands in [`limits`].
+//!
+//! The crate reads no file and knows no NIC: whether an interface exists, or how many queues it has, is for who starts the
+//! appliance to find out. Its types are plain data and travel to the workers as JSON.
 #![forbid(unsafe_code)]
 
-mod model;
+mod address;
+mod config;
+mod effective;
+mod fault;
+mod ketama;
+pub mod limits;
+mod pool;
+mod port;
+mod queues;
+mod reader;
+mod relations;
+mod secret;
+mod server;
+mod suggest;
+mod warnings;
+mod worker;
 
-pub use model::*;
+pub use config::Config;
+pub use fault::{ConfigErrors, Fault};
+pub use ketama::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};
+pub use pool::{Distribution, HashKind, PoolConfig, Protocol};
+pub use port::{AckMode, Driver, PortConfig, RssMode};
+pub use queues::{QueueError, QueueMap, Queues};
+pub use secret::Secret;
+pub use server::ServerConfig;
+pub use worker::{IdleMode, WorkerConfig};
+
+#[cfg(test)]
+mod tests;

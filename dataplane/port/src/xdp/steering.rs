@@ -1,0 +1,199 @@
+//! The steering program on one interface.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::maps::SteeringMaps;
+use super::{Verdicts, program};
+use crate::bpf::{BpfError, Link, Program};
+use crate::nic;
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the kernel, after the skb was built: works everywhere, costs a copy and an allocation per frame.
+    Generic,
+}
+
+impl AttachMode {
+    /// `XDP_FLAGS_DRV_MODE`, `XDP_FLAGS_SKB_MODE`.
+    fn flags(self) -> u32 {
+        match self {
+            Self::Native => 1 << 2,
+            Self::Generic => 1 << 1,
+        }
+    }
+}
+
+/// What to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachPolicy {
+    /// Native if the driver can, otherwise generic.
+    NativeThenGeneric,
+    /// Native or an error.
+    NativeOnly,
+    /// Generic, even if the driver could do better.
+    GenericOnly,
+}
+
+/// Why the program could not be put on an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum XdpError {
+    /// EBUSY or EEXIST.
+    #[error(
+        "another XDP program is attached to {interface}: see it with `ip link show dev {interface}` or `bpftool net`, and remove \
+         it with `ip link set dev {interface} xdp off` or by stopping the process that owns its link"
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+    },
+    /// The driver cannot, and generic mode was not allowed.
+    #[error(
+        "{interface} cannot run an XDP program in its driver ({source}): lower its MTU to 1500, turn LRO off (ethtool -K \
+         {interface} lro off), or allow generic mode"
+    )]
+    NoNative {
+        /// The interface.
+        interface: String,
+        /// The kernel's answer.
+        source: BpfError,
+    },
+    /// Gone, or in another network namespace.
+    #[error("there is no interface with index {ifindex} in this network namespace")]
+    NoInterface {
+        /// The index.
+        ifindex: u32,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+}
+
+/// Program, maps and link. Dropping it detaches the program and leaves all traffic to the kernel.
+#[derive(Debug)]
+pub struct XdpSteering {
+    /// Dropped first: no frame meets a program without maps.
+    link: Link,
+    program: Program,
+    maps: SteeringMaps,
+    native_refusal: Option<BpfError>,
+}
+
+impl XdpSteering {
+    /// Makes the maps for `queues` queues, loads the program and attaches it. It lets everything pass until a listener or a source
+    /// is added. Attaching can change the number of active queues (virtio): read it afterwards.
+    pub fn attach(
+        ifindex: u32,
+        queues: u32,
+        policy: AttachPolicy,
+    ) -> Result<(Self, AttachMode), XdpError> {
+        let maps = SteeringMaps::create(queues)?;
+        let program = program::load(&maps)?;
+        let attach = |mode: AttachMode| program.attach(ifindex, mode.flags());
+        let (outcome, mode, native_refusal) = match policy {
+            AttachPolicy::NativeOnly => (attach(AttachMode::Native), AttachMode::Native, None),
+            AttachPolicy::GenericOnly => (attach(AttachMode::Generic), AttachMode::Generic, None),
+            AttachPolicy::NativeThenGeneric => match attach(AttachMode::Native) {
+                Err(refusal) if is_drivers_refusal(&refusal) => (
+                    attach(AttachMode::Generic),
+                    AttachMode::Generic,
+                    Some(refusal),
+                ),
+                outcome => (outcome, AttachMode::Native, None),
+            },
+        };
+        let link = outcome.map_err(|source| explain(ifindex, mode, source))?;
+        Ok((
+            Self {
+                link,
+                program,
+                maps,
+                native_refusal,
+            },
+            mode,
+        ))
+    }
+
+    /// Why native mode was not obtained, to be logged.
+    pub fn native_refusal(&self) -> Option<&BpfError> {
+        self.native_refusal.as_ref()
+    }
+
+    /// The program, for test runs.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Frames of ours on this queue go to the socket. Close the descriptor afterwards, so that the socket dies with its worker.
+    pub fn insert_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), BpfError> {
+        self.maps.insert_socket(queue, socket)
+    }
+
+    /// Frames of ours on this queue are dropped from now on, as they are once the socket is gone.
+    pub fn remove_socket(&self, queue: u32) -> Result<(), BpfError> {
+        self.maps.remove_socket(queue)
+    }
+
+    /// TCP to this address and port is ours. Add it after the sockets: from then on the kernel does not see it.
+    pub fn add_listener(&self, listener: SocketAddr) -> Result<(), BpfError> {
+        self.maps.add_listener(listener)
+    }
+
+    /// TCP to this address and port is the kernel's again. `false`: it was already.
+    pub fn remove_listener(&self, listener: SocketAddr) -> Result<bool, BpfError> {
+        self.maps.remove_listener(listener)
+    }
+
+    /// Connections to servers leave from this address.
+    pub fn add_source(&self, source: IpAddr) -> Result<(), BpfError> {
+        self.maps.add_source(source)
+    }
+
+    /// The reverse of [`Self::add_source`]. `false`: there was none.
+    pub fn remove_source(&self, source: IpAddr) -> Result<bool, BpfError> {
+        self.maps.remove_source(source)
+    }
+
+    /// Connections to servers leave from these ports.
+    pub fn own_ports(&self, range: RangeInclusive<u16>) -> Result<(), BpfError> {
+        self.maps.own_ports(range)
+    }
+
+    /// Frames per verdict since the program was attached.
+    pub fn verdicts(&self) -> Result<Verdicts, BpfError> {
+        self.maps.verdicts()
+    }
+
+    /// Keeps the program attached after this process, until the file (on a bpffs) is removed.
+    pub fn pin(&self, path: &Path) -> Result<(), BpfError> {
+        self.link.pin(path)
+    }
+}
+
+/// Tells the driver's "I cannot" from errors that generic mode would meet as well.
+fn is_drivers_refusal(error: &BpfError) -> bool {
+    !matches!(
+        error.errno(),
+        Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::ENODEV)
+    )
+}
+
+fn explain(ifindex: u32, mode: AttachMode, source: BpfError) -> XdpError {
+    // For an interface that is not there the kernel says EINVAL, as for much else.
+    let Some(interface) = nic::name_of(ifindex) else {
+        return XdpError::NoInterface { ifindex };
+    };
+    match source.errno() {
+        Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
+        Some(libc::ENODEV) => XdpError::NoInterface { ifindex },
+        Some(libc::EPERM) => XdpError::Bpf(source),
+        _ if mode == AttachMode::Native => XdpError::NoNative { interface, source },
+        _ => XdpError::Bpf(source),
+    }
+}

@@ -1,0 +1,102 @@
+//! Replies on their way to the client: strictly in the order of its requests.
+
+use crate::proxy::Proxy;
+use crate::slab::NIL;
+use crate::state::Answer;
+use crate::streams::{StreamId, Streams};
+
+impl Proxy {
+    /// Sends what is ready at the front of the client's queue, as far as there is room.
+    pub(crate) fn flush<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let id = StreamId(client);
+        let mut blocked = false;
+        loop {
+            let pending = self.clients[client as usize].head;
+            if pending == NIL {
+                break;
+            }
+            let silent = self.pendings[pending].silent;
+            let done = match self.pendings[pending].answer {
+                Answer::Waiting => {
+                    blocked = !self.send_chain(streams, client, pending);
+                    if !blocked {
+                        self.resume_stalled(streams, client);
+                    }
+                    break;
+                }
+                _ if silent => true,
+                Answer::Held => self.send_chain(streams, client, pending),
+                Answer::Text(text) => {
+                    let fits = streams.send_room(id) >= text.len();
+                    if fits {
+                        streams.send(id, text.as_bytes());
+                    }
+                    fits
+                }
+                Answer::Merged(split) => self.send_merged(streams, client, split),
+            };
+            if !done {
+                blocked = true;
+                break;
+            }
+            self.clients[client as usize].progress_us = self.now_us;
+            if let Answer::Merged(split) = self.pendings[pending].answer {
+                self.give_split(split);
+            }
+            self.pop_head(streams, client);
+        }
+        self.clients[client as usize].blocked = blocked;
+        if blocked {
+            self.watch(client);
+        }
+    }
+
+    /// Sends held bytes of a reply. True when none is left.
+    fn send_chain<S: Streams>(&mut self, streams: &mut S, client: u32, pending: u32) -> bool {
+        let entry = &mut self.pendings[pending];
+        while !entry.chain.is_empty() {
+            let sent = streams.send(StreamId(client), self.hold.front(&entry.chain));
+            if sent == 0 {
+                return false;
+            }
+            self.hold.advance(&mut entry.chain, sent);
+            entry.begun = true;
+            self.clients[client as usize].progress_us = self.now_us;
+        }
+        true
+    }
+
+    fn resume_stalled<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let link = std::mem::replace(&mut self.clients[client as usize].stalled_link, NIL);
+        if link != NIL && self.links[link as usize].open {
+            streams.mark_ready(self.links[link as usize].stream);
+        }
+    }
+
+    /// The request at the front of the client's queue is done with.
+    pub(crate) fn pop_head<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let state = &mut self.clients[client as usize];
+        let pending = state.head;
+        state.head = self.pendings[pending].next;
+        state.pending -= 1;
+        if state.head == NIL {
+            state.tail = NIL;
+            streams.expect_reply(StreamId(client), false);
+        }
+        if !self.pendings[pending].silent {
+            self.pools[state.pool as usize].counters.replies += 1;
+        }
+        let resume =
+            state.full || state.pending == 0 && (state.barrier || state.closing || self.draining);
+        state.full = false;
+        if resume || state.pending == 0 && state.blocked {
+            streams.mark_ready(StreamId(client));
+        } else if state.pending == 0
+            && streams.status(StreamId(client)) != crate::streams::StreamStatus::Open
+        {
+            // The client has sent FIN and waits for this reply alone.
+            streams.mark_ready(StreamId(client));
+        }
+        self.give_pending(pending);
+    }
+}

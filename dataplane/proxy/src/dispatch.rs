@@ -1,0 +1,259 @@
+//! From a whole request to its server.
+
+use crate::fault::Fault;
+use crate::limits::LINK_REQUESTS_MAX;
+use crate::proxy::Proxy;
+use crate::read::Source;
+use crate::slab::NIL;
+use crate::state::{Answer, Entry, Pending, Target, WaitFor};
+use crate::streams::{StreamId, Streams};
+use tidegate_protocol::{Local, Request, Route};
+
+impl Proxy {
+    /// Takes one whole request. False: it stays where it is, because something it needs is not there yet.
+    pub(crate) fn dispatch<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        server: Option<usize>,
+    ) -> bool {
+        if !self.has_pending_room(client) {
+            return false;
+        }
+        if self.must_authenticate(client, request) {
+            self.pool_of(client).counters.requests_refused += 1;
+            self.drop_request(streams, client, source, request.bytes);
+            self.answer_text(streams, client, "-NOAUTH Authentication required.\r\n");
+            return true;
+        }
+        match request.route {
+            Route::Key => match server {
+                Some(index) => self.send_request(streams, client, request, source, index),
+                None => self.fail_request(streams, client, request, source, Fault::AllEjected),
+            },
+            Route::Any | Route::Local(Local::Command | Local::Version) => {
+                match self.any_server(client) {
+                    Some(index) => self.send_request(streams, client, request, source, index),
+                    None => self.fail_request(streams, client, request, source, Fault::AllEjected),
+                }
+            }
+            Route::Local(local) => self.answer_locally(streams, client, request, source, local),
+            Route::Split(kind) => self.split(streams, client, request, source, kind),
+        }
+    }
+
+    pub(crate) fn must_authenticate(&mut self, client: u32, request: &Request) -> bool {
+        let allowed = matches!(request.route, Route::Local(Local::Auth | Local::Quit));
+        let authenticated = self.clients[client as usize].authenticated;
+        !allowed && !authenticated && self.pool_of(client).client_auth.is_some()
+    }
+
+    /// Sends a whole request to one server of the client's pool.
+    pub(crate) fn send_request<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        index: usize,
+    ) -> bool {
+        let server = self.server_id(self.clients[client as usize].pool, index).0;
+        let link = match self.shared_link(streams, client, server) {
+            Ok(Some(link)) => link,
+            Ok(None) => return self.wait_for_server(client, server),
+            Err(fault) => return self.fail_request(streams, client, request, source, fault),
+        };
+        let stream = self.links[link as usize].stream;
+        if streams.send_room(stream) < request.bytes {
+            return self.wait_for_server(client, server);
+        }
+        let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
+            return false;
+        };
+        let mut cuts = [0..request.bytes, 0..0];
+        if let Some(noreply) = &request.noreply {
+            // Replies stay in step only if every request has one, so the server is not told that nobody wants it.
+            cuts = [0..noreply.start, noreply.end..request.bytes];
+        }
+        match source {
+            Source::Ring { .. } => {
+                let id = StreamId(client);
+                move_all(streams, id, stream, cuts[0].len());
+                if !cuts[1].is_empty() {
+                    streams.consume(id, cuts[1].start - cuts[0].end);
+                    move_all(streams, id, stream, cuts[1].len());
+                }
+                self.clients[client as usize].need = 1;
+            }
+            Source::Hold(hold) => {
+                for cut in cuts {
+                    streams.send(stream, &self.holds[hold as usize][cut]);
+                }
+                self.drop_request(streams, client, source, request.bytes);
+            }
+        }
+        self.pool_of(client).counters.requests += 1;
+        let entry = Entry {
+            target: Target::Pending(pending),
+            shape: request.reply,
+            deadline_us: 0,
+        };
+        self.enqueue(link, entry, request.bytes);
+        true
+    }
+
+    /// Notes a request that was sent on a connection.
+    pub(crate) fn enqueue(&mut self, link: u32, entry: Entry, bytes: usize) {
+        let state = &mut self.links[link as usize];
+        let server = &mut self.servers[state.server as usize];
+        server.counters.requests += 1;
+        server.counters.request_bytes += bytes as u64;
+        server.counters.in_flight += 1;
+        self.in_flight += 1;
+        if state.fifo.is_empty() {
+            state.progress_us = self.now_us;
+        }
+        let timeout = self.pools[server.pool as usize].timeout_us;
+        let deadline_us = if entry.deadline_us == u64::MAX {
+            u64::MAX
+        } else {
+            timeout.map_or(u64::MAX, |t| self.now_us + t)
+        };
+        state.fifo.push_back(Entry {
+            deadline_us,
+            ..entry
+        });
+    }
+
+    /// Whether a connection's queue can take another request.
+    pub(crate) fn link_has_room(&self, link: u32) -> bool {
+        let link = &self.links[link as usize];
+        link.fifo.len() < LINK_REQUESTS_MAX && link.writer == NIL
+    }
+
+    pub(crate) fn wait_for_server(&mut self, client: u32, server: u16) -> bool {
+        self.pool_of(client).counters.paused_servers += 1;
+        self.wait(client, WaitFor::Server(server));
+        false
+    }
+
+    /// Answers a request with the reason why no server can have it.
+    pub(crate) fn fail_request<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        fault: Fault,
+    ) -> bool {
+        let pool = self.pool_of(client);
+        pool.counters.requests += 1;
+        pool.counters.forward_errors += 1;
+        let text = fault.reply(pool.protocol);
+        self.drop_request(streams, client, source, request.bytes);
+        if request.noreply.is_none() {
+            self.answer_text(streams, client, text);
+        }
+        true
+    }
+
+    /// The next live server in turn, for requests that any server can answer.
+    fn any_server(&mut self, client: u32) -> Option<usize> {
+        let pool = self.clients[client as usize].pool;
+        let (first, count) = (
+            self.pools[pool as usize].first_server,
+            self.pools[pool as usize].servers,
+        );
+        for _ in 0..count {
+            let state = &mut self.pools[pool as usize];
+            state.any = (state.any + 1) % count;
+            if self.servers[(first + state.any) as usize].ejected_until_us == 0 {
+                return Some(state.any as usize);
+            }
+        }
+        None
+    }
+
+    /// Whether another request can be noted for the client; if not, it waits.
+    pub(crate) fn has_pending_room(&mut self, client: u32) -> bool {
+        if self.pendings.room() > 0 {
+            return true;
+        }
+        self.pool_of(client).counters.paused_requests += 1;
+        self.wait(client, WaitFor::Table);
+        false
+    }
+
+    /// Notes a request at the end of the client's queue.
+    pub(crate) fn push_pending<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        silent: bool,
+    ) -> Option<u32> {
+        let pending = self.pendings.take(Pending {
+            client,
+            next: NIL,
+            answer: Answer::Waiting,
+            silent,
+            begun: false,
+            over: false,
+            chain: crate::hold::Chain::EMPTY,
+        })?;
+        let state = &mut self.clients[client as usize];
+        let last = state.tail;
+        state.tail = pending;
+        state.pending += 1;
+        if last == NIL {
+            state.head = pending;
+            streams.expect_reply(StreamId(client), true);
+        } else {
+            self.pendings[last].next = pending;
+        }
+        Some(pending)
+    }
+
+    /// Answers with a constant, in its turn. The caller has checked [`Proxy::has_pending_room`].
+    pub(crate) fn answer_text<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        text: &'static str,
+    ) {
+        if let Some(pending) = self.push_pending(streams, client, false) {
+            self.pendings[pending].answer = Answer::Text(text);
+            self.flush(streams, client);
+        }
+    }
+
+    /// Answers with bytes, in their turn. The caller has checked [`Proxy::has_pending_room`].
+    pub(crate) fn answer_bytes<S: Streams>(&mut self, streams: &mut S, client: u32, bytes: &[u8]) {
+        let Some(pending) = self.push_pending(streams, client, false) else {
+            return;
+        };
+        let mut chain = crate::hold::Chain::EMPTY;
+        self.pendings[pending].answer = if self.hold.append(&mut chain, bytes) {
+            Answer::Held
+        } else {
+            Answer::Text(Fault::OverHold.reply(self.pool_of(client).protocol))
+        };
+        self.pendings[pending].chain = chain;
+        self.flush(streams, client);
+    }
+}
+
+/// Moves exactly `bytes`, for which there is room: a ring's end can make it two steps.
+pub(crate) fn move_all<S: Streams>(
+    streams: &mut S,
+    from: StreamId,
+    to: StreamId,
+    mut bytes: usize,
+) {
+    while bytes > 0 {
+        let n = streams.forward(from, to, bytes);
+        assert!(n > 0, "room and bytes were there");
+        bytes -= n;
+    }
+}

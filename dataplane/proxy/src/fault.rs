@@ -1,0 +1,60 @@
+//! Why a request got no reply from its server, and what its client is told instead.
+
+use tidegate_config::Protocol;
+
+/// The reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server refused the connection.
+    Refused,
+    /// No reply, or no connection, within the pool's `timeout_ms`.
+    TimedOut,
+    /// The server reset the connection.
+    Reset,
+    /// The server closed the connection before it replied.
+    Closed,
+    /// No route, or no neighbour, on the way to the server.
+    NoRoute,
+    /// Every server of the pool is ejected.
+    AllEjected,
+    /// The server sent something that is not a reply.
+    Garbage,
+    /// The reply was too large to wait for its turn, or to be merged.
+    OverHold,
+    /// The request has to be held as a whole and is too large for that.
+    RequestTooLarge,
+    /// Every connection slot, source port or table entry that the request needs is taken for good.
+    NoResource,
+}
+
+macro_rules! texts {
+    ($($fault:ident => $text:literal,)*) => {
+        impl Fault {
+            /// The whole reply line for the client, in its protocol's form.
+            pub fn reply(self, protocol: Protocol) -> &'static str {
+                match (self, protocol) {
+                    $((Self::$fault, Protocol::Memcached) => concat!("SERVER_ERROR ", $text, "\r\n"),
+                      (Self::$fault, Protocol::Redis) => concat!("-ERR ", $text, "\r\n"),)*
+                }
+            }
+
+            /// The reason alone, for logs.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$fault => $text,)* }
+            }
+        }
+    };
+}
+
+texts! {
+    Refused => "Connection refused",
+    TimedOut => "Connection timed out",
+    Reset => "Connection reset by peer",
+    Closed => "Connection closed by server",
+    NoRoute => "No route to host",
+    AllEjected => "No server available: all are ejected",
+    Garbage => "Invalid reply from server",
+    OverHold => "Reply too large to be held by the proxy (limit client_reply_hold_bytes)",
+    RequestTooLarge => "Request too large to be divided by the proxy (limit request_hold_bytes)",
+    NoResource => "Proxy is out of server connections (limit server_connections_max)",
+}

@@ -1,0 +1,31 @@
+//! The proxy's fixed limits. What an operator can set stands in `tidegate_config::WorkerConfig`.
+
+/// Requests without a reply on one server connection. More would only lengthen the queue in front of a server that is
+/// already behind; at the limit clients are not read until replies come (`paused_servers`). Lower costs throughput on
+/// deep pipelines, higher costs 24 bytes each, reserved per connection.
+pub const LINK_REQUESTS_MAX: usize = 4096;
+
+/// Exclusive connections kept open per server after use. A streamed request soon follows another; four connections
+/// serve a handful of uploading clients without a handshake each, and more would only idle.
+pub const EXCLUSIVE_IDLE_MAX: usize = 4;
+
+/// Buffers for requests that are held as a whole, per worker. One is in use only while a request larger than the
+/// client's receive buffer arrives; with none free the client waits its turn.
+pub const HOLDS_MAX: usize = 128;
+
+/// Waiting clients that are woken at once when a server has room again: enough to fill its buffer with small
+/// requests, few enough that a thousand waiters do not spend their time finding it full again.
+pub const WAKE_BATCH: usize = 64;
+
+/// How often timeouts are looked at, in microseconds. Server timeouts are set in milliseconds; 2 ms late is within
+/// what any of them means, and looking costs a few instructions per connection.
+pub const TICK_US: u64 = 2_000;
+
+/// How often a connection that a pool wants open at start is tried again while there is no route to its server.
+pub const PRECONNECT_RETRY_US: u64 = 200_000;
+
+/// Events kept for the log between two looks. More happen only when servers fail in masses, and then the first ones tell.
+pub const EVENTS_MAX: usize = 64;
+
+/// Longest reply to AUTH on a server connection and similar one-line replies that are looked at as a whole.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;

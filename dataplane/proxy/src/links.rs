@@ -1,0 +1,325 @@
+//! Server connections: opening, choosing, losing them, and taking failing servers out.
+
+use crate::fault::Fault;
+use crate::limits::EXCLUSIVE_IDLE_MAX;
+use crate::proxy::Proxy;
+use crate::slab::NIL;
+use crate::state::{Answer, Entry, Event, Mode, Role, Target};
+use crate::streams::{CloseReason, ConnectError, ServerId, StreamStatus, Streams};
+use tidegate_protocol::{ReplyScanner, ReplyShape};
+
+impl Proxy {
+    /// The shared connection for this client's requests to a server, opened if need be. `Ok(None)`: the client has to
+    /// wait until there is room.
+    ///
+    /// A client always uses the same one of a server's connections, so that its requests to one server stay in order.
+    pub(crate) fn shared_link<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        server: u16,
+    ) -> Result<Option<u32>, Fault> {
+        let state = &self.servers[server as usize];
+        if state.relieved > 0 && self.clients[client as usize].pending > 0 {
+            // One of its requests may be on the connection that was replaced: it must not be overtaken.
+            return Ok(None);
+        }
+        let position = client as usize % state.links.len();
+        let link = state.links[position];
+        if link == NIL {
+            let link = self.open_link(streams, server)?;
+            self.links[link as usize].position = position as u32;
+            self.servers[server as usize].links[position] = link;
+            return Ok(Some(link));
+        }
+        Ok(self.link_has_room(link).then_some(link))
+    }
+
+    /// A connection for one client alone.
+    pub(crate) fn exclusive_link<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        server: u16,
+    ) -> Result<u32, Fault> {
+        match self.servers[server as usize].idle.pop() {
+            Some(link) => Ok(link),
+            None => self.open_link(streams, server),
+        }
+    }
+
+    pub(crate) fn open_link<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        server: u16,
+    ) -> Result<u32, Fault> {
+        let link = *self.free_links.last().ok_or(Fault::NoResource)?;
+        let stream = streams
+            .connect(ServerId(server))
+            .map_err(|error| match error {
+                ConnectError::NoRoute => Fault::NoRoute,
+                ConnectError::NoSlot | ConnectError::NoPort => Fault::NoResource,
+            })?;
+        self.free_links.pop();
+        self.roles[stream.0 as usize] = Role::Link(link);
+        let state = &mut self.links[link as usize];
+        state.stream = stream;
+        state.open = true;
+        state.connected = false;
+        state.server = server;
+        state.position = NIL;
+        state.writer = NIL;
+        state.expired = 0;
+        state.scanning = false;
+        state.measured = 0;
+        state.measured_done = false;
+        state.progress_us = self.now_us;
+        let owner = &mut self.servers[server as usize];
+        owner.counters.connections += 1;
+        owner.counters.connects += 1;
+        if let Some(secret) = &self.pools[owner.pool as usize].server_auth {
+            let password = secret.reveal();
+            let head = itoa(password.len());
+            for part in [
+                "*2\r\n$4\r\nAUTH\r\n$".as_bytes(),
+                head.bytes(),
+                b"\r\n",
+                password.as_bytes(),
+                b"\r\n",
+            ] {
+                streams.send(stream, part);
+            }
+            let entry = Entry {
+                target: Target::Handshake,
+                shape: ReplyShape::Resp,
+                deadline_us: 0,
+            };
+            self.enqueue(link, entry, 0);
+        }
+        Ok(link)
+    }
+
+    pub(crate) fn link_ready<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let stream = self.links[link as usize].stream;
+        let server = self.links[link as usize].server;
+        let status = streams.status(stream);
+        match status {
+            StreamStatus::Closed(reason) => {
+                let fault = match reason {
+                    CloseReason::Finished => Fault::Closed,
+                    CloseReason::Reset => Fault::Reset,
+                    CloseReason::Refused => Fault::Refused,
+                    CloseReason::TimedOut => Fault::TimedOut,
+                };
+                return self.close_link(streams, link, fault);
+            }
+            StreamStatus::Connecting => return,
+            StreamStatus::Open | StreamStatus::HalfClosed => {
+                self.links[link as usize].connected = true
+            }
+        }
+        let writer = self.links[link as usize].writer;
+        if writer != NIL {
+            streams.mark_ready(crate::streams::StreamId(writer));
+        }
+        self.read_replies(streams, link);
+        let state = &self.links[link as usize];
+        let same = state.open && state.stream == stream;
+        if same && status == StreamStatus::HalfClosed && !self.reply_can_go_on(streams, link) {
+            // What came before FIN was read; a reply that is cut off stays so.
+            return self.close_link(streams, link, Fault::Closed);
+        }
+        self.wake_server(streams, server);
+    }
+
+    /// Whether received bytes wait only for a client to take them.
+    fn reply_can_go_on<S: Streams>(&self, streams: &S, link: u32) -> bool {
+        let state = &self.links[link as usize];
+        state.measured > 0 && streams.received(state.stream) > 0
+    }
+
+    /// Ends a server connection; every request on it is answered with the reason.
+    pub(crate) fn close_link<S: Streams>(&mut self, streams: &mut S, link: u32, fault: Fault) {
+        let idle = self.links[link as usize].fifo.is_empty();
+        let server = self.detach_link(streams, link);
+        let counters = &mut self.servers[server as usize].counters;
+        match fault {
+            Fault::Closed => counters.eof += 1,
+            Fault::Garbage => counters.protocol_errors += 1,
+            _ => counters.errors += 1,
+        }
+        // A server may close a connection that owes nothing; that is no failure.
+        if !(idle && fault == Fault::Closed) {
+            self.event(Event::ServerFailed {
+                server: ServerId(server),
+                fault,
+            });
+            self.note_failure(server);
+        }
+        self.fail_fifo(streams, link, fault);
+        self.free_links.push(link);
+        self.wake_server(streams, server);
+    }
+
+    /// Takes the connection out of every table but keeps its queue.
+    pub(crate) fn detach_link<S: Streams>(&mut self, streams: &mut S, link: u32) -> u16 {
+        let state = &mut self.links[link as usize];
+        let (server, stream, position, writer) =
+            (state.server, state.stream, state.position, state.writer);
+        state.open = false;
+        state.writer = NIL;
+        let owner = &mut self.servers[server as usize];
+        owner.counters.connections -= 1;
+        if position == NIL {
+            owner.idle.retain(|&idle| idle != link);
+        } else if owner.links[position as usize] == link {
+            owner.links[position as usize] = NIL;
+        } else {
+            owner.relieved -= 1;
+        }
+        self.roles[stream.0 as usize] = Role::Free;
+        if !matches!(streams.status(stream), StreamStatus::Closed(_)) {
+            streams.abort(stream);
+        }
+        streams.release(stream);
+        if writer != NIL {
+            // The rest of the upload has nowhere to go.
+            if let Mode::Upload { rest, .. } = self.clients[writer as usize].mode {
+                self.clients[writer as usize].mode = Mode::Skip(rest);
+                streams.mark_ready(crate::streams::StreamId(writer));
+            }
+        }
+        server
+    }
+
+    fn fail_fifo<S: Streams>(&mut self, streams: &mut S, link: u32, fault: Fault) {
+        while let Some(entry) = self.links[link as usize].fifo.pop_front() {
+            self.leave_flight(link);
+            self.fail_target(streams, entry.target, fault);
+        }
+    }
+
+    pub(crate) fn leave_flight(&mut self, link: u32) {
+        self.in_flight -= 1;
+        let server = self.links[link as usize].server;
+        self.servers[server as usize].counters.in_flight -= 1;
+    }
+
+    /// Answers a request that will get no reply.
+    pub(crate) fn fail_target<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        target: Target,
+        fault: Fault,
+    ) {
+        match target {
+            Target::Nobody | Target::Handshake => {}
+            Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
+            Target::Pending(pending) => {
+                let entry = &mut self.pendings[pending];
+                let client = entry.client;
+                if client == NIL {
+                    self.give_pending(pending);
+                    return;
+                }
+                if entry.begun {
+                    // Forgetting the client leaves this one as nobody's, and nothing else refers to it.
+                    self.close_client(streams, client, crate::session::Closing::Broken);
+                    self.give_pending(pending);
+                    return;
+                }
+                let mut chain = std::mem::replace(&mut entry.chain, crate::hold::Chain::EMPTY);
+                self.hold.clear(&mut chain);
+                let pool = self.pool_of(client);
+                pool.counters.forward_errors += 1;
+                self.pendings[pending].answer = Answer::Text(fault.reply(pool.protocol));
+                self.flush(streams, client);
+            }
+        }
+    }
+
+    /// Counts a failure, and takes the server out of the distribution at the limit.
+    pub(crate) fn note_failure(&mut self, server: u16) {
+        let state = &mut self.servers[server as usize];
+        let pool = &mut self.pools[state.pool as usize];
+        state.failures += 1;
+        if pool.eject && state.ejected_until_us == 0 && state.failures >= pool.failure_limit {
+            state.failures = 0;
+            state.ejected_until_us = self.now_us + pool.retry_us;
+            pool.router.set_live(state.index, false);
+            pool.counters.ejects += 1;
+            self.event(Event::ServerEjected {
+                server: ServerId(server),
+            });
+        }
+    }
+
+    /// An exclusive connection has nothing to do any more: keep it, or close it.
+    pub(crate) fn park_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let server = self.links[link as usize].server;
+        let idle = &mut self.servers[server as usize].idle;
+        if idle.len() < EXCLUSIVE_IDLE_MAX {
+            if !idle.contains(&link) {
+                idle.push(link);
+            }
+            return;
+        }
+        self.retire_link(streams, link);
+    }
+
+    /// Closes a connection that owes nothing, in order.
+    pub(crate) fn retire_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let stream = self.links[link as usize].stream;
+        streams.finish(stream);
+        self.links[link as usize].open = false;
+        let server = self.detach_finished(streams, link);
+        self.free_links.push(link);
+        self.wake_server(streams, server);
+    }
+
+    fn detach_finished<S: Streams>(&mut self, streams: &mut S, link: u32) -> u16 {
+        let state = &self.links[link as usize];
+        let (server, stream, position) = (state.server, state.stream, state.position);
+        let owner = &mut self.servers[server as usize];
+        owner.counters.connections -= 1;
+        if position != NIL && owner.links[position as usize] != link {
+            owner.relieved -= 1;
+        }
+        self.roles[stream.0 as usize] = Role::Free;
+        streams.release(stream);
+        server
+    }
+
+    /// Starts measuring the reply to the request at the front of the queue.
+    pub(crate) fn begin_reply(&mut self, link: u32, shape: ReplyShape) {
+        let state = &mut self.links[link as usize];
+        state.scanner = ReplyScanner::new(shape);
+        state.scanning = true;
+    }
+}
+
+/// A decimal number without allocation.
+pub(crate) struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    /// Its digits.
+    pub fn bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
+/// Writes a number in decimal.
+pub(crate) fn itoa(mut value: usize) -> Decimal {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return Decimal { digits, start };
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The replies to the parts of a split request, and the one reply made of them.
+//!
+//! A part is taken apart as it arrives: each key's piece is noted with its length and kept in the fragment's chain. When all
+//! parts are there, the pieces are sent in the order of the request's keys, from the chains, without another copy.
+
+use crate::fault::Fault;
+use crate::hold::Chain;
+use crate::links::itoa;
+use crate::proxy::Proxy;
+use crate::slab::NIL;
+use crate::state::Phase;
+use crate::streams::{StreamId, Streams};
+use tidegate_protocol::{
+    ArrayHeader, LineReply, ReplyShape, Split as SplitKind, ValueHeader, parse_array_header,
+    parse_integer_reply, parse_status_reply, parse_value_header,
+};
+
+/// How a look at the bytes of a fragment's reply ended.
+enum Step {
+    /// More bytes have to come.
+    More,
+    /// Look again.
+    Again,
+    /// The reply is complete.
+    Done,
+}
+
+impl Proxy {
+    /// Reads the reply of a fragment. True when it is complete.
+    pub(crate) fn read_fragment<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        fragment: u32,
+    ) -> Result<bool, Fault> {
+        let stream = self.links[link as usize].stream;
+        loop {
+            let received = streams.received(stream);
+            if received == 0 {
+                return Ok(false);
+            }
+            self.links[link as usize].scanning = true;
+            self.links[link as usize].progress_us = self.now_us;
+            let contiguous = streams.peek(stream).len();
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let mut step = {
+                let bytes = streams.peek(stream);
+                self.fragment_step(link, fragment, bytes)
+            };
+            if contiguous < received && matches!(step, Ok((Step::More, 0))) {
+                let n = streams.copy(stream, &mut scratch);
+                step = self.fragment_step(link, fragment, &scratch[..n]);
+            }
+            self.scratch = scratch;
+            let (step, bytes) = step?;
+            streams.consume(stream, bytes);
+            let server = self.links[link as usize].server;
+            self.servers[server as usize].counters.reply_bytes += bytes as u64;
+            match step {
+                Step::Done => return Ok(true),
+                Step::Again => {}
+                Step::More if bytes == 0 => {
+                    let full = received == streams.receive_capacity(stream);
+                    return if full { Err(Fault::Garbage) } else { Ok(false) };
+                }
+                Step::More => {}
+            }
+        }
+    }
+
+    /// One look at the front of the reply: what to do next, and how many bytes are dealt with.
+    fn fragment_step(
+        &mut self,
+        link: u32,
+        fragment: u32,
+        bytes: &[u8],
+    ) -> Result<(Step, usize), Fault> {
+        let kind = self.splits[self.fragments[fragment].split].kind;
+        match self.fragments[fragment].phase {
+            Phase::Start => match kind {
+                SplitKind::Sum => self.integer_step(fragment, bytes),
+                SplitKind::Mset => self.status_step(fragment, bytes),
+                SplitKind::Mget => self.array_step(fragment, bytes),
+                SplitKind::MemcachedGet => self.values_step(fragment, bytes),
+            },
+            Phase::Elements { left: 0, .. } => Ok((Step::Done, 0)),
+            Phase::Elements { left, begun } => {
+                self.element_step(link, fragment, left, begun, bytes)
+            }
+            Phase::Values => self.values_step(fragment, bytes),
+            Phase::Block { left } => {
+                let n = left.min(bytes.len());
+                self.keep(fragment, &bytes[..n]);
+                let left = left - n;
+                self.fragments[fragment].phase = if left == 0 {
+                    Phase::Values
+                } else {
+                    Phase::Block { left }
+                };
+                Ok((Step::Again, n))
+            }
+        }
+    }
+
+    fn integer_step(&mut self, fragment: u32, bytes: &[u8]) -> Result<(Step, usize), Fault> {
+        match parse_integer_reply(bytes) {
+            LineReply::Incomplete => Ok((Step::More, 0)),
+            LineReply::Value { value, bytes } => {
+                let split = &mut self.splits[self.fragments[fragment].split];
+                split.sum = split.sum.saturating_add(value);
+                Ok((Step::Done, bytes))
+            }
+            LineReply::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            LineReply::Malformed => Err(Fault::Garbage),
+        }
+    }
+
+    fn status_step(&mut self, fragment: u32, bytes: &[u8]) -> Result<(Step, usize), Fault> {
+        match parse_status_reply(bytes) {
+            LineReply::Incomplete => Ok((Step::More, 0)),
+            LineReply::Value { bytes, .. } => Ok((Step::Done, bytes)),
+            LineReply::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            LineReply::Malformed => Err(Fault::Garbage),
+        }
+    }
+
+    fn array_step(&mut self, fragment: u32, bytes: &[u8]) -> Result<(Step, usize), Fault> {
+        match parse_array_header(bytes) {
+            ArrayHeader::Incomplete => Ok((Step::More, 0)),
+            ArrayHeader::Array { elements, bytes } => {
+                let part = &mut self.fragments[fragment];
+                if elements != u64::from(part.keys) {
+                    return Err(Fault::Garbage);
+                }
+                part.phase = Phase::Elements {
+                    left: part.keys,
+                    begun: false,
+                };
+                Ok((Step::Again, bytes))
+            }
+            ArrayHeader::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            ArrayHeader::Malformed => Err(Fault::Garbage),
+        }
+    }
+
+    fn element_step(
+        &mut self,
+        link: u32,
+        fragment: u32,
+        left: u32,
+        begun: bool,
+        bytes: &[u8],
+    ) -> Result<(Step, usize), Fault> {
+        if !begun {
+            self.begin_reply(link, ReplyShape::Resp);
+        }
+        let scan = self.links[link as usize]
+            .scanner
+            .scan(bytes)
+            .map_err(|_| Fault::Garbage)?;
+        self.keep(fragment, &bytes[..scan.bytes]);
+        if !scan.done {
+            self.fragments[fragment].phase = Phase::Elements {
+                left,
+                begun: begun || scan.bytes > 0,
+            };
+            return Ok((Step::More, scan.bytes));
+        }
+        let part = &mut self.fragments[fragment];
+        part.cursor = self.keys[part.cursor].next_in_fragment;
+        part.phase = Phase::Elements {
+            left: left - 1,
+            begun: false,
+        };
+        let step = if left == 1 { Step::Done } else { Step::Again };
+        Ok((step, scan.bytes))
+    }
+
+    fn values_step(&mut self, fragment: u32, bytes: &[u8]) -> Result<(Step, usize), Fault> {
+        match parse_value_header(bytes) {
+            ValueHeader::Incomplete => Ok((Step::More, 0)),
+            ValueHeader::End { bytes } => Ok((Step::Done, bytes)),
+            ValueHeader::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            ValueHeader::Malformed => Err(Fault::Garbage),
+            ValueHeader::Value {
+                key,
+                header_bytes,
+                data_bytes,
+            } => {
+                let hash = self.key_hash(&bytes[key]);
+                // Keys between the last hit and this one were misses. The first block belongs to the key at the cursor or a later one.
+                let mut cursor = self.fragments[fragment].cursor;
+                if matches!(self.fragments[fragment].phase, Phase::Values) && cursor != NIL {
+                    cursor = self.keys[cursor].next_in_fragment;
+                }
+                while cursor != NIL && self.keys[cursor].hash != hash {
+                    cursor = self.keys[cursor].next_in_fragment;
+                }
+                if cursor == NIL {
+                    // A value that was not asked for, or not in this order.
+                    return Err(Fault::Garbage);
+                }
+                let part = &mut self.fragments[fragment];
+                part.cursor = cursor;
+                // The data block ends with CR LF.
+                part.phase = Phase::Block {
+                    left: data_bytes + 2,
+                };
+                self.keep(fragment, &bytes[..header_bytes]);
+                Ok((Step::Again, header_bytes))
+            }
+        }
+    }
+
+    /// Keeps bytes of the piece at the cursor, unless the merged reply failed or gets too large.
+    fn keep(&mut self, fragment: u32, bytes: &[u8]) {
+        let part = &mut self.fragments[fragment];
+        let split = &mut self.splits[part.split];
+        if split.failed.is_some()
+            || !split.error.is_empty()
+            || self.pendings[split.pending].client == NIL
+        {
+            self.hold.clear(&mut part.chain);
+            return;
+        }
+        split.held_bytes += bytes.len() as u64;
+        let allowed = split.held_bytes <= self.limits.client_reply_hold_bytes as u64;
+        if allowed && self.hold.append(&mut part.chain, bytes) {
+            self.keys[part.cursor].part_bytes += bytes.len() as u32;
+            return;
+        }
+        self.hold.clear(&mut part.chain);
+        let client = self.pendings[split.pending].client;
+        let pool = &mut self.pools[self.clients[client as usize].pool as usize];
+        pool.counters.replies_over_hold += 1;
+        split.failed = Some(Fault::OverHold.reply(pool.protocol));
+    }
+
+    /// A server answered its part with an error: the first such line becomes the answer to the whole request.
+    fn error_line(&mut self, fragment: u32, line: &[u8]) -> (Step, usize) {
+        let part = &self.fragments[fragment];
+        let split = &mut self.splits[part.split];
+        let wanted = split.failed.is_none() && split.error.is_empty();
+        if wanted && !self.hold.append(&mut split.error, line) {
+            let pool = self.servers[part.server as usize].pool;
+            split.failed = Some(Fault::OverHold.reply(self.pools[pool as usize].protocol));
+        }
+        (Step::Done, line.len())
+    }
+
+    /// The reply of a fragment is complete: its connection goes on with the next.
+    pub(crate) fn complete_fragment<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        fragment: u32,
+    ) {
+        self.end_entry(link, false);
+        self.count_fragment(streams, fragment);
+        self.link_idle(streams, link);
+    }
+
+    /// The server of a fragment failed.
+    pub(crate) fn fail_fragment<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        fragment: u32,
+        fault: Fault,
+    ) {
+        let part = &mut self.fragments[fragment];
+        let pool = self.servers[part.server as usize].pool;
+        self.hold.clear(&mut part.chain);
+        let pool = &mut self.pools[pool as usize];
+        let split = &mut self.splits[part.split];
+        if split.failed.is_none() && split.error.is_empty() {
+            pool.counters.forward_errors += 1;
+            split.failed = Some(fault.reply(pool.protocol));
+        }
+        self.count_fragment(streams, fragment);
+    }
+
+    fn count_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
+        let split = self.fragments[fragment].split;
+        self.splits[split].outstanding -= 1;
+        if self.splits[split].outstanding == 0 {
+            self.complete_split(streams, split);
+        }
+    }
+
+    /// Sends the merged reply as far as there is room. True when all of it is sent.
+    pub(crate) fn send_merged<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        split: u32,
+    ) -> bool {
+        let id = StreamId(client);
+        let state = &mut self.splits[split];
+        if !state.error.is_empty() {
+            return send_chain(&mut self.hold, &mut state.error, streams, id);
+        }
+        if let Some(text) = state.failed {
+            let fits = streams.send_room(id) >= text.len();
+            if fits {
+                streams.send(id, text.as_bytes());
+            }
+            return fits;
+        }
+        let keys = state.keys as usize;
+        let (before, number) = match state.kind {
+            SplitKind::Sum => ("integer", state.sum.unsigned_abs() as usize),
+            SplitKind::Mget => ("array", keys),
+            SplitKind::Mset => ("ok", 0),
+            SplitKind::MemcachedGet => ("", 0),
+        };
+        if !state.header_sent {
+            if streams.send_room(id) < 24 {
+                return false;
+            }
+            state.header_sent = true;
+            state.emit_key = state.first_key;
+            match before {
+                "integer" => {
+                    streams.send(id, if state.sum < 0 { b":-" } else { b":" });
+                    streams.send(id, itoa(number).bytes());
+                    streams.send(id, b"\r\n");
+                }
+                "array" => {
+                    streams.send(id, b"*");
+                    streams.send(id, itoa(number).bytes());
+                    streams.send(id, b"\r\n");
+                }
+                "ok" => {
+                    streams.send(id, b"+OK\r\n");
+                }
+                _ => {}
+            }
+        }
+        match state.kind {
+            SplitKind::Sum | SplitKind::Mset => true,
+            SplitKind::Mget => self.send_pieces(streams, id, split),
+            SplitKind::MemcachedGet => {
+                self.send_pieces(streams, id, split)
+                    && streams.send_room(id) >= 5
+                    && streams.send(id, b"END\r\n") == 5
+            }
+        }
+    }
+
+    fn send_pieces<S: Streams>(&mut self, streams: &mut S, id: StreamId, split: u32) -> bool {
+        loop {
+            let state = &mut self.splits[split];
+            if state.emit_key == NIL {
+                return true;
+            }
+            let record = self.keys[state.emit_key];
+            if !state.emit_started {
+                state.emit_started = true;
+                state.emit_left = record.part_bytes as usize;
+            }
+            let chain = &mut self.fragments[record.fragment].chain;
+            while state.emit_left > 0 {
+                let front = self.hold.front(chain);
+                let n = front.len().min(state.emit_left);
+                let sent = streams.send(id, &front[..n]);
+                if sent == 0 {
+                    return false;
+                }
+                self.hold.advance(chain, sent);
+                state.emit_left -= sent;
+            }
+            state.emit_key = record.next;
+            state.emit_started = false;
+        }
+    }
+}
+
+fn send_chain<S: Streams>(
+    hold: &mut crate::hold::HoldPool,
+    chain: &mut Chain,
+    streams: &mut S,
+    id: StreamId,
+) -> bool {
+    while !chain.is_empty() {
+        let sent = streams.send(id, hold.front(chain));
+        if sent == 0 {
+            return false;
+        }
+        hold.advance(chain, sent);
+    }
+    true
+}

@@ -1,0 +1,284 @@
+//! The proxy of one worker: its tables, and the loop over streams on which something happened.
+
+use crate::hold::HoldPool;
+use crate::limits::{
+    EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
+};
+use crate::routing::Router;
+use crate::slab::{NIL, Slab};
+use crate::state::{
+    Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
+};
+use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
+use std::collections::VecDeque;
+use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_config::{PoolConfig, WorkerConfig};
+use tidegate_protocol::{ReplyScanner, ReplyShape};
+
+/// All sessions, server connections and requests of one worker.
+pub struct Proxy {
+    pub(crate) roles: Vec<Role>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) free_links: Vec<u32>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) pools: Vec<Pool>,
+    /// Listener → pool.
+    pub(crate) listeners: Vec<u16>,
+    pub(crate) pendings: Slab<Pending>,
+    pub(crate) splits: Slab<Split>,
+    pub(crate) fragments: Slab<Fragment>,
+    pub(crate) keys: Slab<KeyRecord>,
+    pub(crate) hold: HoldPool,
+    /// Buffers for requests that are larger than a receive buffer.
+    pub(crate) holds: Vec<Vec<u8>>,
+    pub(crate) free_holds: Vec<u32>,
+    /// For bytes that wrap around the end of a receive ring.
+    pub(crate) scratch: Vec<u8>,
+    /// Per server of the pool at hand, while a request is divided.
+    pub(crate) parts: Vec<crate::split::Part>,
+    pub(crate) touched: Vec<u16>,
+    pub(crate) table_waiting: WaitList,
+    /// A table entry came free since waiting clients were last woken.
+    pub(crate) freed: bool,
+    pub(crate) stall_queue: VecDeque<(u64, u32)>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) limits: ProxyLimits,
+    pub(crate) now_us: u64,
+    pub(crate) next_tick_us: u64,
+    pub(crate) next_preconnect_us: u64,
+    pub(crate) in_flight: usize,
+    pub(crate) clients_open: usize,
+    pub(crate) draining: bool,
+    pub(crate) seed: u64,
+}
+
+/// The operator's limits, as the proxy uses them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProxyLimits {
+    pub client_requests: u32,
+    pub hold_bytes: usize,
+    pub client_reply_hold_bytes: usize,
+    pub client_stall_us: u64,
+}
+
+impl Proxy {
+    /// Reserves everything. `slots`: see [`Streams::slots`].
+    pub fn new(
+        pools: &[PoolConfig],
+        limits: &WorkerConfig,
+        slots: usize,
+        seed: u64,
+        now_us: u64,
+    ) -> Self {
+        let mut servers = Vec::new();
+        let mut listeners = Vec::new();
+        let mut states = Vec::new();
+        for (p, pool) in pools.iter().enumerate() {
+            listeners.extend(pool.listen.iter().map(|_| p as u16));
+            let first_server = servers.len() as u16;
+            servers.extend((0..pool.servers.len()).map(|index| new_server(p as u16, index, pool)));
+            states.push(new_pool(pool, first_server, seed ^ p as u64));
+        }
+        let links_max = limits.server_connections_max as usize;
+        let requests = limits.requests_max as usize;
+        let hold_bytes = limits.request_hold_bytes as usize;
+        let holds = HOLDS_MAX.min(limits.clients_max as usize).max(1);
+        let scratch = hold_bytes
+            .max(limits.client_buffer_bytes as usize)
+            .max(LINE_BYTES_MAX);
+        let most_servers = pools.iter().map(|p| p.servers.len()).max().unwrap_or(0);
+        Self {
+            roles: vec![Role::Free; slots],
+            clients: (0..slots).map(|_| Client::new(0, now_us)).collect(),
+            links: (0..links_max).map(|_| new_link()).collect(),
+            free_links: (0..links_max as u32).rev().collect(),
+            servers,
+            pools: states,
+            listeners,
+            pendings: Slab::new(requests),
+            splits: Slab::new(requests),
+            fragments: Slab::new(requests),
+            keys: Slab::new(limits.split_keys_max as usize),
+            hold: HoldPool::new(limits.reply_hold_bytes),
+            holds: (0..holds).map(|_| Vec::with_capacity(hold_bytes)).collect(),
+            free_holds: (0..holds as u32).rev().collect(),
+            scratch: vec![0; scratch],
+            parts: vec![crate::split::Part::default(); most_servers],
+            touched: Vec::with_capacity(most_servers),
+            table_waiting: WaitList::EMPTY,
+            freed: false,
+            stall_queue: VecDeque::with_capacity(slots),
+            events: VecDeque::with_capacity(EVENTS_MAX),
+            limits: ProxyLimits {
+                client_requests: limits.client_requests_max,
+                hold_bytes,
+                client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes)
+                    .unwrap_or(usize::MAX),
+                client_stall_us: u64::from(limits.client_stall_ms) * 1000,
+            },
+            now_us,
+            next_tick_us: now_us + TICK_US,
+            next_preconnect_us: now_us,
+            in_flight: 0,
+            clients_open: 0,
+            draining: false,
+            seed,
+        }
+    }
+
+    /// Works on every stream that is ready, until none is.
+    pub fn run<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
+        self.now_us = now_us;
+        loop {
+            while let Some(id) = streams.next_ready() {
+                match self.roles[id.0 as usize] {
+                    Role::Client => self.client_ready(streams, id.0),
+                    Role::Link(link) => self.link_ready(streams, link),
+                    Role::Free => self.accept(streams, id),
+                }
+            }
+            if !self.wake_tables(streams) {
+                return;
+            }
+        }
+    }
+
+    /// Requests that servers have not answered: how much is likely to come back soon.
+    pub fn owed(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Client connections open.
+    pub fn clients_open(&self) -> usize {
+        self.clients_open
+    }
+
+    /// Finishes what is under way, reads no new requests and closes clients as they are done.
+    pub fn drain<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
+        self.now_us = now_us;
+        self.draining = true;
+        for slot in 0..self.roles.len() {
+            if self.roles[slot] == Role::Client {
+                streams.mark_ready(StreamId(slot as u32));
+            }
+        }
+    }
+
+    /// Whether every client is gone.
+    pub fn is_drained(&self) -> bool {
+        self.clients_open == 0
+    }
+
+    /// Counts of one pool, in configuration order.
+    pub fn pool_counters(&self, pool: usize) -> PoolCounters {
+        self.pools[pool].counters
+    }
+
+    /// Counts of one server, by [`ServerId`].
+    pub fn server_counters(&self, server: usize) -> ServerCounters {
+        let state = &self.servers[server];
+        let mut counters = state.counters;
+        counters.ejected = u64::from(state.ejected_until_us != 0);
+        counters
+    }
+
+    /// The next thing worth a line in the log.
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push_back(event);
+        }
+    }
+
+    fn accept<S: Streams>(&mut self, streams: &mut S, id: StreamId) {
+        let Some(&pool) = streams
+            .listener(id)
+            .and_then(|l| self.listeners.get(l.0 as usize))
+        else {
+            // A stream that we released can still be in the ready list.
+            return;
+        };
+        if matches!(streams.status(id), StreamStatus::Closed(_)) || self.draining {
+            streams.release(id);
+            return;
+        }
+        let watched = self.clients[id.0 as usize].watched;
+        self.clients[id.0 as usize] = Client {
+            watched,
+            ..Client::new(pool, self.now_us)
+        };
+        self.roles[id.0 as usize] = Role::Client;
+        self.clients_open += 1;
+        let counters = &mut self.pools[pool as usize].counters;
+        counters.clients += 1;
+        counters.client_connections += 1;
+        self.client_ready(streams, id.0);
+    }
+
+    pub(crate) fn pool_of(&mut self, client: u32) -> &mut Pool {
+        &mut self.pools[self.clients[client as usize].pool as usize]
+    }
+
+    pub(crate) fn server_id(&self, pool: u16, index: usize) -> ServerId {
+        ServerId(self.pools[pool as usize].first_server + index as u16)
+    }
+}
+
+fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
+    Server {
+        pool,
+        index,
+        links: vec![NIL; config.server_connections as usize],
+        idle: Vec::with_capacity(EXCLUSIVE_IDLE_MAX),
+        relieved: 0,
+        failures: 0,
+        ejected_until_us: 0,
+        waiting: WaitList::EMPTY,
+        preconnected: false,
+        counters: ServerCounters::default(),
+    }
+}
+
+fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
+    Pool {
+        protocol: config.protocol,
+        router: Router::new(config, seed),
+        first_server,
+        servers: config.servers.len() as u16,
+        timeout_us: config
+            .timeout_ms
+            .filter(|&ms| ms > 0)
+            .map(|ms| u64::from(ms) * 1000),
+        eject: config.auto_eject_hosts,
+        failure_limit: config.server_failure_limit,
+        retry_us: u64::from(config.server_retry_timeout_ms) * 1000,
+        preconnect: config.preconnect,
+        client_auth: config.redis_auth.clone(),
+        server_auth: config.server_auth.clone(),
+        any: 0,
+        counters: PoolCounters::default(),
+    }
+}
+
+fn new_link() -> Link {
+    Link {
+        stream: StreamId(NIL),
+        open: false,
+        connected: false,
+        server: 0,
+        position: NIL,
+        writer: NIL,
+        fifo: VecDeque::with_capacity(LINK_REQUESTS_MAX),
+        expired: 0,
+        scanner: ReplyScanner::new(ReplyShape::Line),
+        scanning: false,
+        measured: 0,
+        measured_done: false,
+        progress_us: 0,
+        failure_noted_us: 0,
+    }
+}

@@ -1,0 +1,337 @@
+//! The client's side of a request: finding it in the receive buffer, whole, larger than the buffer, or refused.
+
+use crate::fault::Fault;
+use crate::proxy::Proxy;
+use crate::state::{Mode, WaitFor};
+use crate::streams::{StreamId, Streams};
+use tidegate_protocol::{
+    Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, parse_request,
+};
+
+/// Where the bytes of a request stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// At the front of the client's receive buffer; a copy is in the scratch buffer if they wrap around its end.
+    Ring {
+        /// The scratch buffer has the copy.
+        scratch: bool,
+    },
+    /// In a hold.
+    Hold(u32),
+}
+
+/// A parsed request and where it goes.
+struct Look {
+    parsed: Parsed,
+    /// Position in the pool of the server that owns the key.
+    server: Option<usize>,
+}
+
+impl Proxy {
+    pub(crate) fn read_client<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        loop {
+            let state = &mut self.clients[client as usize];
+            let idle = state.closing || state.blocked || state.wait.what != WaitFor::Nothing;
+            if idle || self.roles[client as usize] != crate::state::Role::Client {
+                return;
+            }
+            let uploading = matches!(state.mode, Mode::Upload { .. });
+            if self.draining && !uploading {
+                return;
+            }
+            if state.barrier && !uploading {
+                if state.pending > 0 {
+                    return;
+                }
+                state.barrier = false;
+            }
+            let go_on = match state.mode {
+                Mode::Normal => self.take_from_ring(streams, client),
+                Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
+                Mode::Skip(_) => self.skip(streams, client),
+                Mode::Upload { .. } => self.upload(streams, client),
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    fn take_from_ring<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let id = StreamId(client);
+        let received = streams.received(id);
+        let state = &mut self.clients[client as usize];
+        if received < state.need {
+            return false;
+        }
+        if state.pending >= self.limits.client_requests {
+            if !state.full {
+                state.full = true;
+                self.pools[state.pool as usize].counters.paused_requests += 1;
+            }
+            return false;
+        }
+        let pool = &mut self.pools[state.pool as usize];
+        let bytes = streams.peek(id);
+        let contiguous = bytes.len();
+        // A look never gets fewer bytes than the one before it.
+        let mut scratch = contiguous < state.need;
+        let mut found = None;
+        if !scratch {
+            let first = look(pool, bytes, &mut state.resume);
+            scratch = contiguous < received && !matches!(first.parsed, Parsed::Whole(_));
+            found = (!scratch).then_some(first);
+        }
+        let look = found.unwrap_or_else(|| {
+            let n = streams.copy(id, &mut self.scratch);
+            look(pool, &self.scratch[..n], &mut state.resume)
+        });
+        self.take(streams, client, Source::Ring { scratch }, look)
+    }
+
+    fn take_from_hold<S: Streams>(&mut self, streams: &mut S, client: u32, hold: u32) -> bool {
+        let id = StreamId(client);
+        let state = &mut self.clients[client as usize];
+        let buffer = &mut self.holds[hold as usize];
+        while buffer.len() < state.need {
+            let bytes = streams.peek(id);
+            let n = bytes.len().min(state.need - buffer.len());
+            if n == 0 {
+                self.watch(client);
+                return false;
+            }
+            buffer.extend_from_slice(&bytes[..n]);
+            streams.consume(id, n);
+            state.progress_us = self.now_us;
+        }
+        if state.pending >= self.limits.client_requests {
+            state.full = true;
+            return false;
+        }
+        let look = look(
+            &mut self.pools[state.pool as usize],
+            buffer,
+            &mut state.resume,
+        );
+        self.take(streams, client, Source::Hold(hold), look)
+    }
+
+    /// Acts on what was found. True when there may be more to read.
+    fn take<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        look: Look,
+    ) -> bool {
+        match look.parsed {
+            Parsed::Whole(request) => {
+                self.clients[client as usize].resume = Resume::default();
+                self.dispatch(streams, client, &request, source, look.server)
+            }
+            Parsed::Incomplete { need } => self.need_more(streams, client, source, need),
+            Parsed::Head {
+                request,
+                rest,
+                need,
+            } => {
+                let in_ring = matches!(source, Source::Ring { .. });
+                let fits = if in_ring {
+                    streams.receive_capacity(StreamId(client))
+                } else {
+                    self.limits.hold_bytes
+                };
+                if need <= fits || (need <= self.limits.hold_bytes && !self.free_holds.is_empty()) {
+                    return self.need_more(streams, client, source, need);
+                }
+                self.clients[client as usize].resume = Resume::default();
+                self.start_upload(streams, client, &request, rest, source, look.server)
+            }
+            Parsed::Skip { bytes } => {
+                self.drop_request(streams, client, source, bytes);
+                true
+            }
+            Parsed::Refused(refusal) => self.refuse(streams, client, source, &refusal),
+        }
+    }
+
+    fn need_more<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        need: usize,
+    ) -> bool {
+        if let Source::Hold(_) = source {
+            if need > self.limits.hold_bytes {
+                return self.give_up_framing(streams, client);
+            }
+            self.clients[client as usize].need = need;
+            return true;
+        }
+        if need <= streams.receive_capacity(StreamId(client)) {
+            self.clients[client as usize].need = need;
+            return false;
+        }
+        if need > self.limits.hold_bytes {
+            return self.give_up_framing(streams, client);
+        }
+        let Some(hold) = self.free_holds.pop() else {
+            self.wait(client, WaitFor::Table);
+            return false;
+        };
+        let state = &mut self.clients[client as usize];
+        state.mode = Mode::Hold(hold);
+        state.need = need;
+        true
+    }
+
+    /// The request would have to be held and cannot be: its end is not known, so the connection ends after the error.
+    fn give_up_framing<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        if !self.has_pending_room(client) {
+            return false;
+        }
+        let pool = self.pool_of(client);
+        pool.counters.requests_refused += 1;
+        pool.counters.clients_closed_protocol += 1;
+        let text = Fault::RequestTooLarge.reply(pool.protocol);
+        self.clients[client as usize].closing = true;
+        self.answer_text(streams, client, text);
+        false
+    }
+
+    fn refuse<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        refusal: &Refusal,
+    ) -> bool {
+        if !self.has_pending_room(client) {
+            return false;
+        }
+        let counters = &mut self.pool_of(client).counters;
+        counters.requests += 1;
+        counters.requests_refused += 1;
+        self.clients[client as usize].resume = Resume::default();
+        match refusal.reply {
+            RefusalText::Constant("") => {}
+            RefusalText::Constant(text) => self.answer_text(streams, client, text),
+            RefusalText::Named {
+                before,
+                name_start,
+                name_bytes,
+                after,
+            } => {
+                let range = name_start as usize..(name_start + name_bytes.min(128)) as usize;
+                let mut line = [0u8; 512];
+                let n = self.with_bytes(streams, client, source, |bytes| {
+                    let name = bytes.get(range).unwrap_or_default();
+                    let printable = name
+                        .iter()
+                        .map(|&b| if (0x20..0x7f).contains(&b) { b } else { b'?' });
+                    let text = before.bytes().chain(printable).chain(after.bytes());
+                    line.iter_mut()
+                        .zip(text)
+                        .map(|(to, from)| *to = from)
+                        .count()
+                });
+                self.answer_bytes(streams, client, &line[..n]);
+            }
+        }
+        match refusal.recovery {
+            Recovery::Close => {
+                self.pool_of(client).counters.clients_closed_protocol += 1;
+                self.clients[client as usize].closing = true;
+                false
+            }
+            Recovery::Skip { bytes, rest } => {
+                self.drop_request(streams, client, source, bytes);
+                self.clients[client as usize].mode = Mode::Skip(rest);
+                true
+            }
+        }
+    }
+
+    /// Drops the bytes of a request that was dealt with.
+    pub(crate) fn drop_request<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        bytes: usize,
+    ) {
+        match source {
+            Source::Ring { .. } => streams.consume(StreamId(client), bytes),
+            Source::Hold(hold) => self.give_hold(hold),
+        }
+        let state = &mut self.clients[client as usize];
+        state.mode = Mode::Normal;
+        state.need = 1;
+    }
+
+    /// Calls `f` with the bytes of the request at the front.
+    pub(crate) fn with_bytes<S: Streams, R>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> R {
+        match source {
+            Source::Ring { scratch: true } => f(&self.scratch),
+            Source::Ring { scratch: false } => f(streams.peek(StreamId(client))),
+            Source::Hold(hold) => f(&self.holds[hold as usize]),
+        }
+    }
+
+    fn skip<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let id = StreamId(client);
+        let Mode::Skip(mut rest) = self.clients[client as usize].mode else {
+            return false;
+        };
+        if rest.is_done() {
+            self.clients[client as usize].mode = Mode::Normal;
+            return true;
+        }
+        let received = streams.received(id);
+        if received == 0 {
+            return false;
+        }
+        let bytes = streams.peek(id);
+        let contiguous = bytes.len();
+        let mut scan = rest.measure(bytes);
+        if contiguous < received && scan.as_ref().is_ok_and(|s| s.bytes == 0 && !s.done) {
+            let n = streams.copy(id, &mut self.scratch);
+            scan = rest.measure(&self.scratch[..n]);
+        }
+        match scan {
+            Ok(scan) => {
+                streams.consume(id, scan.bytes);
+                self.clients[client as usize].mode = if scan.done {
+                    Mode::Normal
+                } else {
+                    Mode::Skip(rest)
+                };
+                scan.bytes > 0 || scan.done
+            }
+            Err(refusal) => self.refuse(streams, client, Source::Ring { scratch: false }, &refusal),
+        }
+    }
+}
+
+fn look(pool: &mut crate::state::Pool, bytes: &[u8], resume: &mut Resume) -> Look {
+    let parsed = parse_request(pool.parser(), bytes, resume);
+    let server = match &parsed {
+        Parsed::Whole(request) | Parsed::Head { request, .. } => owner(pool, request, bytes),
+        _ => None,
+    };
+    Look { parsed, server }
+}
+
+fn owner(pool: &mut crate::state::Pool, request: &Request, bytes: &[u8]) -> Option<usize> {
+    match request.route {
+        Route::Key => pool.router.route(&bytes[request.key.clone()]),
+        _ => None,
+    }
+}

@@ -1,0 +1,304 @@
+//! The server's side of a request: whose reply it is that arrives, where it ends, and where its bytes go.
+
+use crate::fault::Fault;
+use crate::proxy::Proxy;
+use crate::session::Closing;
+use crate::slab::NIL;
+use crate::state::{Answer, Target};
+use crate::streams::{StreamId, Streams};
+
+/// What to do after some bytes of a reply were moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// All that were measured.
+    All,
+    /// The client takes no more for now.
+    Stalled,
+}
+
+impl Proxy {
+    /// Reads everything a server connection has, reply by reply.
+    pub(crate) fn read_replies<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let stream = self.links[link as usize].stream;
+        loop {
+            let state = &self.links[link as usize];
+            if !state.open || state.stream != stream {
+                return;
+            }
+            if state.measured == 0 && !state.measured_done {
+                if streams.received(stream) == 0 {
+                    return;
+                }
+                let Some(&entry) = state.fifo.front() else {
+                    // A reply nobody asked for: whatever it is, everything after it would be off by one.
+                    return self.close_link(streams, link, Fault::Garbage);
+                };
+                if let Target::Fragment(fragment) = entry.target {
+                    match self.read_fragment(streams, link, fragment) {
+                        Ok(true) => self.complete_fragment(streams, link, fragment),
+                        Ok(false) => return,
+                        Err(fault) => return self.close_link(streams, link, fault),
+                    }
+                    continue;
+                }
+                if !state.scanning {
+                    self.begin_reply(link, entry.shape);
+                }
+                match self.measure(streams, link) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(fault) => return self.close_link(streams, link, fault),
+                }
+            }
+            if self.move_reply(streams, link) == Moved::Stalled {
+                return;
+            }
+            if self.links[link as usize].open && self.links[link as usize].measured_done {
+                self.complete_reply(streams, link);
+            }
+        }
+    }
+
+    /// Finds out how many of the received bytes belong to the reply at the front. False: more have to come.
+    fn measure<S: Streams>(&mut self, streams: &mut S, link: u32) -> Result<bool, Fault> {
+        let state = &mut self.links[link as usize];
+        let bytes = streams.peek(state.stream);
+        let contiguous = bytes.len();
+        let mut scan = state.scanner.scan(bytes).map_err(|_| Fault::Garbage)?;
+        if scan.bytes == 0 && !scan.done && contiguous < streams.received(state.stream) {
+            let n = streams.copy(state.stream, &mut self.scratch);
+            scan = state
+                .scanner
+                .scan(&self.scratch[..n])
+                .map_err(|_| Fault::Garbage)?;
+        }
+        state.measured = scan.bytes;
+        state.measured_done = scan.done;
+        if scan.bytes > 0 {
+            state.progress_us = self.now_us;
+            self.servers[state.server as usize].counters.reply_bytes += scan.bytes as u64;
+        } else if streams.received(state.stream) == streams.receive_capacity(state.stream) {
+            // A line that does not fit into the receive buffer will never be whole.
+            return Err(Fault::Garbage);
+        }
+        Ok(scan.bytes > 0 || scan.done)
+    }
+
+    /// Moves the measured bytes to the client, into its held reply, or nowhere.
+    fn move_reply<S: Streams>(&mut self, streams: &mut S, link: u32) -> Moved {
+        let state = &self.links[link as usize];
+        let stream = state.stream;
+        let pending = match state.fifo.front().map(|entry| entry.target) {
+            Some(Target::Pending(pending)) => pending,
+            _ => NIL,
+        };
+        let client = if pending == NIL {
+            NIL
+        } else {
+            self.pendings[pending].client
+        };
+        let drop = client == NIL || self.pendings[pending].silent || self.pendings[pending].over;
+        if drop {
+            streams.consume(stream, self.links[link as usize].measured);
+            self.links[link as usize].measured = 0;
+            return Moved::All;
+        }
+        if self.clients[client as usize].head == pending && self.pendings[pending].chain.is_empty()
+        {
+            loop {
+                let measured = self.links[link as usize].measured;
+                if measured == 0 {
+                    return Moved::All;
+                }
+                let moved = streams.forward(stream, StreamId(client), measured);
+                self.links[link as usize].measured -= moved;
+                if moved == 0 {
+                    break;
+                }
+                self.pendings[pending].begun = true;
+                self.clients[client as usize].progress_us = self.now_us;
+            }
+        }
+        self.hold_reply(streams, link, pending, client)
+    }
+
+    /// Keeps measured bytes for later: they came before their turn, or the client's send buffer is full.
+    fn hold_reply<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        pending: u32,
+        client: u32,
+    ) -> Moved {
+        let is_next = self.clients[client as usize].head == pending;
+        while self.links[link as usize].measured > 0 {
+            let state = &mut self.links[link as usize];
+            let bytes = streams.peek(state.stream);
+            let entry = &mut self.pendings[pending];
+            let n = bytes.len().min(state.measured);
+            let allowed = entry.chain.len() + n <= self.limits.client_reply_hold_bytes;
+            if allowed && self.hold.append(&mut entry.chain, &bytes[..n]) {
+                if entry.chain.len() == n {
+                    let pool = self.clients[client as usize].pool;
+                    self.pools[pool as usize].counters.replies_held += 1;
+                }
+                streams.consume(state.stream, n);
+                state.measured -= n;
+            } else if is_next {
+                // Its turn has come and only the client holds it up: the server connection waits with it.
+                self.stall_link(link, client);
+                return Moved::Stalled;
+            } else {
+                return self.give_reply_up(streams, link, pending, client);
+            }
+        }
+        if is_next {
+            self.flush(streams, client);
+        }
+        Moved::All
+    }
+
+    /// The reply is too large to wait for its turn. None of it was sent, so an error can stand in its place.
+    fn give_reply_up<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        link: u32,
+        pending: u32,
+        client: u32,
+    ) -> Moved {
+        let mut chain =
+            std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
+        self.hold.clear(&mut chain);
+        self.pendings[pending].over = true;
+        self.pool_of(client).counters.replies_over_hold += 1;
+        let state = &mut self.links[link as usize];
+        streams.consume(state.stream, state.measured);
+        state.measured = 0;
+        Moved::All
+    }
+
+    /// Stops reading a connection until the client has taken what is held for it. New requests get another connection.
+    fn stall_link(&mut self, link: u32, client: u32) {
+        let state = &mut self.clients[client as usize];
+        state.blocked = true;
+        state.stalled_link = link;
+        self.pools[state.pool as usize].counters.paused_replies += 1;
+        self.watch(client);
+        let state = &self.links[link as usize];
+        let server = &mut self.servers[state.server as usize];
+        if state.position != NIL && server.links[state.position as usize] == link {
+            server.links[state.position as usize] = NIL;
+            server.relieved += 1;
+        }
+    }
+
+    /// The reply at the front of the queue has been moved whole.
+    fn complete_reply<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let failed = self.links[link as usize].scanner.is_error();
+        let target = self.end_entry(link, failed);
+        match target {
+            Target::Pending(pending) => self.complete_pending(streams, pending),
+            Target::Handshake if failed => return self.close_link(streams, link, Fault::Garbage),
+            Target::Nobody => {
+                let pool = self.servers[self.links[link as usize].server as usize].pool;
+                self.pools[pool as usize].counters.late_replies += 1;
+            }
+            Target::Handshake | Target::Fragment(_) => {}
+        }
+        self.link_idle(streams, link);
+    }
+
+    /// Takes the entry at the front of a connection's queue out of it.
+    pub(crate) fn end_entry(&mut self, link: u32, failed: bool) -> Target {
+        let state = &mut self.links[link as usize];
+        state.scanning = false;
+        state.measured = 0;
+        state.measured_done = false;
+        state.expired = state.expired.saturating_sub(1);
+        state.progress_us = self.now_us;
+        let target = state
+            .fifo
+            .pop_front()
+            .map_or(Target::Nobody, |entry| entry.target);
+        let server = &mut self.servers[state.server as usize];
+        server.failures = 0;
+        server.counters.replies += 1;
+        server.counters.error_replies += u64::from(failed);
+        self.leave_flight(link);
+        target
+    }
+
+    /// A connection that is not among the shared ones and owes nothing goes where it belongs.
+    pub(crate) fn link_idle<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let state = &self.links[link as usize];
+        if !state.open || !state.fifo.is_empty() || state.writer != NIL {
+            return;
+        }
+        if state.position == NIL {
+            self.park_link(streams, link);
+            return;
+        }
+        let server = &mut self.servers[state.server as usize];
+        let place = &mut server.links[state.position as usize];
+        if *place == NIL {
+            // It was replaced while a client held it up, and nobody needed the replacement.
+            *place = link;
+            server.relieved -= 1;
+        } else if *place != link {
+            self.retire_link(streams, link);
+        }
+    }
+
+    fn complete_pending<S: Streams>(&mut self, streams: &mut S, pending: u32) {
+        let entry = &mut self.pendings[pending];
+        let client = entry.client;
+        if client == NIL {
+            self.give_pending(pending);
+            return;
+        }
+        let is_next = self.clients[client as usize].head == pending;
+        if is_next && entry.chain.is_empty() && !entry.over {
+            self.pop_head(streams, client);
+            let next = self.clients[client as usize].head;
+            if next != NIL && !matches!(self.pendings[next].answer, Answer::Waiting) {
+                self.flush(streams, client);
+            } else if next != NIL && !self.pendings[next].chain.is_empty() {
+                self.flush(streams, client);
+            }
+            return;
+        }
+        entry.answer = if entry.over {
+            let pool = self.clients[client as usize].pool;
+            Answer::Text(Fault::OverHold.reply(self.pools[pool as usize].protocol))
+        } else {
+            Answer::Held
+        };
+        if is_next {
+            self.flush(streams, client);
+        }
+    }
+
+    /// Looks whether a client that was watched has moved; closes it if not. True: keep watching.
+    pub(crate) fn check_stalled<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let state = &self.clients[client as usize];
+        if self.roles[client as usize] != crate::state::Role::Client {
+            return false;
+        }
+        let begun = matches!(
+            state.mode,
+            crate::state::Mode::Hold(_) | crate::state::Mode::Upload { .. }
+        );
+        // A whole request in a hold that waits for its server is not the client's fault.
+        let waits = state.wait.what != crate::state::WaitFor::Nothing
+            || state.full
+            || state.barrier && !begun;
+        if !(state.blocked || begun && !waits) {
+            return false;
+        }
+        if self.now_us.saturating_sub(state.progress_us) >= self.limits.client_stall_us {
+            self.close_client(streams, client, Closing::Stalled);
+            return false;
+        }
+        true
+    }
+}

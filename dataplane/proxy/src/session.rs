@@ -1,0 +1,146 @@
+//! Client connections: what happens when one is ready, and how one ends.
+
+use crate::proxy::Proxy;
+use crate::slab::NIL;
+use crate::state::{Answer, Mode, Role};
+use crate::streams::{CloseReason, StreamId, StreamStatus, Streams};
+
+/// Why we close a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// No progress for `client_stall_ms`.
+    Stalled,
+    /// A reply was given to it in part and its rest will not come.
+    Broken,
+}
+
+impl Proxy {
+    pub(crate) fn client_ready<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let id = StreamId(client);
+        let half_closed = match streams.status(id) {
+            StreamStatus::Connecting => return,
+            StreamStatus::Closed(reason) => return self.client_gone(streams, client, reason),
+            StreamStatus::Open => false,
+            StreamStatus::HalfClosed => true,
+        };
+        self.flush(streams, client);
+        self.read_client(streams, client);
+        self.settle(streams, client, half_closed);
+    }
+
+    /// Ends the connection if nothing is left to do on it.
+    fn settle<S: Streams>(&mut self, streams: &mut S, client: u32, half_closed: bool) {
+        let state = &self.clients[client as usize];
+        if self.roles[client as usize] != Role::Client || state.pending > 0 {
+            return;
+        }
+        let uploading = matches!(state.mode, Mode::Upload { .. });
+        let waits = state.wait.what != crate::state::WaitFor::Nothing;
+        let done = state.closing || (self.draining && !uploading) || (half_closed && !waits);
+        if !done {
+            return;
+        }
+        if !state.closing {
+            self.pool_of(client).counters.client_eof += 1;
+        }
+        // FIN follows the replies that are still queued; the stack sees to it that they arrive.
+        self.forget(streams, client);
+        streams.finish(StreamId(client));
+        streams.release(StreamId(client));
+    }
+
+    /// The stream is closed: whatever was under way goes on without its client.
+    fn client_gone<S: Streams>(&mut self, streams: &mut S, client: u32, reason: CloseReason) {
+        let counters = &mut self.pool_of(client).counters;
+        if reason == CloseReason::Finished {
+            counters.client_eof += 1;
+        } else {
+            counters.client_errors += 1;
+        }
+        self.forget(streams, client);
+        streams.release(StreamId(client));
+    }
+
+    /// Closes a client with RST, so that it cannot mistake what it has for a whole reply.
+    pub(crate) fn close_client<S: Streams>(&mut self, streams: &mut S, client: u32, why: Closing) {
+        if self.roles[client as usize] != Role::Client {
+            return;
+        }
+        let counters = &mut self.pool_of(client).counters;
+        match why {
+            Closing::Stalled => counters.clients_closed_stalled += 1,
+            Closing::Broken => counters.client_errors += 1,
+        }
+        self.forget(streams, client);
+        streams.abort(StreamId(client));
+        streams.release(StreamId(client));
+    }
+
+    /// Takes the client out of every table. Its requests that servers still work on stay, as nobody's.
+    fn forget<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        self.roles[client as usize] = Role::Free;
+        self.clients_open -= 1;
+        self.pool_of(client).counters.clients -= 1;
+        self.unwait(client);
+        let mut next = self.clients[client as usize].head;
+        while next != NIL {
+            let pending = next;
+            next = self.pendings[pending].next;
+            self.orphan(pending);
+        }
+        let state = &mut self.clients[client as usize];
+        state.head = NIL;
+        state.tail = NIL;
+        state.pending = 0;
+        let mode = std::mem::replace(&mut state.mode, Mode::Normal);
+        let stalled = std::mem::replace(&mut state.stalled_link, NIL);
+        match mode {
+            Mode::Hold(hold) => self.give_hold(hold),
+            Mode::Upload { link, .. } => self.abandon_upload(streams, link),
+            Mode::Normal | Mode::Skip(_) => {}
+        }
+        if stalled != NIL && self.links[stalled as usize].open {
+            streams.mark_ready(self.links[stalled as usize].stream);
+        }
+    }
+
+    /// Its client is gone. An unanswered request stays until its reply was swallowed.
+    fn orphan(&mut self, pending: u32) {
+        let entry = &mut self.pendings[pending];
+        entry.client = NIL;
+        self.hold.clear(&mut entry.chain);
+        match entry.answer {
+            Answer::Waiting => {}
+            Answer::Held | Answer::Text(_) => self.give_pending(pending),
+            Answer::Merged(split) => {
+                self.give_split(split);
+                self.give_pending(pending);
+            }
+        }
+    }
+
+    pub(crate) fn give_pending(&mut self, pending: u32) {
+        let mut chain = self.pendings[pending].chain;
+        self.hold.clear(&mut chain);
+        self.pendings[pending].chain = chain;
+        self.pendings.give(pending);
+        self.freed = true;
+    }
+
+    pub(crate) fn give_hold(&mut self, hold: u32) {
+        self.holds[hold as usize].clear();
+        self.free_holds.push(hold);
+        self.freed = true;
+    }
+
+    /// Makes sure that somebody looks whether this client moves on.
+    pub(crate) fn watch(&mut self, client: u32) {
+        let due = self.now_us + self.limits.client_stall_us;
+        let state = &mut self.clients[client as usize];
+        if !state.watched {
+            state.watched = true;
+            state.progress_us = self.now_us;
+            self.stall_queue.push_back((due, client));
+        }
+    }
+}

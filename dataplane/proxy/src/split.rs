@@ -1,0 +1,399 @@
+//! Requests with several keys: one part per server that owns some of them.
+
+use crate::fault::Fault;
+use crate::hold::Chain;
+use crate::limits::LINK_REQUESTS_MAX;
+use crate::links::itoa;
+use crate::proxy::Proxy;
+use crate::read::Source;
+use crate::slab::NIL;
+use crate::state::{Answer, Entry, Fragment, KeyRecord, Phase, Split, Target, WaitFor};
+use crate::streams::{StreamId, Streams};
+use tidegate_protocol::{ReplyShape, Request, Split as SplitKind};
+
+/// What one server gets of the request at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Part {
+    /// Keys, and bytes of their wire forms.
+    keys: u32,
+    bytes: usize,
+    link: u32,
+    fragment: u32,
+}
+
+/// Why a request cannot be divided now.
+enum Obstacle {
+    /// The client waits; it stands in a list.
+    Wait,
+    /// It is answered with this.
+    Fault(Fault),
+}
+
+/// Most bytes of a part besides its keys and the prefix: `*1048577`, CR LF twice.
+const PART_FRAME_BYTES: usize = 16;
+
+impl Proxy {
+    pub(crate) fn split<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        kind: SplitKind,
+    ) -> bool {
+        // The parts interleave reads of the request with writes to several connections, so it needs to stand still
+        // somewhere contiguous: this copy is the price of dividing a request.
+        let mut bytes = std::mem::take(&mut self.scratch);
+        self.copy_request(streams, client, source, request.bytes, &mut bytes);
+        let outcome = self.split_bytes(streams, client, request, &bytes[..request.bytes], kind);
+        self.scratch = bytes;
+        match outcome {
+            Ok(None) => {
+                self.drop_request(streams, client, source, request.bytes);
+                true
+            }
+            Ok(Some(index)) => self.send_request(streams, client, request, source, index),
+            Err(Obstacle::Wait) => false,
+            Err(Obstacle::Fault(fault)) => {
+                self.fail_request(streams, client, request, source, fault)
+            }
+        }
+    }
+
+    fn copy_request<S: Streams>(
+        &self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        bytes: usize,
+        out: &mut [u8],
+    ) {
+        match source {
+            Source::Ring { .. } => {
+                streams.copy(StreamId(client), &mut out[..bytes]);
+            }
+            Source::Hold(hold) => out[..bytes].copy_from_slice(&self.holds[hold as usize][..bytes]),
+        }
+    }
+
+    /// `Some`: all keys belong to this one server, and the request can go there as it is.
+    fn split_bytes<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        bytes: &[u8],
+        kind: SplitKind,
+    ) -> Result<Option<usize>, Obstacle> {
+        let pool = self.clients[client as usize].pool;
+        let mut touched = std::mem::take(&mut self.touched);
+        let result = self
+            .plan_parts(pool, request, bytes, &mut touched)
+            .map_err(Obstacle::Fault)
+            .and_then(|()| {
+                if let [one] = touched[..] {
+                    return Ok(Some(one as usize));
+                }
+                self.reserve_parts(streams, client, request, &touched)?;
+                self.send_parts(streams, client, request, bytes, kind, &touched);
+                Ok(None)
+            });
+        for index in touched.drain(..) {
+            self.parts[index as usize] = Part::default();
+        }
+        self.touched = touched;
+        result
+    }
+
+    /// Counts what each server gets.
+    fn plan_parts(
+        &mut self,
+        pool: u16,
+        request: &Request,
+        bytes: &[u8],
+        touched: &mut Vec<u16>,
+    ) -> Result<(), Fault> {
+        for key in request.keys(bytes) {
+            let index = self.pools[pool as usize]
+                .router
+                .route(&bytes[key.key])
+                .ok_or(Fault::AllEjected)?;
+            let part = &mut self.parts[index];
+            if part.keys == 0 {
+                touched.push(index as u16);
+            }
+            part.keys += 1;
+            // One more byte for the blank between memcached keys.
+            part.bytes += key.wire.len() + 1;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that every part can be sent now, so that a request is never sent in half.
+    fn reserve_parts<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        touched: &[u16],
+    ) -> Result<(), Obstacle> {
+        let keys: u32 = touched
+            .iter()
+            .map(|&index| self.parts[index as usize].keys)
+            .sum();
+        let pool = self.clients[client as usize].pool;
+        if keys as usize > self.keys.limit() || touched.len() > self.fragments.limit() {
+            return Err(Obstacle::Fault(Fault::RequestTooLarge));
+        }
+        if self.keys.room() < keys as usize
+            || self.fragments.room() < touched.len()
+            || self.splits.room() == 0
+        {
+            self.pools[pool as usize].counters.paused_requests += 1;
+            self.wait(client, WaitFor::Table);
+            return Err(Obstacle::Wait);
+        }
+        for &index in touched {
+            let server = self.server_id(pool, index as usize).0;
+            let link = match self.shared_link(streams, client, server) {
+                Ok(Some(link)) => link,
+                Ok(None) => {
+                    self.wait_for_server(client, server);
+                    return Err(Obstacle::Wait);
+                }
+                Err(fault) => return Err(Obstacle::Fault(fault)),
+            };
+            let part = &mut self.parts[index as usize];
+            part.link = link;
+            let bytes = part.bytes + request.prefix.len() + PART_FRAME_BYTES;
+            let stream = self.links[link as usize].stream;
+            if bytes > streams.send_capacity(stream) {
+                return Err(Obstacle::Fault(Fault::RequestTooLarge));
+            }
+            if bytes > streams.send_room(stream)
+                || self.links[link as usize].fifo.len() >= LINK_REQUESTS_MAX
+            {
+                self.wait_for_server(client, server);
+                return Err(Obstacle::Wait);
+            }
+        }
+        Ok(())
+    }
+
+    fn send_parts<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        bytes: &[u8],
+        kind: SplitKind,
+        touched: &[u16],
+    ) {
+        let Some(pending) = self.push_pending(streams, client, false) else {
+            return;
+        };
+        let Some(split) = self.splits.take(new_split(kind, pending)) else {
+            return;
+        };
+        let pool = self.clients[client as usize].pool;
+        let counters = &mut self.pools[pool as usize].counters;
+        counters.requests += 1;
+        counters.requests_split += 1;
+        counters.fragments += touched.len() as u64;
+        for &index in touched {
+            self.open_part(streams, split, pool, index, request, bytes);
+        }
+        let mut keys = 0;
+        for key in request.keys(bytes) {
+            let Some(index) = self.pools[pool as usize]
+                .router
+                .route(&bytes[key.key.clone()])
+            else {
+                continue;
+            };
+            let Part { link, fragment, .. } = self.parts[index];
+            let first_of_part = self.fragments[fragment].first_key == NIL;
+            let hash = if kind == SplitKind::MemcachedGet {
+                self.key_hash(&bytes[key.key])
+            } else {
+                0
+            };
+            self.note_key(split, fragment, hash);
+            let stream = self.links[link as usize].stream;
+            if kind == SplitKind::MemcachedGet && !first_of_part {
+                streams.send(stream, b" ");
+            }
+            streams.send(stream, &bytes[key.wire]);
+            keys += 1;
+        }
+        self.splits[split].keys = keys;
+        for &index in touched {
+            self.close_part(streams, index, request, kind);
+        }
+    }
+
+    /// Takes a fragment and sends what stands before its keys.
+    fn open_part<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        split: u32,
+        pool: u16,
+        index: u16,
+        request: &Request,
+        bytes: &[u8],
+    ) {
+        let server = self.server_id(pool, index as usize).0;
+        let fragment = self.fragments.take(Fragment {
+            split,
+            server,
+            next: self.splits[split].first_fragment,
+            first_key: NIL,
+            last_key: NIL,
+            keys: 0,
+            cursor: NIL,
+            phase: Phase::Start,
+            chain: Chain::EMPTY,
+        });
+        let Some(fragment) = fragment else { return };
+        let state = &mut self.splits[split];
+        state.first_fragment = fragment;
+        state.outstanding += 1;
+        let part = &mut self.parts[index as usize];
+        part.fragment = fragment;
+        let stream = self.links[part.link as usize].stream;
+        let arguments = match state.kind {
+            SplitKind::MemcachedGet => None,
+            SplitKind::Mset => Some(1 + 2 * part.keys as usize),
+            SplitKind::Mget | SplitKind::Sum => Some(1 + part.keys as usize),
+        };
+        if let Some(arguments) = arguments {
+            streams.send(stream, b"*");
+            streams.send(stream, itoa(arguments).bytes());
+            streams.send(stream, b"\r\n");
+        }
+        streams.send(stream, &bytes[request.prefix.clone()]);
+    }
+
+    fn note_key(&mut self, split: u32, fragment: u32, hash: u64) {
+        let record = KeyRecord {
+            next: NIL,
+            next_in_fragment: NIL,
+            fragment,
+            part_bytes: 0,
+            hash,
+        };
+        let Some(key) = self.keys.take(record) else {
+            return;
+        };
+        let state = &mut self.splits[split];
+        match std::mem::replace(&mut state.last_key, key) {
+            NIL => state.first_key = key,
+            last => self.keys[last].next = key,
+        }
+        let part = &mut self.fragments[fragment];
+        part.keys += 1;
+        match std::mem::replace(&mut part.last_key, key) {
+            NIL => (part.first_key, part.cursor) = (key, key),
+            last => self.keys[last].next_in_fragment = key,
+        }
+    }
+
+    fn close_part<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        index: u16,
+        request: &Request,
+        kind: SplitKind,
+    ) {
+        let Part {
+            link,
+            fragment,
+            bytes,
+            ..
+        } = self.parts[index as usize];
+        let shape = if kind == SplitKind::MemcachedGet {
+            streams.send(self.links[link as usize].stream, b"\r\n");
+            ReplyShape::Values
+        } else {
+            ReplyShape::Resp
+        };
+        let entry = Entry {
+            target: Target::Fragment(fragment),
+            shape,
+            deadline_us: 0,
+        };
+        self.enqueue(link, entry, bytes + request.prefix.len());
+    }
+
+    /// Tells keys apart when VALUE blocks come back. Two keys with one hash could at worst swap their places in the merged reply:
+    /// each block still carries its own key. The seed keeps anybody from choosing such keys.
+    pub(crate) fn key_hash(&self, key: &[u8]) -> u64 {
+        let mut hash = self.seed ^ 0xcbf2_9ce4_8422_2325;
+        for chunk in key.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 29;
+        }
+        hash ^ key.len() as u64
+    }
+
+    /// Gives everything of a split request back. Fragments that still wait for replies must not exist.
+    pub(crate) fn give_split(&mut self, split: u32) {
+        let state = &mut self.splits[split];
+        debug_assert_eq!(state.outstanding, 0, "every fragment is complete");
+        let (mut key, mut fragment) = (state.first_key, state.first_fragment);
+        let mut error = std::mem::replace(&mut state.error, Chain::EMPTY);
+        self.hold.clear(&mut error);
+        while key != NIL {
+            let next = self.keys[key].next;
+            self.keys.give(key);
+            key = next;
+        }
+        while fragment != NIL {
+            let part = &mut self.fragments[fragment];
+            let next = part.next;
+            let mut chain = std::mem::replace(&mut part.chain, Chain::EMPTY);
+            self.hold.clear(&mut chain);
+            self.fragments.give(fragment);
+            fragment = next;
+        }
+        self.splits.give(split);
+        self.freed = true;
+    }
+
+    /// All fragments are complete: the merged reply, or the error in its place, is ready.
+    pub(crate) fn complete_split<S: Streams>(&mut self, streams: &mut S, split: u32) {
+        let pending = self.splits[split].pending;
+        let client = self.pendings[pending].client;
+        if client == NIL {
+            self.give_split(split);
+            self.give_pending(pending);
+            return;
+        }
+        self.pendings[pending].answer = Answer::Merged(split);
+        if self.clients[client as usize].head == pending {
+            self.flush(streams, client);
+        }
+    }
+}
+
+fn new_split(kind: SplitKind, pending: u32) -> Split {
+    Split {
+        kind,
+        pending,
+        first_key: NIL,
+        last_key: NIL,
+        keys: 0,
+        first_fragment: NIL,
+        outstanding: 0,
+        sum: 0,
+        failed: None,
+        error: Chain::EMPTY,
+        held_bytes: 0,
+        header_sent: false,
+        emit_key: NIL,
+        emit_left: 0,
+        emit_started: false,
+    }
+}

@@ -1,0 +1,339 @@
+//! What the proxy remembers of clients, server connections and requests. Entries live in tables and name each other by index.
+
+use crate::fault::Fault;
+use crate::hold::Chain;
+use crate::routing::Router;
+use crate::slab::NIL;
+use crate::streams::StreamId;
+use std::collections::VecDeque;
+use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_config::{Protocol, Secret};
+use tidegate_protocol::{ReplyScanner, ReplyShape, RequestRest, Resume, Split as SplitKind};
+
+/// What a stream slot is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Free,
+    Client,
+    Link(u32),
+}
+
+/// How the bytes of a client are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    /// A request starts at the front of the receive buffer.
+    Normal,
+    /// The rest of a refused request is dropped.
+    Skip(RequestRest),
+    /// A request that is larger than the receive buffer is gathered in this hold.
+    Hold(u32),
+    /// The rest of a request goes to this connection as it arrives.
+    Upload { link: u32, rest: RequestRest },
+}
+
+/// The list of clients that wait for the same thing; linked through [`Client::wait`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitList {
+    pub first: u32,
+    pub last: u32,
+}
+
+impl WaitList {
+    pub const EMPTY: Self = Self {
+        first: NIL,
+        last: NIL,
+    };
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    Nothing,
+    /// Room on a connection of this server.
+    Server(u16),
+    /// An entry of a table of the worker.
+    Table,
+}
+
+/// A client's place in a wait list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub what: WaitFor,
+    pub before: u32,
+    pub after: u32,
+}
+
+impl Wait {
+    pub const NONE: Self = Self {
+        what: WaitFor::Nothing,
+        before: NIL,
+        after: NIL,
+    };
+}
+
+/// One client connection. Its index is its stream's slot.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub pool: u16,
+    pub authenticated: bool,
+    /// No more requests are read; the connection ends once everything owed is sent.
+    pub closing: bool,
+    /// The next reply waits for room in the send buffer.
+    pub blocked: bool,
+    /// The next request is read only when no other is under way: an upload must neither overtake nor be overtaken.
+    pub barrier: bool,
+    /// Has as many requests under way as it may.
+    pub full: bool,
+    /// Stands in the stall queue.
+    pub watched: bool,
+    /// First and last of its requests under way, in order of arrival.
+    pub head: u32,
+    pub tail: u32,
+    pub pending: u32,
+    /// The server connection that is not read because this client takes no reply.
+    pub stalled_link: u32,
+    pub wait: Wait,
+    pub mode: Mode,
+    pub resume: Resume,
+    /// Bytes that have to be there before another look at the request is of use.
+    pub need: usize,
+    /// When the client last moved forward.
+    pub progress_us: u64,
+}
+
+impl Client {
+    pub fn new(pool: u16, now_us: u64) -> Self {
+        Self {
+            pool,
+            authenticated: false,
+            closing: false,
+            blocked: false,
+            barrier: false,
+            full: false,
+            watched: false,
+            head: NIL,
+            tail: NIL,
+            pending: 0,
+            stalled_link: NIL,
+            wait: Wait::NONE,
+            mode: Mode::Normal,
+            resume: Resume::default(),
+            need: 1,
+            progress_us: now_us,
+        }
+    }
+}
+
+/// How far the answer to a request is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// Not complete. What came early stands in the chain.
+    Waiting,
+    /// Complete, in the chain.
+    Held,
+    /// Complete, a constant.
+    Text(&'static str),
+    /// Complete, in the fragments of this split request.
+    Merged(u32),
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// Who asked; [`NIL`] when the client is gone.
+    pub client: u32,
+    /// The client's next request.
+    pub next: u32,
+    pub answer: Answer,
+    /// The client wants no reply.
+    pub silent: bool,
+    /// Part of the reply has been given to the client's stream: it cannot be replaced by an error any more.
+    pub begun: bool,
+    /// The reply is too large to wait: the rest of it is dropped.
+    pub over: bool,
+    pub chain: Chain,
+}
+
+/// Whose reply a server connection brings next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Nobody's any more: swallow it.
+    Nobody,
+    /// The reply to our own AUTH.
+    Handshake,
+    Pending(u32),
+    Fragment(u32),
+}
+
+/// One request sent on a server connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub target: Target,
+    pub shape: ReplyShape,
+    /// `u64::MAX`: none.
+    pub deadline_us: u64,
+}
+
+/// One server connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub stream: StreamId,
+    pub open: bool,
+    pub connected: bool,
+    pub server: u16,
+    /// Position among the shared connections of its server; [`NIL`] for an exclusive one.
+    pub position: u32,
+    /// The client that uploads on it.
+    pub writer: u32,
+    pub fifo: VecDeque<Entry>,
+    /// Entries at the front of `fifo` whose deadline has passed.
+    pub expired: usize,
+    pub scanner: ReplyScanner,
+    /// The reply at the front has begun.
+    pub scanning: bool,
+    /// Bytes at the front of the receive buffer that belong to the reply at the front of `fifo`.
+    pub measured: usize,
+    /// They end it.
+    pub measured_done: bool,
+    /// When bytes last came or the queue last became non-empty.
+    pub progress_us: u64,
+    pub failure_noted_us: u64,
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub pool: u16,
+    /// Position in its pool.
+    pub index: usize,
+    /// Shared connections; [`NIL`] where none is open.
+    pub links: Vec<u32>,
+    /// Exclusive connections that are not in use.
+    pub idle: Vec<u32>,
+    /// Connections that were taken out of `links` because a client does not take its reply.
+    pub relieved: u32,
+    pub failures: u32,
+    /// 0: not ejected.
+    pub ejected_until_us: u64,
+    pub waiting: WaitList,
+    pub preconnected: bool,
+    pub counters: ServerCounters,
+}
+
+/// One pool.
+pub(crate) struct Pool {
+    pub protocol: Protocol,
+    pub router: Router,
+    /// Its servers are `first_server ..`.
+    pub first_server: u16,
+    pub servers: u16,
+    pub timeout_us: Option<u64>,
+    pub eject: bool,
+    pub failure_limit: u32,
+    pub retry_us: u64,
+    pub preconnect: bool,
+    pub client_auth: Option<Secret>,
+    pub server_auth: Option<Secret>,
+    /// Where `Route::Any` looked last.
+    pub any: u16,
+    pub counters: PoolCounters,
+}
+
+impl Pool {
+    /// The same protocol in the parser's terms.
+    pub fn parser(&self) -> tidegate_protocol::Protocol {
+        match self.protocol {
+            Protocol::Memcached => tidegate_protocol::Protocol::Memcached,
+            Protocol::Redis => tidegate_protocol::Protocol::Redis,
+        }
+    }
+}
+
+/// One request whose keys belong to several servers.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub kind: SplitKind,
+    /// The request; it outlives its client.
+    pub pending: u32,
+    pub first_key: u32,
+    pub last_key: u32,
+    pub keys: u32,
+    pub first_fragment: u32,
+    /// Fragments without a complete reply.
+    pub outstanding: u32,
+    /// Of the integers that came back.
+    pub sum: i64,
+    /// What to say instead of the merged reply.
+    pub failed: Option<&'static str>,
+    /// A server's own error line, said instead of the merged reply.
+    pub error: Chain,
+    pub held_bytes: u64,
+    /// While the merged reply is sent: whether its header is, the next key, and what is left of its part.
+    pub header_sent: bool,
+    pub emit_key: u32,
+    pub emit_left: usize,
+    pub emit_started: bool,
+}
+
+/// How far the reply of a fragment is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    /// At its first line.
+    Start,
+    /// This many elements of an MGET reply are to come; the current one has begun or not.
+    Elements { left: u32, begun: bool },
+    /// At a VALUE line or END.
+    Values,
+    /// This many bytes of a VALUE block are to come.
+    Block { left: usize },
+}
+
+/// The part of a split request that one server answers.
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    pub split: u32,
+    pub server: u16,
+    /// The next fragment of the same request.
+    pub next: u32,
+    pub first_key: u32,
+    pub last_key: u32,
+    pub keys: u32,
+    /// The key whose part comes next.
+    pub cursor: u32,
+    pub phase: Phase,
+    pub chain: Chain,
+}
+
+/// One key of a split request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyRecord {
+    pub next: u32,
+    pub next_in_fragment: u32,
+    pub fragment: u32,
+    /// Bytes of its part in the fragment's chain; 0 for a miss.
+    pub part_bytes: u32,
+    /// Tells which VALUE block is whose.
+    pub hash: u64,
+}
+
+/// Something an operator wants to read in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A server connection failed.
+    ServerFailed {
+        /// Which server.
+        server: crate::streams::ServerId,
+        /// How.
+        fault: Fault,
+    },
+    /// A server was taken out of its pool's distribution.
+    ServerEjected {
+        /// Which server.
+        server: crate::streams::ServerId,
+    },
+    /// An ejected server takes part again.
+    ServerReturned {
+        /// Which server.
+        server: crate::streams::ServerId,
+    },
+}

@@ -1,0 +1,182 @@
+//! What happens because time passes: server timeouts, servers that return, clients that stand still.
+
+use crate::fault::Fault;
+use crate::limits::{PRECONNECT_RETRY_US, TICK_US};
+use crate::proxy::Proxy;
+use crate::slab::NIL;
+use crate::state::{Event, Target};
+use crate::streams::{ServerId, Streams};
+
+impl Proxy {
+    /// Does what is due. Cheap when nothing is.
+    pub fn tick<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
+        self.now_us = now_us;
+        if now_us < self.next_tick_us {
+            return;
+        }
+        self.next_tick_us = now_us + TICK_US;
+        for link in 0..self.links.len() as u32 {
+            if self.links[link as usize].open {
+                self.expire_requests(streams, link);
+            }
+        }
+        for server in 0..self.servers.len() as u16 {
+            self.tick_server(streams, server);
+        }
+        self.check_stalls(streams);
+        if now_us >= self.next_preconnect_us {
+            self.preconnect(streams);
+        }
+    }
+
+    /// When [`Proxy::tick`] has something to do next, if nothing else happens before.
+    pub fn next_timer_us(&self) -> Option<u64> {
+        let ejected = self
+            .servers
+            .iter()
+            .filter(|s| s.ejected_until_us != 0)
+            .map(|s| s.ejected_until_us)
+            .min();
+        let stalled = self.stall_queue.front().map(|&(due, _)| due);
+        let waiting = self.servers.iter().any(|s| s.waiting.first != NIL);
+        let soon = (self.in_flight > 0 || waiting).then_some(self.next_tick_us);
+        let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
+        [ejected, stalled, soon, preconnect]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|due| due.max(self.next_tick_us))
+    }
+
+    fn tick_server<S: Streams>(&mut self, streams: &mut S, server: u16) {
+        let state = &mut self.servers[server as usize];
+        if state.ejected_until_us != 0 && state.ejected_until_us <= self.now_us {
+            state.ejected_until_us = 0;
+            let (pool, index) = (state.pool, state.index);
+            self.pools[pool as usize].router.set_live(index, true);
+            self.event(Event::ServerReturned {
+                server: ServerId(server),
+            });
+        }
+        if self.servers[server as usize].waiting.first != NIL {
+            // Room can have come without an event: the clients that were woken for it may have gone away.
+            self.wake_server(streams, server);
+        }
+    }
+
+    /// Answers requests whose time is up. Their replies, should they still come, are swallowed in their place.
+    fn expire_requests<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let state = &self.links[link as usize];
+        let server = state.server;
+        let pool = self.servers[server as usize].pool;
+        let Some(timeout_us) = self.pools[pool as usize].timeout_us else {
+            return;
+        };
+        let mut timed_out = 0u64;
+        loop {
+            let state = &mut self.links[link as usize];
+            let position = state.expired;
+            // A reply that is on its way counts as late only when it stands still, and not when its client does.
+            let moving = state.measured > 0 || self.now_us < state.progress_us + timeout_us;
+            let alive = position == 0 && state.scanning && moving;
+            let Some(entry) = state.fifo.get_mut(position) else {
+                break;
+            };
+            if entry.deadline_us > self.now_us || alive {
+                break;
+            }
+            let target = std::mem::replace(&mut entry.target, Target::Nobody);
+            state.expired += 1;
+            timed_out += 1;
+            if let Target::Fragment(fragment) = target
+                && position == 0
+                && self.links[link as usize].scanning
+            {
+                // Half of its reply was taken apart already and the rest can only be measured from the start.
+                self.fail_fragment(streams, fragment, Fault::TimedOut);
+                self.count_timeouts(link, timed_out);
+                return self.close_link(streams, link, Fault::TimedOut);
+            }
+            self.fail_target(streams, target, Fault::TimedOut);
+            if !self.links[link as usize].open {
+                return;
+            }
+        }
+        if timed_out > 0 {
+            self.count_timeouts(link, timed_out);
+            let state = &mut self.links[link as usize];
+            if self.now_us >= state.failure_noted_us + timeout_us {
+                state.failure_noted_us = self.now_us;
+                self.event(Event::ServerFailed {
+                    server: ServerId(server),
+                    fault: Fault::TimedOut,
+                });
+                self.note_failure(server);
+            }
+        }
+        let state = &self.links[link as usize];
+        // Not a byte for two timeouts while it owes a reply: a connection in this state is not worth waiting for.
+        if state.expired > 0
+            && state.measured == 0
+            && self.now_us >= state.progress_us + 2 * timeout_us
+        {
+            self.close_link(streams, link, Fault::TimedOut);
+        }
+    }
+
+    fn count_timeouts(&mut self, link: u32, timed_out: u64) {
+        let server = &mut self.servers[self.links[link as usize].server as usize];
+        server.counters.timeouts += timed_out;
+        self.pools[server.pool as usize].counters.timeouts += timed_out;
+    }
+
+    fn check_stalls<S: Streams>(&mut self, streams: &mut S) {
+        while let Some(&(due, client)) = self.stall_queue.front() {
+            if due > self.now_us {
+                return;
+            }
+            self.stall_queue.pop_front();
+            if self.check_stalled(streams, client) {
+                let due = self.clients[client as usize].progress_us + self.limits.client_stall_us;
+                // The queue stays in order: nothing can be due earlier than the next look.
+                self.stall_queue
+                    .push_back((due.max(self.now_us + TICK_US), client));
+            } else {
+                self.clients[client as usize].watched = false;
+            }
+        }
+    }
+
+    /// Opens the connections that pools want at start. Tried until there is a route; what the server makes of it is
+    /// not tried again.
+    fn preconnect<S: Streams>(&mut self, streams: &mut S) {
+        let mut missing = false;
+        for server in 0..self.servers.len() as u16 {
+            let state = &self.servers[server as usize];
+            if !self.pools[state.pool as usize].preconnect || state.preconnected {
+                continue;
+            }
+            let positions = state.links.len();
+            let mut failed = false;
+            for position in 0..positions {
+                if self.servers[server as usize].links[position] != NIL {
+                    continue;
+                }
+                match self.open_link(streams, server) {
+                    Ok(link) => {
+                        self.links[link as usize].position = position as u32;
+                        self.servers[server as usize].links[position] = link;
+                    }
+                    Err(_) => failed = true,
+                }
+            }
+            self.servers[server as usize].preconnected = !failed;
+            missing |= failed;
+        }
+        self.next_preconnect_us = if missing {
+            self.now_us + PRECONNECT_RETRY_US
+        } else {
+            u64::MAX
+        };
+    }
+}

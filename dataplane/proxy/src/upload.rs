@@ -1,0 +1,249 @@
+//! Requests too large to hold: passed on as they arrive, on a server connection of their own.
+//!
+//! On a shared connection a slow uploader would make everybody else wait behind its half request. The price of an own
+//! connection is that requests could overtake each other, so the client's earlier requests are answered first and its
+//! later ones are read only after the upload was answered.
+
+use crate::fault::Fault;
+use crate::proxy::Proxy;
+use crate::read::Source;
+use crate::slab::NIL;
+use crate::state::{Answer, Entry, Mode, Target};
+use crate::streams::{StreamId, Streams};
+use tidegate_protocol::{Recovery, Refusal, RefusalText, Request, RequestRest};
+
+impl Proxy {
+    /// Takes a request of which the front is there. False: it stays where it is for now.
+    pub(crate) fn start_upload<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        rest: RequestRest,
+        source: Source,
+        server: Option<usize>,
+    ) -> bool {
+        if self.clients[client as usize].pending > 0 {
+            self.clients[client as usize].barrier = true;
+            return false;
+        }
+        if !self.has_pending_room(client) {
+            return false;
+        }
+        if self.must_authenticate(client, request) {
+            self.pool_of(client).counters.requests_refused += 1;
+            return self.skip_upload(
+                streams,
+                client,
+                request,
+                rest,
+                source,
+                "-NOAUTH Authentication required.\r\n",
+            );
+        }
+        let pool = self.clients[client as usize].pool;
+        let server = server
+            .map(|index| self.server_id(pool, index).0)
+            .ok_or(Fault::AllEjected);
+        let link = match server.and_then(|server| self.exclusive_link(streams, server)) {
+            Ok(link) => link,
+            Err(fault) => {
+                let pool = self.pool_of(client);
+                pool.counters.forward_errors += 1;
+                let text = fault.reply(pool.protocol);
+                return self.skip_upload(streams, client, request, rest, source, text);
+            }
+        };
+        let stream = self.links[link as usize].stream;
+        if streams.send_room(stream) < request.bytes {
+            // The configuration keeps holds smaller than server buffers; only an AUTH of unusual length gets here.
+            self.park_link(streams, link);
+            let text = Fault::NoResource.reply(self.pool_of(client).protocol);
+            return self.skip_upload(streams, client, request, rest, source, text);
+        }
+        let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
+            self.park_link(streams, link);
+            return false;
+        };
+        self.send_front(streams, client, stream, request, source);
+        let counters = &mut self.pool_of(client).counters;
+        counters.requests += 1;
+        counters.requests_streamed += 1;
+        let entry = Entry {
+            target: Target::Pending(pending),
+            shape: request.reply,
+            deadline_us: u64::MAX,
+        };
+        self.enqueue(link, entry, request.bytes);
+        self.links[link as usize].writer = client;
+        let state = &mut self.clients[client as usize];
+        state.mode = Mode::Upload { link, rest };
+        state.barrier = true;
+        state.progress_us = self.now_us;
+        // What has arrived is an incomplete request: it is acknowledged at once, or the client may never send the rest.
+        streams.expect_reply(StreamId(client), false);
+        true
+    }
+
+    fn send_front<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        stream: StreamId,
+        request: &Request,
+        source: Source,
+    ) {
+        let cut = request
+            .noreply
+            .clone()
+            .unwrap_or(request.bytes..request.bytes);
+        match source {
+            Source::Ring { .. } => {
+                let id = StreamId(client);
+                crate::dispatch::move_all(streams, id, stream, cut.start);
+                streams.consume(id, cut.len());
+                crate::dispatch::move_all(streams, id, stream, request.bytes - cut.end);
+            }
+            Source::Hold(hold) => {
+                let bytes = &self.holds[hold as usize];
+                streams.send(stream, &bytes[..cut.start]);
+                streams.send(stream, &bytes[cut.end..request.bytes]);
+                self.give_hold(hold);
+            }
+        }
+        self.clients[client as usize].need = 1;
+    }
+
+    fn skip_upload<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        rest: RequestRest,
+        source: Source,
+        text: &'static str,
+    ) -> bool {
+        self.pool_of(client).counters.requests += 1;
+        self.drop_request(streams, client, source, request.bytes);
+        self.clients[client as usize].mode = Mode::Skip(rest);
+        if request.noreply.is_none() {
+            self.answer_text(streams, client, text);
+        }
+        true
+    }
+
+    /// Passes on what has arrived. True when the upload is complete.
+    pub(crate) fn upload<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let id = StreamId(client);
+        loop {
+            let Mode::Upload { link, mut rest } = self.clients[client as usize].mode else {
+                return true;
+            };
+            if rest.is_done() {
+                self.finish_upload(streams, client, link);
+                return true;
+            }
+            let stream = self.links[link as usize].stream;
+            let (room, received) = (streams.send_room(stream), streams.received(id));
+            if room == 0 || received == 0 {
+                self.watch(client);
+                return false;
+            }
+            let bytes = streams.peek(id);
+            let limit = bytes.len().min(room);
+            let mut scan = rest.measure(&bytes[..limit]);
+            if scan.as_ref().is_ok_and(|s| s.bytes == 0 && !s.done) && limit < received {
+                let n = streams.copy(id, &mut self.scratch).min(room);
+                scan = rest.measure(&self.scratch[..n]);
+            }
+            match scan {
+                Ok(scan) if scan.bytes == 0 && !scan.done => {
+                    self.watch(client);
+                    return false;
+                }
+                Ok(scan) => {
+                    crate::dispatch::move_all(streams, id, stream, scan.bytes);
+                    let server = self.links[link as usize].server;
+                    self.servers[server as usize].counters.request_bytes += scan.bytes as u64;
+                    let state = &mut self.clients[client as usize];
+                    state.mode = Mode::Upload { link, rest };
+                    state.progress_us = self.now_us;
+                }
+                Err(refusal) => {
+                    self.refuse_upload(streams, client, link, &refusal);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn finish_upload<S: Streams>(&mut self, streams: &mut S, client: u32, link: u32) {
+        self.clients[client as usize].mode = Mode::Normal;
+        let state = &mut self.links[link as usize];
+        state.writer = NIL;
+        let timeout = self.pools[self.servers[state.server as usize].pool as usize].timeout_us;
+        let due = timeout.map_or(u64::MAX, |t| self.now_us + t);
+        state.progress_us = self.now_us;
+        match state.fifo.back_mut() {
+            Some(entry) => {
+                entry.deadline_us = due;
+                streams.expect_reply(StreamId(client), true);
+            }
+            // The server had answered before it had everything.
+            None => self.park_link(streams, link),
+        }
+    }
+
+    /// The rest of an upload turned out malformed: the server has a half request, so its connection ends.
+    fn refuse_upload<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        link: u32,
+        refusal: &Refusal,
+    ) {
+        let pending = self.clients[client as usize].tail;
+        self.clients[client as usize].mode = Mode::Normal;
+        self.drop_link(streams, link);
+        let counters = &mut self.pool_of(client).counters;
+        counters.requests_refused += 1;
+        counters.clients_closed_protocol += 1;
+        let state = &mut self.clients[client as usize];
+        // After a broken body the next request cannot be found reliably.
+        state.closing = true;
+        if let Recovery::Skip { rest, .. } = refusal.recovery {
+            state.mode = Mode::Skip(rest);
+        }
+        if pending != NIL {
+            if let RefusalText::Constant(text) = refusal.reply {
+                self.pendings[pending].silent = false;
+                self.pendings[pending].answer = Answer::Text(text);
+            }
+            self.flush(streams, client);
+        }
+    }
+
+    /// The client is gone in the middle of its upload.
+    pub(crate) fn abandon_upload<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        if self.links[link as usize].open {
+            self.links[link as usize].writer = NIL;
+            self.drop_link(streams, link);
+        }
+    }
+
+    /// Ends a connection because of its client, which is no failure of the server. Nobody gets an answer.
+    fn drop_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        self.links[link as usize].writer = NIL;
+        let server = self.detach_link(streams, link);
+        while let Some(entry) = self.links[link as usize].fifo.pop_front() {
+            self.leave_flight(link);
+            if let Target::Pending(pending) = entry.target
+                && self.pendings[pending].client == NIL
+            {
+                self.give_pending(pending);
+            }
+        }
+        self.free_links.push(link);
+        self.wake_server(streams, server);
+    }
+}

@@ -1,0 +1,309 @@
+//! Clients, servers and a network around one proxy, in one thread under one seed.
+#![allow(dead_code)]
+
+pub mod server;
+pub mod streams;
+pub mod traffic;
+
+use server::ModelServer;
+use std::collections::HashMap;
+use streams::ModelStreams;
+use tidegate_config::{
+    Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+};
+use tidegate_proxy::Proxy;
+use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
+
+/// A small generator; its seed is printed by every test that fails.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
+    PoolConfig {
+        name: "pool".into(),
+        listen: vec!["10.0.0.1:1".parse().unwrap()],
+        protocol,
+        distribution: Distribution::Modula,
+        hash: HashKind::Fnv1a32,
+        hash_tag: None,
+        servers: (0..servers)
+            .map(|i| ServerConfig {
+                address: format!("10.0.1.{i}:1").parse().unwrap(),
+                name: format!("server-{i}"),
+                weight: 1,
+            })
+            .collect(),
+        timeout_ms: Some(400),
+        server_connections: 1,
+        preconnect: false,
+        auto_eject_hosts: false,
+        server_retry_timeout_ms: 1000,
+        server_failure_limit: 2,
+        client_keepalive_s: None,
+        redis_auth: None,
+        server_auth: None,
+    }
+}
+
+pub fn limits() -> WorkerConfig {
+    WorkerConfig {
+        clients_max: 64,
+        half_open_max: 16,
+        client_buffer_bytes: 512,
+        server_connections_max: 64,
+        server_buffer_bytes: 8192,
+        requests_max: 4096,
+        client_requests_max: 64,
+        split_keys_max: 4096,
+        request_hold_bytes: 4096,
+        reply_hold_bytes: 4 << 20,
+        client_reply_hold_bytes: 1 << 20,
+        client_stall_ms: 60_000,
+        idle: IdleMode::Adaptive,
+        source_ports: (20_000, 29_999),
+        user: None,
+        drain_timeout_ms: 1000,
+        source_address: None,
+    }
+}
+
+/// One client: what it still has to send, and what it got.
+pub struct ModelClient {
+    pub id: StreamId,
+    pub to_send: Vec<u8>,
+    pub got: Vec<u8>,
+    pub closed: Option<CloseReason>,
+    /// The proxy finished the connection in order.
+    pub finished: bool,
+    pub half_close_when_sent: bool,
+    /// Does not read.
+    pub deaf: bool,
+}
+
+pub struct World {
+    pub proxy: Proxy,
+    pub streams: ModelStreams,
+    pub servers: Vec<ModelServer>,
+    /// What a server connection has received and not answered, by stream slot.
+    pub inputs: HashMap<u32, Vec<u8>>,
+    /// Replies on the way to the proxy.
+    pub outputs: HashMap<u32, Vec<u8>>,
+    pub clients: Vec<ModelClient>,
+    pub rng: Rng,
+    pub now_us: u64,
+    /// Largest piece that the network moves at once.
+    pub piece: usize,
+}
+
+impl World {
+    pub fn new(pools: &[PoolConfig], limits: &WorkerConfig, seed: u64) -> Self {
+        let slots = (limits.clients_max + limits.server_connections_max) as usize;
+        let streams = ModelStreams::new(
+            slots,
+            limits.client_buffer_bytes as usize,
+            limits.server_buffer_bytes as usize,
+        );
+        let servers = pools
+            .iter()
+            .flat_map(|p| p.servers.iter().map(|_| ModelServer::new(p.protocol)))
+            .collect();
+        Self {
+            proxy: Proxy::new(pools, limits, slots, seed, 0),
+            streams,
+            servers,
+            inputs: HashMap::new(),
+            outputs: HashMap::new(),
+            clients: Vec::new(),
+            rng: Rng::new(seed),
+            now_us: 0,
+            piece: 700,
+        }
+    }
+
+    pub fn connect(&mut self, requests: Vec<u8>) -> usize {
+        let id = self
+            .streams
+            .open(Some(ListenerId(0)), None)
+            .expect("there is a slot");
+        self.clients.push(ModelClient {
+            id,
+            to_send: requests,
+            got: Vec::new(),
+            closed: None,
+            finished: false,
+            half_close_when_sent: false,
+            deaf: false,
+        });
+        self.clients.len() - 1
+    }
+
+    fn piece(&mut self) -> usize {
+        1 + self.rng.below(self.piece)
+    }
+
+    fn move_client(&mut self, client: usize) -> bool {
+        let (send, read) = (self.piece(), self.piece());
+        let state = &mut self.clients[client];
+        if state.closed.is_some() || state.finished {
+            return false;
+        }
+        let Some(stream) = &mut self.streams.slots[state.id.0 as usize] else {
+            state.finished = true;
+            return true;
+        };
+        let mut moved = false;
+        if stream.aborted {
+            state.closed = Some(CloseReason::Reset);
+            return true;
+        }
+        if !state.deaf {
+            let got = stream.sent.take(read);
+            moved |= !got.is_empty();
+            state.got.extend(got);
+        }
+        if stream.finished && stream.sent.len() == 0 {
+            state.finished = true;
+            moved = true;
+        } else if !stream.finished {
+            let n = send.min(state.to_send.len());
+            let n = stream.received.push(&state.to_send[..n]);
+            state.to_send.drain(..n);
+            moved |= n > 0;
+            if state.to_send.is_empty()
+                && state.half_close_when_sent
+                && stream.status == StreamStatus::Open
+            {
+                stream.status = StreamStatus::HalfClosed;
+                moved = true;
+            }
+        }
+        if moved && !stream.released {
+            self.streams.mark_ready(state.id);
+        }
+        moved
+    }
+
+    fn move_server(&mut self, slot: u32) -> bool {
+        let (take, give) = (self.piece(), self.piece());
+        let Some(stream) = &mut self.streams.slots[slot as usize] else {
+            return false;
+        };
+        let Some(server) = stream.server else {
+            return false;
+        };
+        let model = &mut self.servers[server.0 as usize];
+        if stream.aborted || matches!(stream.status, StreamStatus::Closed(_)) {
+            self.inputs.remove(&slot);
+            self.outputs.remove(&slot);
+            return false;
+        }
+        let mut moved = false;
+        if stream.status == StreamStatus::Connecting {
+            if self.streams.refuse.contains(&server) {
+                stream.status = StreamStatus::Closed(CloseReason::Refused);
+                moved = true;
+            } else if model.accepts {
+                stream.status = StreamStatus::Open;
+                moved = true;
+            }
+        } else if !model.stopped {
+            let input = self.inputs.entry(slot).or_default();
+            let data = stream.sent.take(take);
+            moved |= !data.is_empty();
+            input.extend(data);
+            let output = self.outputs.entry(slot).or_default();
+            moved |= model.serve(input, output);
+            let n = stream.received.push(&output[..give.min(output.len())]);
+            output.drain(..n);
+            moved |= n > 0;
+        }
+        if moved && !stream.released {
+            self.streams.mark_ready(StreamId(slot));
+        }
+        moved
+    }
+
+    /// One round of the network and the proxy. True when anything moved.
+    pub fn step(&mut self) -> bool {
+        let mut moved = false;
+        for client in 0..self.clients.len() {
+            moved |= self.move_client(client);
+        }
+        for slot in 0..self.streams.slots.len() as u32 {
+            moved |= self.move_server(slot);
+        }
+        self.now_us += 100;
+        self.proxy.run(&mut self.streams, self.now_us);
+        self.proxy.tick(&mut self.streams, self.now_us);
+        for client in &mut self.clients {
+            let stream = &self.streams.slots[client.id.0 as usize];
+            if !client.finished && stream.as_ref().is_some_and(|s| s.aborted) {
+                client.closed = Some(CloseReason::Reset);
+            }
+        }
+        self.streams.sweep();
+        let slots = &self.streams.slots;
+        let alive = |slot: &u32| {
+            slots[*slot as usize]
+                .as_ref()
+                .is_some_and(|s| s.server.is_some())
+        };
+        self.inputs.retain(|slot, _| alive(slot));
+        self.outputs.retain(|slot, _| alive(slot));
+        moved
+    }
+
+    /// Steps until nothing moves any more, or for at most `steps`.
+    pub fn settle(&mut self, steps: usize) {
+        let mut quiet = 0;
+        for _ in 0..steps {
+            quiet = if self.step() { 0 } else { quiet + 1 };
+            if quiet > 100 {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass while everything moves.
+    pub fn pass(&mut self, us: u64) {
+        let until = self.now_us + us;
+        while self.now_us < until {
+            self.step();
+        }
+    }
+
+    /// Ends every connection of a server, as a crash does.
+    pub fn crash(&mut self, server: usize) {
+        for slot in 0..self.streams.slots.len() as u32 {
+            let Some(stream) = &mut self.streams.slots[slot as usize] else {
+                continue;
+            };
+            if stream.server.is_some_and(|s| s.0 as usize == server) && !stream.released {
+                stream.status = StreamStatus::Closed(CloseReason::Reset);
+                self.inputs.remove(&slot);
+                self.outputs.remove(&slot);
+                self.streams.mark_ready(StreamId(slot));
+            }
+        }
+    }
+}

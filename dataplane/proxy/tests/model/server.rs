@@ -1,0 +1,181 @@
+//! Model servers: enough of memcached and Redis to answer what the tests ask, byte for byte.
+
+use std::collections::HashMap;
+use tidegate_config::Protocol;
+
+pub struct ModelServer {
+    pub protocol: Protocol,
+    pub store: HashMap<Vec<u8>, Vec<u8>>,
+    pub accepts: bool,
+    /// Reads and writes nothing.
+    pub stopped: bool,
+    /// Answers are replaced by this.
+    pub garbage: Option<Vec<u8>>,
+    pub requests: usize,
+    pub seen: Vec<Vec<u8>>,
+}
+
+impl ModelServer {
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            store: HashMap::new(),
+            accepts: true,
+            stopped: false,
+            garbage: None,
+            requests: 0,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Answers every whole request in `input`.
+    pub fn serve(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> bool {
+        let mut any = false;
+        loop {
+            let answered = match self.protocol {
+                Protocol::Memcached => memcached(&mut self.store, input),
+                Protocol::Redis => redis(&mut self.store, input),
+            };
+            let Some((used, reply)) = answered else {
+                return any;
+            };
+            if self.seen.len() < 1000 {
+                self.seen.push(input[..used.min(200)].to_vec());
+            }
+            input.drain(..used);
+            self.requests += 1;
+            output.extend(self.garbage.as_ref().unwrap_or(&reply));
+            any = true;
+        }
+    }
+}
+
+type Store = HashMap<Vec<u8>, Vec<u8>>;
+
+fn line_end(input: &[u8]) -> Option<usize> {
+    input.windows(2).position(|w| w == b"\r\n")
+}
+
+/// Bytes used and the reply of the request at the front, if it is whole.
+pub fn memcached(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let end = line_end(input)?;
+    let words: Vec<&[u8]> = input[..end]
+        .split(|&b| b == b' ')
+        .filter(|w| !w.is_empty())
+        .collect();
+    let mut used = end + 2;
+    let reply = match words.as_slice() {
+        [b"get", keys @ ..] => {
+            let mut out = Vec::new();
+            for key in keys {
+                if let Some(value) = store.get(*key) {
+                    out.extend(
+                        [
+                            b"VALUE ",
+                            *key,
+                            format!(" 0 {}\r\n", value.len()).as_bytes(),
+                            value,
+                            b"\r\n",
+                        ]
+                        .concat(),
+                    );
+                }
+            }
+            out.extend(b"END\r\n");
+            out
+        }
+        [b"set", key, _, _, bytes, ..] => {
+            let n: usize = std::str::from_utf8(bytes).unwrap().parse().unwrap();
+            if input.len() < used + n + 2 {
+                return None;
+            }
+            assert_eq!(
+                &input[used + n..used + n + 2],
+                b"\r\n",
+                "the data block ends where it says"
+            );
+            store.insert(key.to_vec(), input[used..used + n].to_vec());
+            used += n + 2;
+            b"STORED\r\n".to_vec()
+        }
+        [b"delete", key, ..] => match store.remove(*key) {
+            Some(_) => b"DELETED\r\n".to_vec(),
+            None => b"NOT_FOUND\r\n".to_vec(),
+        },
+        other => panic!("the proxy sent {other:?}"),
+    };
+    assert!(
+        !input[..end].ends_with(b"noreply"),
+        "noreply is not passed on"
+    );
+    Some((used, reply))
+}
+
+/// Bytes used and the reply of the request at the front, if it is whole.
+pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let mut at = 0;
+    let number = |at: &mut usize, mark: u8| -> Option<usize> {
+        let end = line_end(&input[*at..])? + *at;
+        assert_eq!(input[*at], mark);
+        let n = std::str::from_utf8(&input[*at + 1..end])
+            .unwrap()
+            .parse()
+            .unwrap();
+        *at = end + 2;
+        Some(n)
+    };
+    let argc = number(&mut at, b'*')?;
+    let mut args: Vec<&[u8]> = Vec::new();
+    for _ in 0..argc {
+        if at >= input.len() {
+            return None;
+        }
+        let n = number(&mut at, b'$')?;
+        if input.len() < at + n + 2 {
+            return None;
+        }
+        args.push(&input[at..at + n]);
+        at += n + 2;
+    }
+    let bulk = |value: Option<&Vec<u8>>| match value {
+        Some(v) => [format!("${}\r\n", v.len()).as_bytes(), v, b"\r\n"].concat(),
+        None => b"$-1\r\n".to_vec(),
+    };
+    let name = args[0].to_ascii_uppercase();
+    let reply = match (name.as_slice(), &args[1..]) {
+        (b"GET", [key]) => bulk(store.get(*key)),
+        (b"SET", [key, value]) => {
+            store.insert(key.to_vec(), value.to_vec());
+            b"+OK\r\n".to_vec()
+        }
+        (b"MGET", keys) => {
+            let mut out = format!("*{}\r\n", keys.len()).into_bytes();
+            keys.iter()
+                .for_each(|key| out.extend(bulk(store.get(*key))));
+            out
+        }
+        (b"MSET", pairs) => {
+            for pair in pairs.chunks(2) {
+                store.insert(pair[0].to_vec(), pair[1].to_vec());
+            }
+            b"+OK\r\n".to_vec()
+        }
+        (b"DEL" | b"UNLINK", keys) => {
+            let n = keys
+                .iter()
+                .filter(|key| store.remove(**key).is_some())
+                .count();
+            format!(":{n}\r\n").into_bytes()
+        }
+        (b"EXISTS" | b"TOUCH", keys) => {
+            let n = keys.iter().filter(|key| store.contains_key(**key)).count();
+            format!(":{n}\r\n").into_bytes()
+        }
+        (b"LLEN", [_]) => {
+            b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n".to_vec()
+        }
+        (b"AUTH", [_]) => b"+OK\r\n".to_vec(),
+        other => panic!("the proxy sent {other:?}"),
+    };
+    Some((at, reply))
+}

@@ -1,0 +1,174 @@
+//! Random requests of one client on keys of its own, with the replies that one server would give.
+
+use super::Rng;
+use super::server::{memcached, redis};
+use std::collections::HashMap;
+use tidegate_config::Protocol;
+
+pub struct Traffic {
+    pub requests: Vec<u8>,
+    /// What a single server would have answered, in order.
+    pub expected: Vec<u8>,
+    /// Requests that get a reply.
+    pub replies: usize,
+}
+
+pub struct Shape {
+    pub requests: usize,
+    pub value_bytes: usize,
+    /// One value in so many is this much larger.
+    pub large_one_in: usize,
+    pub large_bytes: usize,
+}
+
+fn bulk(arg: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", arg.len()).as_bytes(), arg, b"\r\n"].concat()
+}
+
+pub fn resp(args: &[&[u8]]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", args.len()).into_bytes();
+    args.iter().for_each(|arg| out.extend(bulk(arg)));
+    out
+}
+
+fn key(rng: &mut Rng, client: usize) -> Vec<u8> {
+    format!("c{client}:k{}", rng.below(12)).into_bytes()
+}
+
+fn value(rng: &mut Rng, client: usize, shape: &Shape, n: usize) -> Vec<u8> {
+    let large = shape.large_one_in > 0 && rng.one_in(shape.large_one_in);
+    let bytes = if large {
+        shape.large_bytes
+    } else {
+        rng.below(shape.value_bytes + 1)
+    };
+    let mut value = format!("[c{client}#{n}]").into_bytes();
+    // Line ends and protocol words inside values must not matter.
+    let filler = b"\r\nEND\r\n$-1\r\nabcdefgh";
+    while value.len() < bytes {
+        value.push(filler[value.len() % filler.len()]);
+    }
+    value
+}
+
+pub fn generate(rng: &mut Rng, protocol: Protocol, client: usize, shape: &Shape) -> Traffic {
+    let mut store = HashMap::new();
+    let mut traffic = Traffic {
+        requests: Vec::new(),
+        expected: Vec::new(),
+        replies: 0,
+    };
+    for n in 0..shape.requests {
+        match protocol {
+            Protocol::Memcached => {
+                memcached_request(rng, client, shape, n, &mut store, &mut traffic)
+            }
+            Protocol::Redis => redis_request(rng, client, shape, n, &mut store, &mut traffic),
+        }
+    }
+    traffic
+}
+
+type Store = HashMap<Vec<u8>, Vec<u8>>;
+
+fn memcached_request(
+    rng: &mut Rng,
+    client: usize,
+    shape: &Shape,
+    n: usize,
+    store: &mut Store,
+    out: &mut Traffic,
+) {
+    let mut noreply = false;
+    let (request, reply) = match rng.below(10) {
+        0..=2 => {
+            let value = value(rng, client, shape, n);
+            noreply = rng.one_in(4);
+            let head = [
+                &b"set "[..],
+                &key(rng, client),
+                format!(" 0 0 {}", value.len()).as_bytes(),
+            ]
+            .concat();
+            let plain = [&head[..], b"\r\n", &value, b"\r\n"].concat();
+            let (_, reply) = memcached(store, &plain).unwrap();
+            let end: &[u8] = if noreply { b" noreply\r\n" } else { b"\r\n" };
+            ([&head[..], end, &value, b"\r\n"].concat(), reply)
+        }
+        3 => (b"bogus 1 2 3\r\n".to_vec(), b"ERROR\r\n".to_vec()),
+        4 => plain(
+            store,
+            [&b"delete "[..], &key(rng, client), b"\r\n"].concat(),
+        ),
+        5..=7 => plain(store, [&b"get "[..], &key(rng, client), b"\r\n"].concat()),
+        _ => {
+            let mut line = b"get".to_vec();
+            for _ in 0..2 + rng.below(9) {
+                line.extend([&b" "[..], &key(rng, client)].concat());
+            }
+            line.extend(b"\r\n");
+            plain(store, line)
+        }
+    };
+    out.requests.extend(request);
+    if !noreply {
+        out.expected.extend(reply);
+        out.replies += 1;
+    }
+}
+
+fn plain(store: &mut Store, request: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    let (_, reply) = memcached(store, &request).unwrap();
+    (request, reply)
+}
+
+fn redis_request(
+    rng: &mut Rng,
+    client: usize,
+    shape: &Shape,
+    n: usize,
+    store: &mut Store,
+    out: &mut Traffic,
+) {
+    let many = |rng: &mut Rng, name: &[u8]| {
+        let keys: Vec<Vec<u8>> = (0..2 + rng.below(9)).map(|_| key(rng, client)).collect();
+        let mut args: Vec<&[u8]> = vec![name];
+        args.extend(keys.iter().map(Vec::as_slice));
+        resp(&args)
+    };
+    let request = match rng.below(12) {
+        0..=2 => resp(&[b"SET", &key(rng, client), &value(rng, client, shape, n)]),
+        3..=5 => resp(&[b"get", &key(rng, client)]),
+        6 | 7 => many(rng, b"MGET"),
+        8 => {
+            let pairs: Vec<(Vec<u8>, Vec<u8>)> = (0..2 + rng.below(3))
+                .map(|i| (key(rng, client), format!("[c{client}#{n}.{i}]").into()))
+                .collect();
+            let mut args: Vec<&[u8]> = vec![b"mset"];
+            pairs
+                .iter()
+                .for_each(|(k, v)| args.extend([k.as_slice(), v.as_slice()]));
+            resp(&args)
+        }
+        9 => many(rng, b"DEL"),
+        10 => many(rng, b"EXISTS"),
+        _ => {
+            let (request, reply): (Vec<u8>, &[u8]) = if rng.one_in(2) {
+                (resp(&[b"PING"]), b"+PONG\r\n")
+            } else {
+                (
+                    resp(&[b"GET", b"a", b"b"]),
+                    b"-ERR wrong number of arguments for 'get' command\r\n",
+                )
+            };
+            out.requests.extend(request);
+            out.expected.extend(reply);
+            out.replies += 1;
+            return;
+        }
+    };
+    let (_, reply) = redis(store, &request).unwrap();
+    out.requests.extend(request);
+    out.expected.extend(reply);
+    out.replies += 1;
+}

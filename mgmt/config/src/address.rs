@@ -1,0 +1,72 @@
+//! Addresses with a port, as they may stand in a configuration.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Why an address cannot be used; the text says what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AddressError {
+    #[error("a Unix socket cannot be reached over a network interface, write ADDRESS:PORT")]
+    Unix,
+    #[error("no port, write ADDRESS:PORT")]
+    NoPort,
+    #[error("port {0:?} is not a number between 1 and 65535")]
+    Port(String),
+    #[error("{0:?} is not an IP address; names are not resolved, write the address itself")]
+    Host(String),
+    #[error("an IPv4 address in IPv6 clothes, write {0}")]
+    Mapped(IpAddr),
+    #[error("{0} means every address; write the one address, frames are matched by it")]
+    Unspecified(IpAddr),
+    #[error("{0} is a multicast or broadcast address, TCP needs the address of one host")]
+    Multicast(IpAddr),
+}
+
+/// `ADDRESS:PORT`, an IPv6 address with or without brackets.
+pub(crate) fn parse(text: &str) -> Result<SocketAddr, AddressError> {
+    if text.starts_with('/') {
+        return Err(AddressError::Unix);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
+    join(host, port)
+}
+
+/// An address from its two parts.
+pub(crate) fn join(host: &str, port: &str) -> Result<SocketAddr, AddressError> {
+    let ip = ip(host)?;
+    match decimal(port).and_then(|port| u16::try_from(port).ok()) {
+        Some(port) if port > 0 => Ok(SocketAddr::new(ip, port)),
+        _ => Err(AddressError::Port(port.to_owned())),
+    }
+}
+
+/// The address of one host.
+pub(crate) fn ip(host: &str) -> Result<IpAddr, AddressError> {
+    let ip = match bare(host) {
+        Some(inside) => inside.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse().ok(),
+    }
+    .ok_or_else(|| AddressError::Host(host.to_owned()))?;
+    let mapped = match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
+    };
+    match mapped {
+        Some(v4) => Err(AddressError::Mapped(v4.into())),
+        None if ip.is_unspecified() => Err(AddressError::Unspecified(ip)),
+        None if ip.is_multicast() || ip == IpAddr::from([255; 4]) => {
+            Err(AddressError::Multicast(ip))
+        }
+        None => Ok(ip),
+    }
+}
+
+/// What stands between brackets, if `host` is in brackets.
+pub(crate) fn bare(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// A number of decimal digits and nothing else: no sign, no blanks.
+pub(crate) fn decimal(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}

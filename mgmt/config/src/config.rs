@@ -1,0 +1,209 @@
+//! A whole configuration: its objects, and how they have to fit together.
+
+use crate::fault::{ConfigErrors, Faults};
+use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
+use crate::port::{self, PortConfig};
+use crate::queues::{self, QueueError, QueueMap, Queues};
+use crate::reader::{Reader, Text};
+use crate::relations;
+use crate::server::ServerConfig;
+use crate::worker::{self, WorkerConfig};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use toml::de::{DeTable, DeValue};
+
+/// The name of an instance that has none in its file.
+const NAME: &str = "tidegate";
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Instance name: names the runtime directory and the control socket.
+    pub name: String,
+    /// Interfaces, in file order. At least one.
+    pub ports: Vec<PortConfig>,
+    /// Pools, in file order. At least one.
+    pub pools: Vec<PoolConfig>,
+    /// Limits of each worker.
+    pub worker: WorkerConfig,
+}
+
+/// Everything that a text says, with the places that checks between objects need.
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    pub(crate) ports: Vec<port::Draft>,
+    pub(crate) pools: Vec<pool::Draft>,
+    pub(crate) worker: worker::Draft,
+}
+
+impl Config {
+    /// Reads a configuration from TOML. `file` is only named in the errors.
+    ///
+    /// # Errors
+    /// Every fault of the text, each with its line and what would be right.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
+        let faults = Faults::new(text);
+        let (root, syntax) = DeTable::parse_recoverable(text);
+        for error in syntax {
+            let at = error.span().map_or(text.len(), |span| span.start);
+            faults.syntax(at, format!("not TOML: {}", error.message()));
+        }
+        let draft = read(root.get_ref(), &faults);
+        relations::check(&draft, &faults);
+        drop(root);
+        faults.into_result(file)?;
+        Ok(Self {
+            name: draft.name,
+            ports: draft.ports.into_iter().map(|port| port.config).collect(),
+            pools: draft.pools.into_iter().map(|pool| pool.config).collect(),
+            worker: draft.worker.config,
+        })
+    }
+
+    /// Listening addresses with the position of their pool, in the order that numbers them.
+    pub fn listeners(&self) -> impl Iterator<Item = (usize, SocketAddr)> {
+        self.pools
+            .iter()
+            .enumerate()
+            .flat_map(|(index, pool)| pool.listen.iter().map(move |&address| (index, address)))
+    }
+
+    /// Servers with the position of their pool, in the order that numbers them.
+    pub fn servers(&self) -> impl Iterator<Item = (usize, &ServerConfig)> {
+        self.pools
+            .iter()
+            .enumerate()
+            .flat_map(|(index, pool)| pool.servers.iter().map(move |server| (index, server)))
+    }
+
+    /// Queue → core, the same for every port; `None` when every port says `auto`. A port that says `auto` beside one with a
+    /// map follows the map.
+    pub fn queue_map(&self) -> Option<&BTreeMap<u32, u32>> {
+        self.ports.iter().find_map(|port| port.queues.map())
+    }
+
+    /// Replaces the queues of ports by those of the command line.
+    ///
+    /// # Errors
+    /// Every fault of the maps; then the configuration is left as it was.
+    pub fn apply_maps(&mut self, maps: &[QueueMap]) -> Result<(), Vec<QueueError>> {
+        let mut errors = Vec::new();
+        let mut ports = self.ports.clone();
+        let mut mapped = BTreeSet::new();
+        for map in maps {
+            let interface = &map.interface;
+            if !mapped.insert(interface) {
+                errors.push(QueueError::MappedTwice(interface.clone()));
+            }
+            errors.extend(queues::check(&map.queues));
+            if let Some(port) = ports.iter_mut().find(|port| port.interface == *interface) {
+                port.queues = Queues::Map(map.queues.clone());
+            } else {
+                let known: Vec<&str> = self.ports.iter().map(|p| p.interface.as_str()).collect();
+                let error = QueueError::UnknownInterface(interface.clone(), known.join(", "));
+                errors.push(error);
+            }
+        }
+        let mut with_map = ports
+            .iter()
+            .filter_map(|port| Some((port.interface.as_str(), port.queues.map()?)));
+        if let Some(first) = with_map.next() {
+            for second in with_map {
+                errors.extend(queues::compare(first, second));
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.ports = ports;
+        Ok(())
+    }
+}
+
+fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
+    let mut reader = Reader::new(String::new(), 0, root, faults);
+    let name = match reader.text("name") {
+        None => NAME.to_owned(),
+        Some(Text { text, at }) => {
+            if !is_name(text) {
+                reader.fault(at, &format!("name = {text:?} {NAME_RULE}"));
+            }
+            text.to_owned()
+        }
+    };
+    let ports = tables(&mut reader, "port")
+        .into_iter()
+        .enumerate()
+        .map(|(index, (at, table))| {
+            let label = label("port", "interface", index, table);
+            port::read(Reader::new(label.clone(), at, table, faults), label)
+        })
+        .collect();
+    let pools = tables(&mut reader, "pool")
+        .into_iter()
+        .enumerate()
+        .map(|(index, (at, table))| {
+            let label = label("pool", "name", index, table);
+            pool::read(Reader::new(label.clone(), at, table, faults), label)
+        })
+        .collect();
+    let empty = DeTable::new();
+    let worker = read_worker(&mut reader, &empty, faults);
+    reader.finish();
+    Draft {
+        name,
+        ports,
+        pools,
+        worker,
+    }
+}
+
+fn read_worker(reader: &mut Reader<'_>, empty: &DeTable<'_>, faults: &Faults<'_>) -> worker::Draft {
+    let label = "worker".to_owned();
+    match reader.value("worker") {
+        Some((at, DeValue::Table(table))) => {
+            worker::read(Reader::new(label, at, table, reader.faults()))
+        }
+        other => {
+            if let Some((at, value)) = other {
+                reader.wrong_type("worker", at, value, "a table, written [worker]");
+            }
+            worker::read(Reader::new(label, 0, empty, faults))
+        }
+    }
+}
+
+/// The tables of `[[key]]`; a fault when there is none.
+fn tables<'a>(reader: &mut Reader<'a>, key: &'static str) -> Vec<(usize, &'a DeTable<'a>)> {
+    let wanted = format!("tables, written [[{key}]]");
+    let Some((at, value)) = reader.value(key) else {
+        reader.missing(&format!("no [[{key}]]: at least one is needed"));
+        return Vec::new();
+    };
+    let Some(array) = value.as_array() else {
+        reader.wrong_type(key, at, value, &wanted);
+        return Vec::new();
+    };
+    if array.is_empty() {
+        reader.fault(at, &format!("no [[{key}]]: at least one is needed"));
+    }
+    let mut tables = Vec::new();
+    for element in array {
+        let at = element.span().start;
+        match element.get_ref() {
+            DeValue::Table(table) => tables.push((at, table)),
+            other => reader.wrong_type(key, at, other, &wanted),
+        }
+    }
+    tables
+}
+
+/// How faults name a table: by its name, or by its number where that is missing.
+fn label(kind: &str, key: &str, index: usize, table: &DeTable<'_>) -> String {
+    let name = table.iter().find(|(name, _)| name.get_ref() == key);
+    match name.and_then(|(_, value)| value.get_ref().as_str()) {
+        Some(name) => format!("{kind} {name:?}"),
+        None => format!("{kind} #{}", index + 1),
+    }
+}

@@ -1,0 +1,164 @@
+//! The configuration as it takes effect, defaults included.
+
+use crate::config::Config;
+use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
+use crate::port::{AckMode, Driver, PortConfig, RssMode};
+use crate::worker::{IdleMode, WorkerConfig};
+use std::fmt::{self, Display, Write};
+
+impl Config {
+    /// The configuration as TOML, every default written out and every password as `***`. But for passwords it parses to the
+    /// same configuration.
+    pub fn effective_toml(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = write_config(&mut out, self);
+        out
+    }
+}
+
+impl Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.effective_toml())
+    }
+}
+
+fn write_config(out: &mut String, config: &Config) -> fmt::Result {
+    writeln!(out, "name = {}", quoted(&config.name))?;
+    for port in &config.ports {
+        write_port(out, port)?;
+    }
+    for pool in &config.pools {
+        write_pool(out, pool)?;
+    }
+    write_worker(out, &config.worker)
+}
+
+fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
+    writeln!(out, "\n[[port]]")?;
+    writeln!(out, "interface = {}", quoted(&port.interface))?;
+    writeln!(out, "driver = {}", word(Driver::NAMES, port.driver))?;
+    writeln!(out, "queues = {}", port.queues)?;
+    writeln!(out, "require_zero_copy = {}", port.require_zero_copy)?;
+    writeln!(out, "ack = {}", word(AckMode::NAMES, port.ack))?;
+    writeln!(out, "rss = {}", word(RssMode::NAMES, port.rss))?;
+    writeln!(out, "ring_size = {}", port.ring_size)?;
+    match port.mtu_bytes {
+        Some(bytes) => writeln!(out, "mtu_bytes = {bytes}"),
+        None => writeln!(out, "# mtu_bytes: that of the interface"),
+    }
+}
+
+fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
+    writeln!(out, "\n[[pool]]")?;
+    writeln!(out, "name = {}", quoted(&pool.name))?;
+    let listen = pool
+        .listen
+        .iter()
+        .map(|address| quoted(&address.to_string()));
+    writeln!(out, "listen = [{}]", listen.collect::<Vec<_>>().join(", "))?;
+    writeln!(out, "protocol = {}", word(Protocol::NAMES, pool.protocol))?;
+    writeln!(
+        out,
+        "distribution = {}",
+        word(Distribution::NAMES, pool.distribution)
+    )?;
+    writeln!(out, "hash = {}", word(HashKind::NAMES, pool.hash))?;
+    match pool.hash_tag.as_ref().map(|tag| std::str::from_utf8(tag)) {
+        Some(Ok(tag)) => writeln!(out, "hash_tag = {}", quoted(tag))?,
+        Some(Err(_)) | None => writeln!(out, "# hash_tag: none")?,
+    }
+    writeln!(out, "servers = [")?;
+    for server in &pool.servers {
+        let text = format!("{}:{} {}", server.address, server.weight, server.name);
+        writeln!(out, "    {},", quoted(&text))?;
+    }
+    writeln!(out, "]")?;
+    writeln!(out, "timeout_ms = {}", pool.timeout_ms.unwrap_or(0))?;
+    writeln!(out, "server_connections = {}", pool.server_connections)?;
+    writeln!(out, "preconnect = {}", pool.preconnect)?;
+    writeln!(out, "auto_eject_hosts = {}", pool.auto_eject_hosts)?;
+    writeln!(
+        out,
+        "server_retry_timeout_ms = {}",
+        pool.server_retry_timeout_ms
+    )?;
+    writeln!(out, "server_failure_limit = {}", pool.server_failure_limit)?;
+    writeln!(
+        out,
+        "client_keepalive_s = {}",
+        pool.client_keepalive_s.unwrap_or(0)
+    )?;
+    for (key, secret) in [
+        ("redis_auth", &pool.redis_auth),
+        ("server_auth", &pool.server_auth),
+    ] {
+        match secret {
+            Some(secret) => writeln!(out, "{key} = \"{secret}\"")?,
+            None => writeln!(out, "# {key}: none")?,
+        }
+    }
+    Ok(())
+}
+
+fn write_worker(out: &mut String, worker: &WorkerConfig) -> fmt::Result {
+    let mib = worker.buffer_bytes().div_ceil(1 << 20);
+    writeln!(out, "\n# The buffers of each worker take {mib} MiB.")?;
+    writeln!(out, "[worker]")?;
+    let numbers: [(&str, u64); 13] = [
+        ("clients_max", worker.clients_max.into()),
+        ("half_open_max", worker.half_open_max.into()),
+        ("client_buffer_bytes", worker.client_buffer_bytes.into()),
+        (
+            "server_connections_max",
+            worker.server_connections_max.into(),
+        ),
+        ("server_buffer_bytes", worker.server_buffer_bytes.into()),
+        ("requests_max", worker.requests_max.into()),
+        ("client_requests_max", worker.client_requests_max.into()),
+        ("split_keys_max", worker.split_keys_max.into()),
+        ("request_hold_bytes", worker.request_hold_bytes.into()),
+        ("reply_hold_bytes", worker.reply_hold_bytes),
+        ("client_reply_hold_bytes", worker.client_reply_hold_bytes),
+        ("client_stall_ms", worker.client_stall_ms.into()),
+        ("drain_timeout_ms", worker.drain_timeout_ms.into()),
+    ];
+    for (key, number) in numbers {
+        writeln!(out, "{key} = {number}")?;
+    }
+    writeln!(out, "idle = {}", word(IdleMode::NAMES, worker.idle))?;
+    let (first, last) = worker.source_ports;
+    writeln!(out, "source_ports = \"{first}-{last}\"")?;
+    match &worker.user {
+        Some(user) => writeln!(out, "user = {}", quoted(user))?,
+        None => writeln!(out, "# user: nobody")?,
+    }
+    match worker.source_address {
+        Some(address) => writeln!(out, "source_address = \"{address}\""),
+        None => writeln!(out, "# source_address: the kernel's choice for each server"),
+    }
+}
+
+/// The name of a value in a file, in quotes.
+fn word<T: Copy + PartialEq>(names: &[(&str, T)], value: T) -> String {
+    let name = names.iter().find(|(_, named)| *named == value);
+    quoted(name.map_or("", |(name, _)| name))
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\U{:08X}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

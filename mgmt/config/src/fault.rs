@@ -1,0 +1,140 @@
+//! What is wrong with a configuration: where, and what would be right.
+
+use std::cell::RefCell;
+use std::fmt;
+
+/// One fault of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+    /// What is wrong, and what would be right. Never holds a secret.
+    pub what: String,
+}
+
+/// Every fault of a file, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors {
+    /// The file, as the caller named it.
+    pub file: String,
+    /// The faults, at least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigErrors {
+    /// One `file:line:column: what` per line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let Fault { line, column, what } = fault;
+            write!(f, "{}:{line}:{column}: {what}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a fault lies and how certain it is.
+struct Entry {
+    /// Byte offset in the text.
+    at: usize,
+    what: String,
+    kind: Kind,
+}
+
+/// A text with syntax errors is read as far as it can be; what is then found may only follow from them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Syntax,
+    Value,
+    Missing,
+}
+
+/// Collects faults while a text is read. Readers of nested tables share it.
+pub(crate) struct Faults<'t> {
+    text: &'t str,
+    entries: RefCell<Vec<Entry>>,
+}
+
+impl<'t> Faults<'t> {
+    pub(crate) fn new(text: &'t str) -> Self {
+        Self {
+            text,
+            entries: RefCell::default(),
+        }
+    }
+
+    /// The text is not TOML at `at`.
+    pub(crate) fn syntax(&self, at: usize, what: String) {
+        self.add(at, what, Kind::Syntax);
+    }
+
+    /// What stands at `at` is wrong.
+    pub(crate) fn value(&self, at: usize, what: String) {
+        self.add(at, what, Kind::Value);
+    }
+
+    /// The object that begins at `at` lacks something.
+    pub(crate) fn missing(&self, at: usize, what: String) {
+        self.add(at, what, Kind::Missing);
+    }
+
+    fn add(&self, at: usize, what: String, kind: Kind) {
+        self.entries.borrow_mut().push(Entry { at, what, kind });
+    }
+
+    /// The line of a byte offset, counted from 1.
+    pub(crate) fn line(&self, at: usize) -> usize {
+        self.position(at).0
+    }
+
+    fn position(&self, at: usize) -> (usize, usize) {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        let line = before.split(|&byte| byte == b'\n').count();
+        let start = before.iter().rposition(|&byte| byte == b'\n');
+        let column = String::from_utf8_lossy(&before[start.map_or(0, |newline| newline + 1)..])
+            .chars()
+            .count()
+            + 1;
+        (line, column)
+    }
+
+    /// The faults in file order; the error of a file, if there are any.
+    pub(crate) fn into_result(self, file: &str) -> Result<(), ConfigErrors> {
+        let mut entries = self.entries.take();
+        entries.sort_by_key(|entry| entry.at);
+        let broken: Vec<usize> = entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Syntax)
+            .map(|entry| self.line(entry.at))
+            .collect();
+        let faults: Vec<Fault> = entries
+            .into_iter()
+            .filter_map(|entry| {
+                let (line, column) = self.position(entry.at);
+                // What lies on a line that could not be read, or is missing from a file with such lines, may be an
+                // after-effect and would only distract.
+                let follows = match entry.kind {
+                    Kind::Syntax => false,
+                    Kind::Value => broken.contains(&line),
+                    Kind::Missing => !broken.is_empty(),
+                };
+                (!follows).then_some(Fault {
+                    line,
+                    column,
+                    what: entry.what,
+                })
+            })
+            .collect();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigErrors {
+            file: file.to_owned(),
+            faults,
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! `[[pool]]`: listening addresses and the servers behind them.
+
+use crate::address;
+use crate::limits::{
+    CLIENT_KEEPALIVE_S, NAME_BYTES_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT,
+    SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS,
+};
+use crate::reader::{Field, Reader, Text};
+use crate::secret::Secret;
+use crate::server::ServerConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The protocol of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// memcached text.
+    Memcached,
+    /// Redis RESP2.
+    Redis,
+}
+
+impl Protocol {
+    /// Every protocol with its name in a file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("memcached", Protocol::Memcached),
+        ("redis", Protocol::Redis),
+    ];
+}
+
+/// How a hash value becomes a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// Consistent hashing as libketama and twemproxy do it.
+    #[default]
+    Ketama,
+    /// Hash modulo the sum of weights.
+    Modula,
+    /// Any live server, per request.
+    Random,
+}
+
+impl Distribution {
+    /// Every distribution with its name in a file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("ketama", Distribution::Ketama),
+        ("modula", Distribution::Modula),
+        ("random", Distribution::Random),
+    ];
+}
+
+/// How a key becomes a number. Values are twemproxy's, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum HashKind {
+    OneAtATime,
+    Md5,
+    Crc16,
+    Crc32,
+    Crc32a,
+    #[serde(rename = "fnv1_64")]
+    Fnv1_64,
+    #[default]
+    #[serde(rename = "fnv1a_64")]
+    Fnv1a64,
+    #[serde(rename = "fnv1_32")]
+    Fnv1_32,
+    #[serde(rename = "fnv1a_32")]
+    Fnv1a32,
+    Hsieh,
+    Murmur,
+    Jenkins,
+}
+
+impl HashKind {
+    /// Every hash with its name in a file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("one_at_a_time", HashKind::OneAtATime),
+        ("md5", HashKind::Md5),
+        ("crc16", HashKind::Crc16),
+        ("crc32", HashKind::Crc32),
+        ("crc32a", HashKind::Crc32a),
+        ("fnv1_64", HashKind::Fnv1_64),
+        ("fnv1a_64", HashKind::Fnv1a64),
+        ("fnv1_32", HashKind::Fnv1_32),
+        ("fnv1a_32", HashKind::Fnv1a32),
+        ("hsieh", HashKind::Hsieh),
+        ("murmur", HashKind::Murmur),
+        ("jenkins", HashKind::Jenkins),
+    ];
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolConfig {
+    /// Unique name.
+    pub name: String,
+    /// Listening addresses, unique over all pools. At least one.
+    pub listen: Vec<SocketAddr>,
+    /// Protocol of clients and servers.
+    pub protocol: Protocol,
+    /// Hash value → server.
+    pub distribution: Distribution,
+    /// Key → hash value.
+    pub hash: HashKind,
+    /// Two bytes; only what stands between them in a key is hashed.
+    pub hash_tag: Option<[u8; 2]>,
+    /// Servers in file order. At least one. Routing sorts them as twemproxy does.
+    pub servers: Vec<ServerConfig>,
+    /// Longest time for one request from its arrival to its reply, queueing and connecting included. `None`: no limit.
+    pub timeout_ms: Option<u32>,
+    /// Connections of each worker to each server.
+    pub server_connections: u32,
+    /// Open server connections at start.
+    pub preconnect: bool,
+    /// Take a failing server out of the distribution.
+    pub auto_eject_hosts: bool,
+    /// How long an ejected server stays out.
+    pub server_retry_timeout_ms: u32,
+    /// Failures in a row that eject a server.
+    pub server_failure_limit: u32,
+    /// Probe idle clients after this long; `None`: do not.
+    pub client_keepalive_s: Option<u32>,
+    /// Clients must AUTH with it (Redis). Never printed: see [`Secret`].
+    pub redis_auth: Option<Secret>,
+    /// Sent to the servers on connect (Redis).
+    pub server_auth: Option<Secret>,
+}
+
+/// A pool and what is needed to check it against the rest of the file.
+pub(crate) struct Draft {
+    pub(crate) config: PoolConfig,
+    pub(crate) label: String,
+    pub(crate) at: usize,
+    pub(crate) name: Field<()>,
+    /// Where each of `config.listen` stands.
+    pub(crate) listen_at: Vec<usize>,
+    /// Where each of `config.servers` stands.
+    pub(crate) servers_at: Vec<usize>,
+}
+
+/// Reads the table of one pool.
+pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
+    let name = name(&mut reader);
+    let (listen, listen_at) = listen(&mut reader);
+    let protocol = protocol(&mut reader);
+    let (servers, servers_at) = servers(&mut reader);
+    let config = PoolConfig {
+        name: name.value.clone(),
+        listen,
+        protocol: protocol.unwrap_or(Protocol::Memcached),
+        distribution: reader.choice("distribution", Distribution::NAMES, Distribution::default()),
+        hash: reader.choice("hash", HashKind::NAMES, HashKind::default()),
+        hash_tag: hash_tag(&mut reader),
+        servers,
+        timeout_ms: reader.number_or_none("timeout_ms", &TIMEOUT_MS),
+        server_connections: reader
+            .number_u32("server_connections", &SERVER_CONNECTIONS)
+            .value,
+        preconnect: reader.flag("preconnect", false),
+        auto_eject_hosts: reader.flag("auto_eject_hosts", false),
+        server_retry_timeout_ms: reader
+            .number_u32("server_retry_timeout_ms", &SERVER_RETRY_TIMEOUT_MS)
+            .value,
+        server_failure_limit: reader
+            .number_u32("server_failure_limit", &SERVER_FAILURE_LIMIT)
+            .value,
+        client_keepalive_s: reader.number_or_none("client_keepalive_s", &CLIENT_KEEPALIVE_S),
+        redis_auth: password(&mut reader, "redis_auth", protocol),
+        server_auth: password(&mut reader, "server_auth", protocol),
+    };
+    let at = reader.at();
+    reader.finish();
+    Draft {
+        config,
+        label,
+        at,
+        name: name.map(drop),
+        listen_at,
+        servers_at,
+    }
+}
+
+fn name(reader: &mut Reader<'_>) -> Field<String> {
+    let Some(text) = reader.required_text("name", "\"sessions\"") else {
+        return Field::stand_in(String::new(), reader.at());
+    };
+    if is_name(text.text) {
+        return Field::read(text.text.to_owned(), text.at);
+    }
+    reader.fault(text.at, &format!("name = {:?} {NAME_RULE}", text.text));
+    Field::stand_in(text.text.to_owned(), text.at)
+}
+
+/// What [`is_name`] demands.
+pub(crate) const NAME_RULE: &str =
+    "must be 1 to 64 ASCII letters, digits, '-', '_' and '.', the first one a letter or digit";
+
+/// Whether `name` can stand in a file name and in a line for people.
+pub(crate) fn is_name(name: &str) -> bool {
+    const { assert!(NAME_BYTES_MAX == 64, "NAME_RULE says 64") };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(allowed)
+}
+
+fn protocol(reader: &mut Reader<'_>) -> Option<Protocol> {
+    const KEY: &str = "protocol";
+    let found = reader.choice(
+        KEY,
+        &Protocol::NAMES
+            .iter()
+            .map(|&(name, protocol)| (name, Some(protocol)))
+            .collect::<Vec<_>>(),
+        None,
+    );
+    if found.is_none() && !reader.has(KEY) {
+        reader.missing("protocol is missing, write \"memcached\" or \"redis\"");
+    }
+    found
+}
+
+fn listen(reader: &mut Reader<'_>) -> (Vec<SocketAddr>, Vec<usize>) {
+    const EXAMPLE: &str = "for example listen = \"10.0.0.10:11211\"";
+    let Some(texts) = reader.texts("listen") else {
+        reader.missing(&format!("listen is missing, {EXAMPLE}"));
+        return (Vec::new(), Vec::new());
+    };
+    if reader.is_empty_list("listen") {
+        reader.fault(
+            reader.at_of("listen"),
+            &format!("listen needs an address, {EXAMPLE}"),
+        );
+    }
+    let mut read = |Text { text, at }| match address::parse(text) {
+        Ok(address) => Some((address, at)),
+        Err(error) => {
+            reader.fault(at, &format!("listen {text:?}: {error}"));
+            None
+        }
+    };
+    texts.into_iter().filter_map(&mut read).unzip()
+}
+
+fn servers(reader: &mut Reader<'_>) -> (Vec<ServerConfig>, Vec<usize>) {
+    const EXAMPLE: &str = "for example servers = [\"10.0.1.11:11211:1\"]";
+    let Some(texts) = reader.texts("servers") else {
+        reader.missing(&format!("servers is missing, {EXAMPLE}"));
+        return (Vec::new(), Vec::new());
+    };
+    if reader.is_empty_list("servers") {
+        reader.fault(
+            reader.at_of("servers"),
+            &format!("servers needs a server, {EXAMPLE}"),
+        );
+    }
+    let mut names = BTreeMap::new();
+    let mut read = |Text { text, at }| match ServerConfig::parse(text) {
+        Ok(server) => {
+            if let Some(first) = names.insert(server.name.clone(), at) {
+                reader.fault(
+                    at,
+                    &format!(
+                        "server {text:?}: the name {:?} is taken by the server of line {}; ketama tells servers apart by it",
+                        server.name,
+                        reader.faults().line(first)
+                    ),
+                );
+            }
+            Some((server, at))
+        }
+        Err(error) => {
+            reader.fault(at, &format!("server {text:?}: {error}"));
+            None
+        }
+    };
+    texts.into_iter().filter_map(&mut read).unzip()
+}
+
+fn hash_tag(reader: &mut Reader<'_>) -> Option<[u8; 2]> {
+    let Text { text, at } = reader.text("hash_tag")?;
+    let tag = text.as_bytes().try_into().ok();
+    if tag.is_none() {
+        reader.fault(
+            at,
+            &format!("hash_tag = {text:?} must be exactly two bytes, for example \"{{}}\""),
+        );
+    }
+    tag
+}
+
+/// A password, which only Redis knows. No fault shows it.
+fn password(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    protocol: Option<Protocol>,
+) -> Option<Secret> {
+    let Text { text, at } = reader.text(key)?;
+    if protocol == Some(Protocol::Memcached) {
+        reader.fault(at, &format!("{key} needs protocol = \"redis\""));
+    }
+    if text.is_empty() {
+        reader.fault(at, &format!("{key} is empty; leave it out for no password"));
+    }
+    Some(Secret::new(text.to_owned()))
+}

@@ -1,0 +1,245 @@
+//! How the objects of a configuration have to fit together.
+
+use crate::config::Draft;
+use crate::fault::Faults;
+use crate::limits::{
+    IPV6_MTU_BYTES_MIN, LISTENERS_MAX, PORTS_MAX, SEGMENT_BYTES_MIN, SERVERS_MAX,
+    SOURCE_PORTS_PER_WORKER_MIN,
+};
+use crate::queues;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Checks everything that takes more than one object to see.
+pub(crate) fn check(draft: &Draft, faults: &Faults<'_>) {
+    ports_differ(draft, faults);
+    same_queues(draft, faults);
+    pools_differ(draft, faults);
+    listeners_differ(draft, faults);
+    servers_are_not_ourselves(draft, faults);
+    source_ports(draft, faults);
+    server_connections(draft, faults);
+    rings_hold_a_window(draft, faults);
+    mtu_carries_ipv6(draft, faults);
+    totals(draft, faults);
+}
+
+fn ports_differ(draft: &Draft, faults: &Faults<'_>) {
+    let mut seen = BTreeMap::new();
+    for port in draft.ports.iter().filter(|port| port.interface.sound) {
+        let at = port.interface.at.unwrap_or(port.at);
+        if let Some(first) = seen.insert(&port.config.interface, at) {
+            faults.value(
+                at,
+                format!(
+                    "{}: the interface is that of the port of line {}; each port needs its own",
+                    port.label,
+                    faults.line(first)
+                ),
+            );
+        }
+    }
+}
+
+fn same_queues(draft: &Draft, faults: &Faults<'_>) {
+    let mut with_map = draft
+        .ports
+        .iter()
+        .filter(|port| port.queues.sound)
+        .filter_map(|port| Some((port, port.config.queues.map()?)));
+    let Some((first, first_map)) = with_map.next() else {
+        return;
+    };
+    for (port, map) in with_map {
+        let errors = queues::compare(
+            (&first.config.interface, first_map),
+            (&port.config.interface, map),
+        );
+        for error in errors {
+            faults.value(
+                port.queues.at.unwrap_or(port.at),
+                format!("{}: queues: {error}", port.label),
+            );
+        }
+    }
+}
+
+fn pools_differ(draft: &Draft, faults: &Faults<'_>) {
+    let mut seen = BTreeMap::new();
+    for pool in draft.pools.iter().filter(|pool| pool.name.sound) {
+        let at = pool.name.at.unwrap_or(pool.at);
+        if let Some(first) = seen.insert(&pool.config.name, at) {
+            faults.value(
+                at,
+                format!(
+                    "{}: the name is that of the pool of line {}; each pool needs its own",
+                    pool.label,
+                    faults.line(first)
+                ),
+            );
+        }
+    }
+}
+
+/// Every listening address with its place and the label of its pool.
+fn listeners(draft: &Draft) -> impl Iterator<Item = (SocketAddr, usize, &str)> {
+    draft.pools.iter().flat_map(|pool| {
+        let places = pool.config.listen.iter().zip(&pool.listen_at);
+        places.map(|(&address, &at)| (address, at, pool.label.as_str()))
+    })
+}
+
+fn listeners_differ(draft: &Draft, faults: &Faults<'_>) {
+    let mut seen = BTreeMap::new();
+    for (address, at, label) in listeners(draft) {
+        if let Some(first) = seen.insert(address, at) {
+            faults.value(
+                at,
+                format!(
+                    "{label}: listen {address} is taken by line {}; each address belongs to one pool",
+                    faults.line(first)
+                ),
+            );
+        }
+    }
+}
+
+/// A server that is one of our listening addresses would send every request round and round.
+fn servers_are_not_ourselves(draft: &Draft, faults: &Faults<'_>) {
+    let own: BTreeMap<SocketAddr, usize> = listeners(draft)
+        .map(|(address, at, _)| (address, at))
+        .collect();
+    for pool in &draft.pools {
+        for (server, &at) in pool.config.servers.iter().zip(&pool.servers_at) {
+            if let Some(&listen) = own.get(&server.address) {
+                faults.value(
+                    at,
+                    format!(
+                        "{}: server {} is the listening address of line {}; name the cache server itself",
+                        pool.label,
+                        server.address,
+                        faults.line(listen)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// A frame for a source port is a reply, a frame for a listening port a request: no port may be both. And every worker needs
+/// some of the source ports.
+fn source_ports(draft: &Draft, faults: &Faults<'_>) {
+    let field = &draft.worker.source_ports;
+    if !field.sound {
+        return;
+    }
+    let (first, last) = field.value;
+    for (address, at, label) in listeners(draft) {
+        if (first..=last).contains(&address.port()) {
+            faults.value(
+                at,
+                format!(
+                    "{label}: listen {address} lies within source_ports = \"{first}-{last}\"; move one of them"
+                ),
+            );
+        }
+    }
+    let workers = draft
+        .ports
+        .iter()
+        .filter(|port| port.queues.sound)
+        .find_map(|port| port.config.queues.map())
+        .map_or(1, BTreeMap::len) as u32;
+    let ports = u32::from(last - first) + 1;
+    if let Some(at) = field.at
+        && ports < workers * SOURCE_PORTS_PER_WORKER_MIN
+    {
+        faults.value(
+            at,
+            format!(
+                "worker: source_ports = \"{first}-{last}\" are {ports} ports for {workers} workers; each needs {SOURCE_PORTS_PER_WORKER_MIN}"
+            ),
+        );
+    }
+}
+
+fn server_connections(draft: &Draft, faults: &Faults<'_>) {
+    let limit = &draft.worker.server_connections_max;
+    let needed: u64 = draft
+        .pools
+        .iter()
+        .map(|pool| pool.config.servers.len() as u64 * u64::from(pool.config.server_connections))
+        .sum();
+    if limit.sound && needed > u64::from(limit.value) {
+        let at = limit
+            .at
+            .or(draft.pools.last().map(|pool| pool.at))
+            .unwrap_or(0);
+        faults.value(
+            at,
+            format!(
+                "worker: server_connections_max = {} is less than the {needed} connections that the servers of all pools need (servers × server_connections); raise it above that, streamed requests take more",
+                limit.value
+            ),
+        );
+    }
+}
+
+/// A peer may send a whole window at once: the ring has to take it in segments of the smallest size.
+fn rings_hold_a_window(draft: &Draft, faults: &Faults<'_>) {
+    let buffers = [
+        ("client_buffer_bytes", &draft.worker.client_buffer_bytes),
+        ("server_buffer_bytes", &draft.worker.server_buffer_bytes),
+    ];
+    for port in draft.ports.iter().filter(|port| port.ring_size.sound) {
+        let ring_size = u64::from(port.ring_size.value);
+        for (name, buffer) in buffers {
+            let segments = u64::from(buffer.value) / SEGMENT_BYTES_MIN;
+            if buffer.sound && segments > ring_size {
+                faults.value(
+                    port.ring_size.at.or(buffer.at).unwrap_or(port.at),
+                    format!(
+                        "{}: ring_size = {ring_size} cannot take {name} = {} at once, which is {segments} segments of {SEGMENT_BYTES_MIN} bytes; ring_size must be at least {}",
+                        port.label,
+                        buffer.value,
+                        segments.next_power_of_two()
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn mtu_carries_ipv6(draft: &Draft, faults: &Faults<'_>) {
+    let pools = || draft.pools.iter().map(|pool| &pool.config);
+    let ipv6 = pools().any(|pool| {
+        pool.listen.iter().any(SocketAddr::is_ipv6)
+            || pool.servers.iter().any(|server| server.address.is_ipv6())
+    });
+    for port in draft.ports.iter().filter(|port| port.mtu_bytes.sound) {
+        if let (true, Some(bytes), Some(at)) = (ipv6, port.mtu_bytes.value, port.mtu_bytes.at)
+            && bytes < IPV6_MTU_BYTES_MIN
+        {
+            faults.value(
+                at,
+                format!(
+                    "{}: mtu_bytes = {bytes} is too small for the IPv6 addresses of this file, which need {IPV6_MTU_BYTES_MIN}",
+                    port.label
+                ),
+            );
+        }
+    }
+}
+
+fn totals(draft: &Draft, faults: &Faults<'_>) {
+    if let Some(port) = draft.ports.get(PORTS_MAX) {
+        faults.value(port.at, format!("more than {PORTS_MAX} ports"));
+    }
+    if let Some((_, at, _)) = listeners(draft).nth(LISTENERS_MAX) {
+        faults.value(at, format!("more than {LISTENERS_MAX} listening addresses"));
+    }
+    let mut servers = draft.pools.iter().flat_map(|pool| &pool.servers_at);
+    if let Some(&at) = servers.nth(SERVERS_MAX) {
+        faults.value(at, format!("more than {SERVERS_MAX} servers in all pools"));
+    }
+}

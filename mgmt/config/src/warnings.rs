@@ -1,0 +1,94 @@
+//! What is allowed and yet seldom meant.
+
+use crate::config::Config;
+use crate::ketama::ketama_digests;
+use crate::pool::{Distribution, PoolConfig};
+use crate::worker::IdleMode;
+use std::collections::BTreeMap;
+
+impl Config {
+    /// What is allowed and yet seldom meant, one sentence each. To be asked after [`Config::apply_maps`].
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = shared_cores(self);
+        for pool in &self.pools {
+            warnings.extend(servers_without_points(pool));
+            warnings.extend(loopback(pool));
+            warnings.extend(cut_off(self, pool));
+        }
+        warnings
+    }
+}
+
+fn shared_cores(config: &Config) -> Vec<String> {
+    let mut cores: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for (queue, &core) in config.queue_map().into_iter().flatten() {
+        cores.entry(core).or_default().push(queue.to_string());
+    }
+    let cost = match config.worker.idle {
+        IdleMode::Spin => {
+            "with idle = \"spin\" each takes the core from the other for whole time slices"
+        }
+        IdleMode::Adaptive => "they share its time",
+    };
+    cores
+        .iter()
+        .filter(|(_, queues)| queues.len() > 1)
+        .map(|(core, queues)| {
+            let queues = queues.join(", ");
+            format!("the workers of queues {queues} are all on core {core}: {cost}")
+        })
+        .collect()
+}
+
+fn servers_without_points(pool: &PoolConfig) -> Vec<String> {
+    if pool.distribution != Distribution::Ketama {
+        return Vec::new();
+    }
+    let total = pool
+        .servers
+        .iter()
+        .map(|server| u64::from(server.weight))
+        .sum();
+    pool.servers
+        .iter()
+        .filter(|server| ketama_digests(server.weight, total, pool.servers.len()) == 0)
+        .map(|server| {
+            format!(
+                "pool {:?}: server {:?} gets no key: its weight {} of {total} is less than one point of the ketama ring",
+                pool.name, server.name, server.weight
+            )
+        })
+        .collect()
+}
+
+fn loopback(pool: &PoolConfig) -> Vec<String> {
+    let listen = pool
+        .listen
+        .iter()
+        .map(|address| ("listening address", address));
+    let servers = pool
+        .servers
+        .iter()
+        .map(|server| ("server", &server.address));
+    listen
+        .chain(servers)
+        .filter(|(_, address)| address.ip().is_loopback())
+        .map(|(what, address)| {
+            format!(
+                "pool {:?}: the {what} {address} is on the loopback interface, whose frames never reach a port",
+                pool.name
+            )
+        })
+        .collect()
+}
+
+fn cut_off(config: &Config, pool: &PoolConfig) -> Option<String> {
+    let drain_ms = config.worker.drain_timeout_ms;
+    let timeout_ms = pool.timeout_ms?;
+    (timeout_ms > drain_ms).then(|| {
+        format!(
+            "pool {:?}: a shutdown waits {drain_ms} ms (drain_timeout_ms) and may cut off requests that still have time (timeout_ms = {timeout_ms})",
+            pool.name
+        )
+    })
+}
