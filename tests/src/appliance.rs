@@ -181,16 +181,30 @@ impl Status {
             .collect()
     }
 
-    /// Client connections that worker `index` established.
-    pub fn accepted(&self, index: usize) -> u64 {
-        self.0["workers"][index]["stack"]["accepted"]
+    /// A counter of the stack of worker `index`; absent ones are 0.
+    pub fn stack(&self, index: usize, counter: &str) -> u64 {
+        self.0["workers"][index]["stack"][counter]
             .as_u64()
             .unwrap_or(0)
+    }
+
+    /// All counters of the stack of worker `index`, by name.
+    pub fn stack_counters(&self, index: usize) -> Vec<(String, u64)> {
+        let counters = self.0["workers"][index]["stack"].as_object();
+        counters
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)))
+            .collect()
     }
 
     /// A counter of a pool, summed over all workers.
     pub fn pool_total(&self, pool: &str, counter: &str) -> u64 {
         let pools = self.0["pools"].as_array().map_or(&[][..], Vec::as_slice);
-        pools.iter().filter(|entry| entry["name"] == pool).filter_map(|entry| entry["counters"][counter].as_u64()).sum()
+        pools
+            .iter()
+            .filter(|entry| entry["name"] == pool)
+            .filter_map(|entry| entry["counters"][counter].as_u64())
+            .sum()
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::netns::Namespace;
 use anyhow::{Context, Result};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, bind, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, bind, send, socket,
+};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -29,14 +31,21 @@ pub struct Wire {
 impl Wire {
     /// Opens `device` of the calling thread's namespace for writing.
     pub fn open(device: &str) -> Result<Self> {
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
         let link = nix::ifaddrs::getifaddrs()?
             .filter(|interface| interface.interface_name == device)
             .find_map(|interface| interface.address?.as_link_addr().copied())
             .with_context(|| format!("there is no interface {device}"))?;
         debug_assert_eq!(link.family(), Some(AddressFamily::Packet));
         bind(socket.as_raw_fd(), &link)?;
-        let own_mac = link.addr().with_context(|| format!("{device} has no address"))?;
+        let own_mac = link
+            .addr()
+            .with_context(|| format!("{device} has no address"))?;
         Ok(Self { socket, own_mac })
     }
 
@@ -56,8 +65,15 @@ impl Wire {
 /// Address of an interface on `host`.
 pub fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
     let text = host.shell(&format!("cat /sys/class/net/{device}/address"))?;
-    let bytes: Vec<u8> = text.trim().split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    bytes.try_into().ok().with_context(|| format!("{text:?} is no MAC address"))
+    let bytes: Vec<u8> = text
+        .trim()
+        .split(':')
+        .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes
+        .try_into()
+        .ok()
+        .with_context(|| format!("{text:?} is no MAC address"))
 }
 
 /// A TCP segment over IPv4 in an Ethernet frame, with everything as it should be.
@@ -117,7 +133,10 @@ pub fn fix_checksums(frame: &mut [u8]) {
     frame[IP_AT + 10..IP_AT + 12].copy_from_slice(&folded(header));
     frame[TCP_AT + 16..TCP_AT + 18].fill(0);
     // The pseudo header: both addresses, the protocol, the length of the segment.
-    let pseudo = sum(&frame[IP_AT + 12..IP_AT + 20], 6 + (frame.len() - TCP_AT) as u32);
+    let pseudo = sum(
+        &frame[IP_AT + 12..IP_AT + 20],
+        6 + (frame.len() - TCP_AT) as u32,
+    );
     let segment = sum(&frame[TCP_AT..], pseudo);
     frame[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&folded(segment));
 }
@@ -126,7 +145,10 @@ pub fn fix_checksums(frame: &mut [u8]) {
 /// integers is formed."
 fn sum(bytes: &[u8], start: u32) -> u32 {
     bytes.chunks(2).fold(start, |sum, pair| {
-        sum + u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
+        sum + u32::from(u16::from_be_bytes([
+            pair[0],
+            pair.get(1).copied().unwrap_or(0),
+        ]))
     })
 }
 

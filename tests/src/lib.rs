@@ -17,8 +17,8 @@
 pub mod appliance;
 pub mod client;
 pub mod config;
+pub mod frames;
 pub mod lab;
 pub mod netns;
 pub mod random;
 pub mod scene;
-pub mod frames;

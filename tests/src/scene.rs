@@ -56,7 +56,9 @@ impl Scene {
 
     /// Waits until `condition` holds for Tidegate's status: workers publish their counters many times a second, not at once.
     pub fn wait_for_status(&mut self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
-        self.appliance.wait_for(what, condition).unwrap_or_else(|error| panic!("{error:?}"))
+        self.appliance
+            .wait_for(what, condition)
+            .unwrap_or_else(|error| panic!("{error:?}"))
     }
 
     /// Runs `work` on the client host.

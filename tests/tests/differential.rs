@@ -14,7 +14,14 @@ const REQUESTS: usize = 400;
 
 /// One server of each kind, so that whatever a request does happens where the direct run did it.
 fn one_server_each() -> Option<Scene> {
-    Scene::raise(LabOptions { memcached: 1, redis: 1, ..LabOptions::default() }, |lab| LabConfig::new(lab, Family::V4))
+    Scene::raise(
+        LabOptions {
+            memcached: 1,
+            redis: 1,
+            ..LabOptions::default()
+        },
+        |lab| LabConfig::new(lab, Family::V4),
+    )
 }
 
 /// Keys are few, so that requests meet each other's traces; some values are larger than a segment.
@@ -41,7 +48,11 @@ fn memcached_request(random: &mut Random) -> Vec<u8> {
             let verb = ["set", "add", "replace", "append", "prepend"][verb];
             let noreply = if random.below(6) == 0 { " noreply" } else { "" };
             let value = value(random);
-            let head = format!("{verb} {key} {} {exptime} {}{noreply}\r\n", random.below(9), value.len());
+            let head = format!(
+                "{verb} {key} {} {exptime} {}{noreply}\r\n",
+                random.below(9),
+                value.len()
+            );
             [head.as_bytes(), &value, b"\r\n"].concat()
         }
         5 => format!("delete {key}\r\n").into_bytes(),
@@ -61,7 +72,9 @@ fn redis_request(random: &mut Random) -> Vec<u8> {
     let value = value(random);
     let key = key.as_bytes();
     let many = |verb: &'static str| {
-        let words: Vec<&[u8]> = std::iter::once(verb.as_bytes()).chain(keys.iter().map(String::as_bytes)).collect();
+        let words: Vec<&[u8]> = std::iter::once(verb.as_bytes())
+            .chain(keys.iter().map(String::as_bytes))
+            .collect();
         command(&words)
     };
     match random.below(16) {
@@ -112,7 +125,11 @@ fn play(to: SocketAddr, requests: &[u8], seed: u64) -> Vec<u8> {
 fn assert_same(proxied: &[u8], direct: &[u8], seed: u64) {
     let differs = proxied.iter().zip(direct).position(|(a, b)| a != b);
     let at = differs.unwrap_or(proxied.len().min(direct.len()));
-    let near = |bytes: &[u8]| bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())].escape_ascii().to_string();
+    let near = |bytes: &[u8]| {
+        bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())]
+            .escape_ascii()
+            .to_string()
+    };
     assert!(
         proxied == direct,
         "seed {seed}: replies differ at byte {at} (lengths {} and {}):\nproxied: {}\ndirect:  {}",
@@ -125,12 +142,21 @@ fn assert_same(proxied: &[u8], direct: &[u8], seed: u64) {
 
 #[test]
 fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself() {
-    let Some(scene) = one_server_each() else { return };
+    let Some(scene) = one_server_each() else {
+        return;
+    };
     let server = scene.lab.memcached[0].address(Family::V4);
     for seed in 0..RUNS {
         let mut random = Random::new(seed);
-        let requests: Vec<u8> = (0..REQUESTS).flat_map(|_| memcached_request(&mut random)).collect();
-        let empty = || assert_eq!(Memcached::open(server).unwrap().line("flush_all").unwrap(), "OK");
+        let requests: Vec<u8> = (0..REQUESTS)
+            .flat_map(|_| memcached_request(&mut random))
+            .collect();
+        let empty = || {
+            assert_eq!(
+                Memcached::open(server).unwrap().line("flush_all").unwrap(),
+                "OK"
+            );
+        };
         scene.on_server(empty);
         let direct = scene.on_server(|| play(server, &requests, seed));
         scene.on_server(empty);
@@ -141,12 +167,24 @@ fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself() {
 
 #[test]
 fn random_redis_requests_bring_the_same_bytes_as_the_server_itself() {
-    let Some(scene) = one_server_each() else { return };
+    let Some(scene) = one_server_each() else {
+        return;
+    };
     let server = scene.lab.redis[0].address(Family::V4);
     for seed in 0..RUNS {
         let mut random = Random::new(seed);
-        let requests: Vec<u8> = (0..REQUESTS).flat_map(|_| redis_request(&mut random)).collect();
-        let empty = || assert!(!Redis::open(server).unwrap().words("FLUSHALL").unwrap().is_error(""));
+        let requests: Vec<u8> = (0..REQUESTS)
+            .flat_map(|_| redis_request(&mut random))
+            .collect();
+        let empty = || {
+            assert!(
+                !Redis::open(server)
+                    .unwrap()
+                    .words("FLUSHALL")
+                    .unwrap()
+                    .is_error("")
+            );
+        };
         scene.on_server(empty);
         let direct = scene.on_server(|| play(server, &requests, seed));
         scene.on_server(empty);

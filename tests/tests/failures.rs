@@ -17,54 +17,95 @@ use tidegate_tests::scene::{Scene, memcached_client, redis_client};
 fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
     let started = Instant::now();
     while !attempt() {
-        assert!(started.elapsed() < HANG_GUARD, "{what} did not come to pass");
+        assert!(
+            started.elapsed() < HANG_GUARD,
+            "{what} did not come to pass"
+        );
         sleep(Duration::from_millis(20));
     }
 }
 
 /// A key that `holds` for, out of numbered candidates.
 fn key_where(mut holds: impl FnMut(&str) -> bool) -> String {
-    (0..1_000).map(|number| format!("probe-{number}")).find(|key| holds(key)).expect("some key lands on each server")
+    (0..1_000)
+        .map(|number| format!("probe-{number}"))
+        .find(|key| holds(key))
+        .expect("some key lands on each server")
 }
 
 /// A key of the Redis pool that lands on server `index`.
 fn redis_key_on(scene: &Scene, index: usize) -> String {
     key_where(|key| {
-        let set = scene.on_client(|| redis_client(Family::V4).words(&format!("SET {key} x")).unwrap());
+        let set = scene.on_client(|| {
+            redis_client(Family::V4)
+                .words(&format!("SET {key} x"))
+                .unwrap()
+        });
         assert_eq!(set, Value::ok());
         let server = scene.lab.redis[index].address(Family::V4);
-        scene.on_server(|| Redis::open(server).unwrap().words(&format!("EXISTS {key}")).unwrap()) == Value::Integer(1)
+        scene.on_server(|| {
+            Redis::open(server)
+                .unwrap()
+                .words(&format!("EXISTS {key}"))
+                .unwrap()
+        }) == Value::Integer(1)
     })
 }
 
 fn with_pool_lines(lines: &'static [&'static str]) -> impl FnOnce(&Lab) -> LabConfig {
-    move |lab| lines.iter().fold(LabConfig::new(lab, Family::V4), |config, line| config.every_pool(line))
+    move |lab| {
+        lines
+            .iter()
+            .fold(LabConfig::new(lab, Family::V4), |config, line| {
+                config.every_pool(line)
+            })
+    }
 }
 
 #[test]
 fn a_stopped_server_times_out_and_its_late_replies_reach_nobody() {
-    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(&["timeout_ms = 200"])) else { return };
+    let Some(mut scene) = Scene::raise(
+        LabOptions::default(),
+        with_pool_lines(&["timeout_ms = 200"]),
+    ) else {
+        return;
+    };
     let key = redis_key_on(&scene, 0);
     let other = redis_key_on(&scene, 1);
     let (get, get_other) = (format!("GET {key}"), format!("GET {other}"));
 
-    scene.lab.redis[0].process().unwrap().signal(Signal::SIGSTOP);
+    scene.lab.redis[0]
+        .process()
+        .unwrap()
+        .signal(Signal::SIGSTOP);
     scene.on_client(|| {
         let mut client = redis_client(Family::V4);
         // Distinct values would show a reply that went astray.
         for _ in 0..3 {
             let reply = client.words(&get).unwrap();
-            assert!(reply.is_error("ERR") , "{reply:?}");
-            assert_eq!(client.words(&get_other).unwrap(), Value::bulk(b"x"), "the other servers are not concerned");
+            assert!(reply.is_error("ERR"), "{reply:?}");
+            assert_eq!(
+                client.words(&get_other).unwrap(),
+                Value::bulk(b"x"),
+                "the other servers are not concerned"
+            );
         }
     });
-    scene.lab.redis[0].process().unwrap().signal(Signal::SIGCONT);
+    scene.lab.redis[0]
+        .process()
+        .unwrap()
+        .signal(Signal::SIGCONT);
     scene.on_client(|| {
         let mut client = redis_client(Family::V4);
-        eventually("recovery after SIGCONT", || client.words(&get).unwrap() == Value::bulk(b"x"));
+        eventually("recovery after SIGCONT", || {
+            client.words(&get).unwrap() == Value::bulk(b"x")
+        });
         for number in 0..200 {
             let value = format!("late-{number}");
-            assert_eq!(client.words(&format!("SET {key} {value}")).unwrap(), Value::ok());
+            assert_eq!(
+                client.words(&format!("SET {key} {value}")).unwrap(),
+                Value::ok()
+            );
             assert_eq!(client.words(&get).unwrap(), Value::bulk(value.as_bytes()));
         }
     });
@@ -72,29 +113,54 @@ fn a_stopped_server_times_out_and_its_late_replies_reach_nobody() {
 
 #[test]
 fn a_dead_server_gets_errors_until_it_is_back() {
-    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(&["timeout_ms = 1000"])) else { return };
+    let Some(mut scene) = Scene::raise(
+        LabOptions::default(),
+        with_pool_lines(&["timeout_ms = 1000"]),
+    ) else {
+        return;
+    };
     let key = redis_key_on(&scene, 0);
     scene.lab.redis[0].kill();
     scene.on_client(|| {
         let mut client = redis_client(Family::V4);
         for _ in 0..5 {
-            assert!(client.words(&format!("GET {key}")).unwrap().is_error("ERR"), "one reply for each request");
+            assert!(
+                client.words(&format!("GET {key}")).unwrap().is_error("ERR"),
+                "one reply for each request"
+            );
         }
-        let many = client.words(&format!("MGET {key} a b c d e f g h")).unwrap();
-        assert!(many.is_error("ERR"), "a part that failed fails the whole: {many:?}");
+        let many = client
+            .words(&format!("MGET {key} a b c d e f g h"))
+            .unwrap();
+        assert!(
+            many.is_error("ERR"),
+            "a part that failed fails the whole: {many:?}"
+        );
     });
     scene.lab.redis[0].restart().unwrap();
     scene.on_client(|| {
         let mut client = redis_client(Family::V4);
-        eventually("recovery after the restart", || client.words(&format!("GET {key}")).unwrap() == Value::Bulk(None));
-        assert_eq!(client.words(&format!("SET {key} back")).unwrap(), Value::ok());
+        eventually("recovery after the restart", || {
+            client.words(&format!("GET {key}")).unwrap() == Value::Bulk(None)
+        });
+        assert_eq!(
+            client.words(&format!("SET {key} back")).unwrap(),
+            Value::ok()
+        );
     });
 }
 
 #[test]
 fn an_ejected_server_hands_its_keys_over_and_takes_them_back() {
-    let lines = &["timeout_ms = 500", "auto_eject_hosts = true", "server_failure_limit = 2", "server_retry_timeout_ms = 1000"];
-    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(lines)) else { return };
+    let lines = &[
+        "timeout_ms = 500",
+        "auto_eject_hosts = true",
+        "server_failure_limit = 2",
+        "server_retry_timeout_ms = 1000",
+    ];
+    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(lines)) else {
+        return;
+    };
     let key = redis_key_on(&scene, 0);
     scene.lab.redis[0].kill();
     let set = format!("SET {key} elsewhere");
@@ -105,7 +171,11 @@ fn an_ejected_server_hands_its_keys_over_and_takes_them_back() {
             eventually("ejection", || client.words(&set).unwrap() == Value::ok());
         }
     });
-    let ejects = scene.appliance.status().unwrap().pool_total("redis", "ejects");
+    let ejects = scene
+        .appliance
+        .status()
+        .unwrap()
+        .pool_total("redis", "ejects");
     assert!(ejects > 0, "no ejection was counted");
     scene.lab.redis[0].restart().unwrap();
     let server = scene.lab.redis[0].address(Family::V4);
@@ -113,7 +183,8 @@ fn an_ejected_server_hands_its_keys_over_and_takes_them_back() {
         scene.on_client(|| {
             let _ = redis_client(Family::V4).words(&set);
         });
-        scene.on_server(|| Redis::open(server).unwrap().words("DBSIZE").unwrap()) != Value::Integer(0)
+        scene.on_server(|| Redis::open(server).unwrap().words("DBSIZE").unwrap())
+            != Value::Integer(0)
     });
 }
 
@@ -129,7 +200,12 @@ const CALM_ROUNDS: usize = 30;
 
 /// A client whose values name it and its round, on a connection that `open` makes. Any value that it did not write itself
 /// fails the test, in `play`, which returns the number of errors that replaced replies.
-fn witness<C>(token: usize, watch: &Watch, open: fn(Family) -> C, play: fn(&mut C, usize, u64) -> io::Result<u64>) {
+fn witness<C>(
+    token: usize,
+    watch: &Watch,
+    open: fn(Family) -> C,
+    play: fn(&mut C, usize, u64) -> io::Result<u64>,
+) {
     let mut client = None;
     let (mut round, mut calm_rounds) = (0_u64, 0);
     while calm_rounds < CALM_ROUNDS {
@@ -143,7 +219,11 @@ fn witness<C>(token: usize, watch: &Watch, open: fn(Family) -> C, play: fn(&mut 
             Err(error) => {
                 let hung = error.kind() == ErrorKind::WouldBlock;
                 assert!(!hung, "client {token} got no reply in round {round}");
-                assert_ne!(error.kind(), ErrorKind::InvalidData, "client {token}: {error}");
+                assert_ne!(
+                    error.kind(),
+                    ErrorKind::InvalidData,
+                    "client {token}: {error}"
+                );
                 client = None;
             }
         }
@@ -151,7 +231,9 @@ fn witness<C>(token: usize, watch: &Watch, open: fn(Family) -> C, play: fn(&mut 
 }
 
 fn memcached_witness_round(client: &mut Memcached, token: usize, round: u64) -> io::Result<u64> {
-    let keys: Vec<String> = (0..4).map(|number| format!("w{token}-{number}-{round}")).collect();
+    let keys: Vec<String> = (0..4)
+        .map(|number| format!("w{token}-{number}-{round}"))
+        .collect();
     let mut request = Vec::new();
     for key in &keys {
         request.extend(format!("set {key} {token} 0 {}\r\n{key}\r\n", key.len()).into_bytes());
@@ -162,7 +244,11 @@ fn memcached_witness_round(client: &mut Memcached, token: usize, round: u64) -> 
     for key in &keys {
         let reply = client.reply()?;
         let refused = reply.starts_with(b"SERVER_ERROR");
-        assert!(refused || reply == b"STORED\r\n", "set {key}: {}", reply.escape_ascii());
+        assert!(
+            refused || reply == b"STORED\r\n",
+            "set {key}: {}",
+            reply.escape_ascii()
+        );
         errors += u64::from(refused);
     }
     let reply = client.reply()?;
@@ -170,8 +256,16 @@ fn memcached_witness_round(client: &mut Memcached, token: usize, round: u64) -> 
         return Ok(errors + 1);
     }
     for item in items(&reply)? {
-        assert!(keys.iter().any(|key| key.as_bytes() == item.key), "client {token} got {}", item.key.escape_ascii());
-        assert_eq!((item.flags as usize, &item.value), (token, &item.key), "client {token} in round {round}");
+        assert!(
+            keys.iter().any(|key| key.as_bytes() == item.key),
+            "client {token} got {}",
+            item.key.escape_ascii()
+        );
+        assert_eq!(
+            (item.flags as usize, &item.value),
+            (token, &item.key),
+            "client {token} in round {round}"
+        );
     }
     Ok(errors)
 }
@@ -186,14 +280,20 @@ fn redis_witness_round(client: &mut Redis, token: usize, round: u64) -> io::Resu
     let mut get: Vec<&[u8]> = vec![b"MGET"];
     get.extend(others.iter().map(String::as_bytes));
     let set = client.ask(&words)?;
-    assert!(set == Value::ok() || set.is_error(""), "client {token}: {set:?}");
+    assert!(
+        set == Value::ok() || set.is_error(""),
+        "client {token}: {set:?}"
+    );
     let got = client.ask(&get)?;
     match &got {
         Value::Array(Some(values)) => {
             assert_eq!(values.len(), others.len());
             for (value, key) in values.iter().zip(&others) {
                 let own = *value == Value::bulk(key.as_bytes()) || *value == Value::Bulk(None);
-                assert!(own, "client {token} in round {round} got {value:?} for {key}");
+                assert!(
+                    own,
+                    "client {token} in round {round} got {value:?} for {key}"
+                );
             }
         }
         Value::Error(_) => {}
@@ -205,30 +305,54 @@ fn redis_witness_round(client: &mut Redis, token: usize, round: u64) -> io::Resu
 #[test]
 fn no_reply_reaches_another_client_while_servers_die_and_hang() {
     const CLIENTS: usize = 12;
-    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(&["timeout_ms = 150"])) else { return };
+    let Some(mut scene) = Scene::raise(
+        LabOptions::default(),
+        with_pool_lines(&["timeout_ms = 150"]),
+    ) else {
+        return;
+    };
     let watch = Watch::default();
     let client_host = scene.lab.hosts.client.clone();
     std::thread::scope(|scope| {
         for token in 0..CLIENTS {
             let (watch, host) = (&watch, &client_host);
-            scope.spawn(move || host.run(|| witness(token, watch, memcached_client, memcached_witness_round)));
-            scope.spawn(move || host.run(|| witness(token, watch, redis_client, redis_witness_round)));
+            scope.spawn(move || {
+                host.run(|| witness(token, watch, memcached_client, memcached_witness_round));
+            });
+            scope.spawn(move || {
+                host.run(|| witness(token, watch, redis_client, redis_witness_round));
+            });
         }
         for round in 0..6 {
             let index = round % 3;
             let pause = Duration::from_millis(300);
-            scene.lab.memcached[index].process().unwrap().signal(Signal::SIGSTOP);
+            scene.lab.memcached[index]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGSTOP);
             scene.lab.redis[index].kill();
             sleep(pause);
             scene.lab.redis[index].restart().unwrap();
-            scene.lab.memcached[index].process().unwrap().signal(Signal::SIGCONT);
-            scene.lab.redis[(index + 1) % 3].process().unwrap().signal(Signal::SIGSTOP);
+            scene.lab.memcached[index]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGCONT);
+            scene.lab.redis[(index + 1) % 3]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGSTOP);
             scene.lab.memcached[(index + 1) % 3].kill();
             sleep(pause);
             scene.lab.memcached[(index + 1) % 3].restart().unwrap();
-            scene.lab.redis[(index + 1) % 3].process().unwrap().signal(Signal::SIGCONT);
+            scene.lab.redis[(index + 1) % 3]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGCONT);
         }
         watch.calm.store(true, Ordering::Relaxed);
     });
-    assert!(watch.errors.load(Ordering::Relaxed) > 0, "the disturbance disturbed nobody: the test proved nothing");
+    assert!(
+        watch.errors.load(Ordering::Relaxed) > 0,
+        "the disturbance disturbed nobody: the test proved nothing"
+    );
 }

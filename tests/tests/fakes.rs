@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::client::memcached::Memcached;
+use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::{LabConfig, PoolText};
 use tidegate_tests::lab::addresses::{self, Family};
 use tidegate_tests::lab::servers::ServerKind;
@@ -30,7 +30,9 @@ const FAKES: &[(&str, Behaviour)] = &[
     ("memcached announces a value of impossible size", |stream| {
         let _ = stream.write_all(b"VALUE a 0 99999999999999999999\r\nabc\r\nEND\r\n");
     }),
-    ("memcached writes a line without end", |stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}),
+    ("memcached writes a line without end", |stream| {
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    }),
     ("memcached says nothing", |_| {}),
     ("memcached closes", |stream| {
         let _ = stream.shutdown(Shutdown::Both);
@@ -47,7 +49,9 @@ const FAKES: &[(&str, Behaviour)] = &[
     ("redis announces a negative size", |stream| {
         let _ = stream.write_all(b"$-7\r\n");
     }),
-    ("redis nests arrays without end", |stream| while stream.write_all(b"*1\r\n*1\r\n*1\r\n").is_ok() {}),
+    ("redis nests arrays without end", |stream| {
+        while stream.write_all(b"*1\r\n*1\r\n*1\r\n").is_ok() {}
+    }),
     ("redis ends in the middle of a value", |stream| {
         let _ = stream.write_all(b"$100\r\nabc");
         let _ = stream.shutdown(Shutdown::Both);
@@ -78,22 +82,44 @@ fn listener_address(number: usize) -> SocketAddr {
 }
 
 fn kind(name: &str) -> ServerKind {
-    if name.starts_with("redis") { ServerKind::Redis } else { ServerKind::Memcached }
+    if name.starts_with("redis") {
+        ServerKind::Redis
+    } else {
+        ServerKind::Memcached
+    }
 }
 
 fn configure(lab: &Lab) -> LabConfig {
-    FAKES.iter().enumerate().fold(LabConfig::new(lab, Family::V4), |config, (number, (name, _))| {
-        let pool = PoolText::new(&format!("fake-{number}"), kind(name), &[fake_address(number)]);
-        config.pool(pool.on_port(FIRST_PORT + number as u16).with("timeout_ms = 300"))
-    })
+    FAKES.iter().enumerate().fold(
+        LabConfig::new(lab, Family::V4),
+        |config, (number, (name, _))| {
+            let pool = PoolText::new(
+                &format!("fake-{number}"),
+                kind(name),
+                &[fake_address(number)],
+            );
+            config.pool(
+                pool.on_port(FIRST_PORT + number as u16)
+                    .with("timeout_ms = 300"),
+            )
+        },
+    )
 }
 
 #[test]
 fn servers_that_break_the_protocol_cost_an_error_and_nothing_else() {
-    let options = LabOptions { memcached: 1, redis: 0, fakes: 1, ..LabOptions::default() };
-    let Some(scene) = Scene::raise(options, configure) else { return };
+    let options = LabOptions {
+        memcached: 1,
+        redis: 0,
+        fakes: 1,
+        ..LabOptions::default()
+    };
+    let Some(scene) = Scene::raise(options, configure) else {
+        return;
+    };
     for (number, (_, behave)) in FAKES.iter().enumerate() {
-        let listener = Arc::new(scene.on_server(|| TcpListener::bind(fake_address(number)).unwrap()));
+        let listener =
+            Arc::new(scene.on_server(|| TcpListener::bind(fake_address(number)).unwrap()));
         // Accepting works from any namespace; the thread ends with the test's process.
         std::thread::spawn(move || play(&listener, *behave));
     }
@@ -103,17 +129,31 @@ fn servers_that_break_the_protocol_cost_an_error_and_nothing_else() {
             for _ in 0..3 {
                 ask_once(listener_address(number), name);
             }
-            assert_eq!(memcached_client(Family::V4).set(b"beside", 0, b"1").unwrap(), "STORED", "after: {name}");
+            assert_eq!(
+                memcached_client(Family::V4)
+                    .set(b"beside", 0, b"1")
+                    .unwrap(),
+                "STORED",
+                "after: {name}"
+            );
         }
     });
-    assert_eq!(scene.appliance.status().unwrap().workers(), before, "a worker was started again");
+    assert_eq!(
+        scene.appliance.status().unwrap().workers(),
+        before,
+        "a worker was started again"
+    );
 }
 
 /// One request; a reply must be the protocol's error, or the connection closes.
 fn ask_once(to: SocketAddr, name: &str) {
     match kind(name) {
         ServerKind::Memcached => match Memcached::open(to).unwrap().ask(b"get a\r\n") {
-            Ok(reply) => assert!(reply.starts_with(b"SERVER_ERROR"), "{name}: {}", reply.escape_ascii()),
+            Ok(reply) => assert!(
+                reply.starts_with(b"SERVER_ERROR"),
+                "{name}: {}",
+                reply.escape_ascii()
+            ),
             Err(error) => assert_ended(&error, name),
         },
         ServerKind::Redis => match Redis::open(to).unwrap().words("GET a") {
@@ -125,12 +165,20 @@ fn ask_once(to: SocketAddr, name: &str) {
 
 fn assert_ended(error: &std::io::Error, name: &str) {
     use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
-    assert!(matches!(error.kind(), ConnectionReset | UnexpectedEof), "{name}: {error}");
+    assert!(
+        matches!(error.kind(), ConnectionReset | UnexpectedEof),
+        "{name}: {error}"
+    );
 }
 
 #[test]
 fn a_server_that_answers_byte_by_byte_is_slow_and_no_more() {
-    let options = LabOptions { memcached: 0, redis: 0, fakes: 1, ..LabOptions::default() };
+    let options = LabOptions {
+        memcached: 0,
+        redis: 0,
+        fakes: 1,
+        ..LabOptions::default()
+    };
     let scene = Scene::raise(options, |lab| {
         LabConfig::without_pools(lab)
             .pool(PoolText::new("slow", ServerKind::Redis, &[fake_address(0)]).on_port(FIRST_PORT))
@@ -147,7 +195,10 @@ fn a_server_that_answers_byte_by_byte_is_slow_and_no_more() {
         });
     });
     scene.on_client(|| {
-        let reply = Redis::open(listener_address(0)).unwrap().words("GET a").unwrap();
+        let reply = Redis::open(listener_address(0))
+            .unwrap()
+            .words("GET a")
+            .unwrap();
         assert_eq!(reply, Value::bulk(b"hello"));
     });
 }

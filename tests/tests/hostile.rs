@@ -12,7 +12,10 @@ use tidegate_tests::scene::{Scene, memcached_client, redis_client};
 
 /// A host of the client leg that does not exist: nobody answers for it, so its connections stay as the test leaves them.
 fn stranger(random: &mut Random) -> (Ipv4Addr, u16) {
-    (Ipv4Addr::new(10, 77, 1, 150 + random.below(100) as u8), 1_024 + random.below(60_000) as u16)
+    (
+        Ipv4Addr::new(10, 77, 1, 150 + random.below(100) as u8),
+        1_024 + random.below(60_000) as u16,
+    )
 }
 
 fn vip() -> Ipv4Addr {
@@ -39,14 +42,27 @@ fn syn(macs: ([u8; 6], [u8; 6]), random: &mut Random) -> Segment {
 fn others_are_served(scene: &Scene) {
     scene.on_client(|| {
         for number in 0..16 {
-            assert_eq!(redis_client(Family::V4).words(&format!("SET h{number} x")).unwrap(), Value::ok());
-            assert_eq!(memcached_client(Family::V4).set(format!("h{number}").as_bytes(), 0, b"x").unwrap(), "STORED");
+            assert_eq!(
+                redis_client(Family::V4)
+                    .words(&format!("SET h{number} x"))
+                    .unwrap(),
+                Value::ok()
+            );
+            assert_eq!(
+                memcached_client(Family::V4)
+                    .set(format!("h{number}").as_bytes(), 0, b"x")
+                    .unwrap(),
+                "STORED"
+            );
         }
     });
 }
 
 fn macs(scene: &Scene, wire: &Wire) -> ([u8; 6], [u8; 6]) {
-    (wire.own_mac, mac_of(&scene.lab.hosts.appliance, CLIENT_SIDE).unwrap())
+    (
+        wire.own_mac,
+        mac_of(&scene.lab.hosts.appliance, CLIENT_SIDE).unwrap(),
+    )
 }
 
 /// Every frame that a worker took in was delivered or dropped for one counted reason.
@@ -54,7 +70,8 @@ fn counters_add_up(scene: &mut Scene) {
     for worker in 0..2 {
         scene.wait_for_status("counters that add up", |status| {
             let parts = status.stack_counters(worker).into_iter();
-            let parts = parts.filter(|(name, _)| name.starts_with("frames_") && name != "frames_in");
+            let parts =
+                parts.filter(|(name, _)| name.starts_with("frames_") && name != "frames_in");
             parts.map(|(_, count)| count).sum::<u64>() == status.stack(worker, "frames_in")
         });
     }
@@ -64,7 +81,9 @@ fn counters_add_up(scene: &mut Scene) {
 fn a_syn_flood_fills_a_bounded_table_and_clients_still_connect() {
     const FLOOD: usize = 20_000;
     let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("half_open_max = 256");
-    let Some(mut scene) = Scene::raise(LabOptions::default(), configure) else { return };
+    let Some(mut scene) = Scene::raise(LabOptions::default(), configure) else {
+        return;
+    };
     let before = scene.appliance.status().unwrap().workers();
     let wire = scene.on_client(|| Wire::open("eth0").unwrap());
     let macs = macs(&scene, &wire);
@@ -80,17 +99,26 @@ fn a_syn_flood_fills_a_bounded_table_and_clients_still_connect() {
         (0..2).all(|worker| status.stack(worker, "half_open_evicted") > 0)
     });
     for worker in 0..2 {
-        assert!(status.stack(worker, "half_open") <= 256, "worker {worker} keeps more handshakes than it may");
+        assert!(
+            status.stack(worker, "half_open") <= 256,
+            "worker {worker} keeps more handshakes than it may"
+        );
     }
     counters_add_up(&mut scene);
-    assert_eq!(scene.appliance.status().unwrap().workers(), before, "a worker was started again");
+    assert_eq!(
+        scene.appliance.status().unwrap().workers(),
+        before,
+        "a worker was started again"
+    );
 }
 
 /// A sound frame and what is done to it.
 type Mutation = (&'static str, fn(&mut Vec<u8>));
 
 const MUTATIONS: &[Mutation] = &[
-    ("nothing but an Ethernet header", |frame| frame.truncate(IP_AT)),
+    ("nothing but an Ethernet header", |frame| {
+        frame.truncate(IP_AT);
+    }),
     ("half an IP header", |frame| frame.truncate(IP_AT + 10)),
     ("half a TCP header", |frame| frame.truncate(TCP_AT + 10)),
     ("an IP length beyond the frame", |frame| {
@@ -174,7 +202,9 @@ const MUTATIONS: &[Mutation] = &[
 
 #[test]
 fn hostile_frames_are_dropped_and_counted() {
-    let Some(mut scene) = Scene::usual() else { return };
+    let Some(mut scene) = Scene::usual() else {
+        return;
+    };
     let before = scene.appliance.status().unwrap().workers();
     let wire = scene.on_client(|| Wire::open("eth0").unwrap());
     let macs = macs(&scene, &wire);
@@ -183,7 +213,8 @@ fn hostile_frames_are_dropped_and_counted() {
         for _ in 0..20 {
             let mut frame = syn(macs, &mut random).to_frame();
             mutate(&mut frame);
-            wire.send(&frame).unwrap_or_else(|error| panic!("{name}: {error}"));
+            wire.send(&frame)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
     for _ in 0..20_000 {
@@ -206,6 +237,10 @@ fn hostile_frames_are_dropped_and_counted() {
     counters_add_up(&mut scene);
     let status = scene.appliance.status().unwrap();
     let dropped = |name: &str| status.stack(0, name) + status.stack(1, name);
-    assert!(dropped("frames_bad_checksum") >= 20, "wrong checksums were not counted: {:#}", status.0);
+    assert!(
+        dropped("frames_bad_checksum") >= 20,
+        "wrong checksums were not counted: {:#}",
+        status.0
+    );
     assert_eq!(status.workers(), before, "a worker was started again");
 }

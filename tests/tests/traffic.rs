@@ -210,7 +210,9 @@ fn a_client_that_finishes_sending_still_gets_its_replies() {
 
 #[test]
 fn a_connection_is_served_by_the_worker_of_its_queue() {
-    let Some(mut scene) = Scene::usual() else { return };
+    let Some(mut scene) = Scene::usual() else {
+        return;
+    };
     let port = redis_vip(Family::V4).port();
     let mut expected = [0, 0];
     for worker in 0..2_u16 {
@@ -219,8 +221,12 @@ fn a_connection_is_served_by_the_worker_of_its_queue() {
                 // The steering of the lab: source port ^ destination port, modulo the number of queues.
                 let source = 20_000 + 2 * number + (worker ^ port & 1);
                 let from = addresses::client(Family::V4, 0);
-                let connection = Connection::open_from(from, source, redis_vip(Family::V4)).unwrap();
-                assert_eq!(Redis { connection }.words("PING").unwrap(), Value::Simple("PONG".to_owned()));
+                let connection =
+                    Connection::open_from(from, source, redis_vip(Family::V4)).unwrap();
+                assert_eq!(
+                    Redis { connection }.words("PING").unwrap(),
+                    Value::Simple("PONG".to_owned())
+                );
             }
         });
         expected[usize::from(worker)] = CONNECTIONS as u64;

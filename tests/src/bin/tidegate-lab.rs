@@ -36,6 +36,9 @@ enum Action {
         /// The only core that servers run on.
         #[arg(long)]
         server_core: Option<u32>,
+        /// Do not stay: keep the lab only until this command ends, by Ctrl-C for example.
+        #[arg(long)]
+        wait: bool,
     },
     /// Lists the labs of this machine.
     List,
@@ -87,8 +90,10 @@ fn act(action: Action) -> Result<ExitCode> {
             memcached,
             redis,
             server_core,
+            wait,
         } => {
             let nics = if one_nic { Nics::One } else { Nics::Two };
+            let stays = !wait;
             let lab = Lab::raise(LabOptions {
                 queues,
                 nics,
@@ -96,9 +101,15 @@ fn act(action: Action) -> Result<ExitCode> {
                 redis,
                 fakes: 0,
                 server_core,
-                stays: true,
+                stays,
             })?;
             println!("{}", lab.name());
+            // The janitor removes the lab when a signal ends this process.
+            if wait {
+                loop {
+                    std::thread::park();
+                }
+            }
         }
         Action::List => {
             for state in LabState::all() {

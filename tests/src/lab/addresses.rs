@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client leg   10.77.1.0/24  fd77:1::/64   appliance .1, gateway .2 (one NIC only), virtual address .10, clients .101 and up
-//! server leg   10.77.2.0/24  fd77:2::/64   gateway .1, memcached .11 and up, Redis .21 and up, fakes .31 and up
+//! server leg   10.77.2.0/24  fd77:2::/64   gateway .1, host .2, memcached .11 and up, Redis .21 and up, fakes .31 and up
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

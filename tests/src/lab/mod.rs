@@ -5,11 +5,13 @@ pub mod janitor;
 pub mod process;
 pub mod servers;
 pub mod state;
+pub mod steering;
 pub mod topology;
 
 use crate::lab::janitor::Janitor;
 use crate::lab::servers::{Server, ServerKind};
 use crate::lab::state::{LabState, process_started, remove_leftovers};
+use crate::lab::steering::Steering;
 use crate::lab::topology::{Hosts, Nics};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
@@ -64,6 +66,8 @@ pub struct Lab {
     /// The Redis servers.
     pub redis: Vec<Server>,
     state: LabState,
+    /// Held: dropping it would end the steering.
+    steering: Steering,
     janitor: Option<Janitor>,
 }
 
@@ -89,10 +93,12 @@ impl Lab {
             memcached: Vec::new(),
             redis: Vec::new(),
             state,
+            steering: Steering::default(),
             janitor: None,
         };
         lab.janitor = Some(Janitor::start(lab.name())?);
         topology::build(&lab.hosts, &lab.options).context("cannot build the lab's network")?;
+        lab.steering = steering::attach(&lab.hosts, &lab.options, lab.directory())?;
         lab.start_servers()?;
         if lab.options.stays {
             // Only a whole lab may stay; until here a failure removes it like any other.

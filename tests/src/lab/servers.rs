@@ -143,3 +143,10 @@ impl Server {
             .collect()
     }
 }
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has nothing worth saving, and an orderly end takes some of them a second.
+        self.kill();
+    }
+}

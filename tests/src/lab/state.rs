@@ -4,6 +4,7 @@
 //! one of them, and the veths go with the namespaces. So nothing has to be recorded while the lab is in use, and a
 //! recycled pid can never be mistaken for one of the lab's.
 
+use super::steering;
 use super::topology::Hosts;
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
@@ -104,6 +105,7 @@ impl LabState {
                     .status();
             }
         }
+        steering::unpin(&self.directory);
         let _ = fs::remove_dir_all(&self.directory);
         let _ = fs::remove_file(Self::file(&self.name));
     }

@@ -43,12 +43,14 @@ pub fn attach(hosts: &Hosts, options: &LabOptions, directory: &Path) -> Result<S
         match host.run(|| tcx(&program, device)) {
             Ok(link) if options.stays => {
                 pin_directory(directory)?;
-                link.pin(&pinned).context("cannot pin the lab's steering program")?;
+                link.pin(&pinned)
+                    .context("cannot pin the lab's steering program")?;
             }
             Ok(link) => steering.links.push(link),
             Err(error) => {
                 pin_directory(directory)?;
-                clsact(host, device, &program, &pinned).with_context(|| format!("cannot steer frames: {error:#}"))?;
+                clsact(host, device, &program, &pinned)
+                    .with_context(|| format!("cannot steer frames: {error:#}"))?;
             }
         }
     }
@@ -77,7 +79,16 @@ fn clsact(host: &Namespace, device: &str, program: &Program, pinned: &PathBuf) -
         finish(Command::new("tc").args(["qdisc", "replace", "dev", device, "clsact"]))?;
         finish(
             Command::new("tc")
-                .args(["filter", "add", "dev", device, "egress", "bpf", "direct-action", "object-pinned"])
+                .args([
+                    "filter",
+                    "add",
+                    "dev",
+                    device,
+                    "egress",
+                    "bpf",
+                    "direct-action",
+                    "object-pinned",
+                ])
                 .arg(pinned),
         )
     })?;
@@ -91,8 +102,14 @@ fn pin_directory(directory: &Path) -> Result<()> {
     let pins = directory.join("bpf");
     if !pins.exists() {
         fs::create_dir_all(&pins)?;
-        mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .with_context(|| format!("cannot mount a bpffs on {}", pins.display()))?;
+        mount(
+            Some("bpf"),
+            &pins,
+            Some("bpf"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .with_context(|| format!("cannot mount a bpffs on {}", pins.display()))?;
     }
     Ok(())
 }

@@ -157,6 +157,7 @@ fn addresses(hosts: &Hosts, host: &Namespace, shape: &Shape) -> String {
         }
     } else {
         for family in Family::BOTH {
+            batch.address("eth0", on_server_leg(family, 2));
             for (first, count) in [(11, shape.memcached), (21, shape.redis), (31, shape.fakes)] {
                 for index in 0..count {
                     batch.address("eth0", on_server_leg(family, first + index as u8));
