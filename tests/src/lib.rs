@@ -22,3 +22,4 @@ pub mod lab;
 pub mod netns;
 pub mod random;
 pub mod scene;
+pub mod load;
