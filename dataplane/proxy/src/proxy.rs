@@ -268,7 +268,6 @@ fn new_link() -> Link {
     Link {
         stream: StreamId(NIL),
         open: false,
-        connected: false,
         server: 0,
         position: NIL,
         writer: NIL,

@@ -133,7 +133,7 @@ pub const CLIENT_REQUESTS_MAX: Limit = Limit::new(1_024, 1, 1_048_576);
 pub const SPLIT_KEYS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 
 /// `request_hold_bytes`. Why: a request over several servers has to be seen as a whole; 256 KiB are 1,000 keys of 250 bytes. Too low:
-/// large multi-key requests are refused. Too high: one client may make a worker hold this much.
+/// large multi-key requests are refused. Too high: memory, since a worker may hold over a hundred of them.
 pub const REQUEST_HOLD_BYTES: Limit = Limit::new(256 * KIB, 4 * KIB, 64 * MIB);
 
 /// `reply_hold_bytes`. Why: four clients at their own limit. Too low: servers pause while replies wait for their turn

@@ -250,7 +250,7 @@ fn user(reader: &mut Reader<'_>) -> Option<String> {
 
 fn source_address(reader: &mut Reader<'_>) -> Option<IpAddr> {
     let Text { text, at } = reader.text("source_address")?;
-    match address::ip(text) {
+    match address::check_kind(text).and_then(|()| address::ip(text)) {
         Ok(ip) => Some(ip),
         Err(error) => {
             reader.fault(at, &format!("source_address: {error}"));

@@ -1,0 +1,216 @@
+//! One flow as smoltcp's device.
+//!
+//! smoltcp reads the received packet in place and writes its answer in place into the transmit ring, behind the flow's
+//! Ethernet header. On the way out [`Track`] notes what left.
+
+use crate::frame::{ACK, ETHERNET_HEADER_BYTES, FIN, RST, SYN, be16, be32};
+use crate::limits::MTU_BYTES_MAX;
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+use tidegate_channel::counters::StackCounters;
+use tidegate_port::TxQueue;
+
+/// What is known of a flow's segments in both directions. smoltcp keeps these numbers to itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Track {
+    /// The sequence number behind the highest byte sent.
+    pub(crate) sent_end: u32,
+    /// The last acknowledgement number sent.
+    pub(crate) acknowledged: u32,
+    /// The last window sent, as in the header.
+    pub(crate) window: u16,
+    /// How far the window is shifted: ours, if the peer scales windows too.
+    pub(crate) window_shift: u8,
+    /// The timestamp echo sent last.
+    pub(crate) timestamp_echo: u32,
+    /// The sequence number behind the highest byte received.
+    pub(crate) received_end: u32,
+    /// Something was sent.
+    pub(crate) started: bool,
+    /// A segment other than a SYN was sent: from then on our windows are scaled.
+    pub(crate) scaled: bool,
+    /// The peer's last window was 0: a byte sent into it is a probe.
+    pub(crate) peer_window_closed: bool,
+    /// A segment was sent again since this was last cleared.
+    pub(crate) repeated: bool,
+}
+
+const PROBE_BYTES: u32 = 1;
+
+impl Track {
+    /// Notes the TCP segment in `packet`, which smoltcp has just written.
+    #[inline]
+    fn note(&mut self, packet: &[u8], counters: &mut StackCounters) {
+        let tcp_at = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let Some((header, rest)) = packet
+            .get(tcp_at..)
+            .and_then(<[u8]>::split_first_chunk::<20>)
+        else {
+            return;
+        };
+        let options_bytes = usize::from(header[12] >> 4) * 4 - 20;
+        let payload_bytes = (rest.len() - options_bytes) as u32;
+        let (sequence, flags) = (be32(header, 4), header[13]);
+        counters.segments_sent += 1;
+        if flags & RST != 0 {
+            counters.resets_sent += 1;
+            return;
+        }
+        self.acknowledged = be32(header, 8);
+        self.window = be16(header, 14);
+        self.scaled |= flags & SYN == 0;
+        // Timestamps are the only option beside SACK blocks that we send outside of a SYN: kind 8, 10 bytes long.
+        if let [8, 10, _, _, _, _, a, b, c, d, ..] = *rest {
+            self.timestamp_echo = u32::from_be_bytes([a, b, c, d]);
+        }
+        let length = payload_bytes + u32::from(flags & (SYN | FIN) != 0);
+        if length == 0 {
+            counters.acks_alone += u64::from(flags & ACK != 0);
+            return;
+        }
+        let end = sequence.wrapping_add(length);
+        if self.peer_window_closed && payload_bytes == PROBE_BYTES && self.started {
+            self.repeated = true;
+            return;
+        }
+        if self.started && is_before(sequence, self.sent_end) {
+            self.repeated = true;
+            counters.retransmits += 1;
+        }
+        if !self.started || is_before(self.sent_end, end) {
+            self.sent_end = end;
+        }
+        self.started = true;
+    }
+
+    /// The sequence number behind the last byte that the peer may send.
+    #[inline]
+    pub(crate) fn window_end(&self) -> u32 {
+        let shift = if self.scaled { self.window_shift } else { 0 };
+        self.acknowledged
+            .wrapping_add(u32::from(self.window) << shift)
+    }
+}
+
+/// RFC 9293, section 3.4: sequence numbers are compared modulo 2**32.
+#[inline]
+pub(crate) fn is_before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// What smoltcp is told about a port: received checksums were verified before, sent ones are computed by it.
+pub(crate) fn capabilities(mtu_bytes: usize) -> DeviceCapabilities {
+    let mut capabilities = DeviceCapabilities::default();
+    capabilities.medium = Medium::Ip;
+    capabilities.max_transmission_unit = mtu_bytes;
+    capabilities.checksum.ipv4 = Checksum::Tx;
+    capabilities.checksum.tcp = Checksum::Tx;
+    capabilities
+}
+
+/// The device of one call into smoltcp.
+pub(crate) struct FlowDevice<'a, T> {
+    /// The IP packet to receive.
+    pub(crate) received: Option<&'a [u8]>,
+    pub(crate) tx: &'a mut T,
+    pub(crate) link: &'a [u8; ETHERNET_HEADER_BYTES],
+    pub(crate) track: &'a mut Track,
+    pub(crate) counters: &'a mut StackCounters,
+    pub(crate) mtu_bytes: usize,
+    /// Whether an answer found no room and was dropped.
+    pub(crate) overflowed: &'a mut bool,
+}
+
+pub(crate) struct Received<'a>(&'a [u8]);
+
+impl RxToken for Received<'_> {
+    #[inline]
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(self.0)
+    }
+}
+
+pub(crate) struct Transmit<'a, T> {
+    tx: &'a mut T,
+    link: &'a [u8; ETHERNET_HEADER_BYTES],
+    track: &'a mut Track,
+    counters: &'a mut StackCounters,
+    overflowed: Option<&'a mut bool>,
+}
+
+impl<T: TxQueue> TxToken for Transmit<'_, T> {
+    #[inline]
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, write: F) -> R {
+        if let Some(overflowed) = self.overflowed
+            && self.tx.room() == 0
+        {
+            *overflowed = true;
+            return discard(bytes, write);
+        }
+        self.tx.push(ETHERNET_HEADER_BYTES + bytes, |frame| {
+            let (link, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
+            link.copy_from_slice(self.link);
+            let result = write(packet);
+            self.track.note(packet, self.counters);
+            result
+        })
+    }
+}
+
+/// Lets smoltcp write an answer that cannot be sent. The peer repeats what it answers.
+#[cold]
+fn discard<R>(bytes: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut nowhere = [0; MTU_BYTES_MAX];
+    write(&mut nowhere[..bytes])
+}
+
+impl<T: TxQueue> Device for FlowDevice<'_, T> {
+    type RxToken<'b>
+        = Received<'b>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Transmit<'b, T>
+    where
+        Self: 'b;
+
+    #[inline]
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Transmit<'_, T>)> {
+        let packet = self.received.take()?;
+        let answer = Transmit {
+            tx: self.tx,
+            link: self.link,
+            track: self.track,
+            counters: self.counters,
+            overflowed: Some(self.overflowed),
+        };
+        Some((Received(packet), answer))
+    }
+
+    #[inline]
+    fn transmit(&mut self, _now: Instant) -> Option<Transmit<'_, T>> {
+        if self.tx.room() == 0 {
+            *self.overflowed = true;
+            return None;
+        }
+        let Self {
+            tx,
+            link,
+            track,
+            counters,
+            ..
+        } = self;
+        Some(Transmit {
+            tx,
+            link,
+            track,
+            counters,
+            overflowed: None,
+        })
+    }
+
+    #[inline]
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.mtu_bytes)
+    }
+}

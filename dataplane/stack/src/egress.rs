@@ -1,0 +1,252 @@
+//! From the flows to the transmit rings: one pass over the flows that something happened to.
+
+use crate::device::{FlowDevice, capabilities};
+use crate::flow::{Flow, TIMESTAMPS};
+use crate::flow_table::FlowKey;
+use crate::frame::{ETHERNET_HEADER_BYTES, wire_address};
+use crate::limits::{
+    HOLD_US, HOLDS_MAX, PROBE_INTERVAL_US, PROBES_MAX, SEGMENTS_PER_PASS, UNANSWERED_US,
+};
+use crate::stack::{Hold, Stack, instant};
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::{
+    IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
+};
+use tidegate_channel::counters::StackCounters;
+use tidegate_config::AckMode;
+use tidegate_port::{Port, TxQueue};
+use tidegate_proxy::streams::CloseReason;
+
+/// Headers of a full segment at most: IPv6, TCP and timestamps. What the MTU leaves is the smallest value of the MSS.
+const SEGMENT_HEADER_BYTES: usize = 72;
+
+/// When to look again at a flow that has something to send and does not.
+const STUCK_US: u64 = 5_000;
+
+impl Stack {
+    /// Sends what the flows have to say: data, acknowledgements, SYN, FIN and RST. Flows that find a ring full stay for
+    /// the next pass.
+    pub fn egress<P: Port>(&mut self, ports: &mut [P]) {
+        let mut pass = std::mem::replace(&mut self.dirty, std::mem::take(&mut self.dirty_pass));
+        for &slot in &pass {
+            self.flows[slot as usize].dirty = false;
+            self.egress_flow(slot, ports);
+        }
+        pass.clear();
+        self.dirty_pass = pass;
+    }
+
+    #[inline]
+    fn egress_flow<P: Port>(&mut self, slot: u32, ports: &mut [P]) {
+        let flow = &self.flows[slot as usize];
+        if !flow.attached {
+            return;
+        }
+        let position = usize::from(flow.port);
+        let (Some(port), Some(state)) = (ports.get_mut(position), self.ports.get_mut(position))
+        else {
+            return;
+        };
+        if state.ack == AckMode::WithReply && self.holds_ack(slot) {
+            return;
+        }
+        let now = instant(self.now_us);
+        let state = &mut self.ports[position];
+        let flow = &mut self.flows[slot as usize];
+        flow.hold_until_us = 0;
+        let (_, tx) = port.halves();
+        if std::mem::take(&mut flow.probe_wanted) && tx.room() > 0 {
+            // RFC 9293, section 3.8.4: a keep-alive is a segment with SEG.SEQ = SND.NXT - 1, which asks for an
+            // acknowledgement.
+            let before = flow.track.sent_end.wrapping_sub(1);
+            write_ack(
+                &self.table.key(slot),
+                flow,
+                &flow.link,
+                before,
+                tx,
+                &mut self.counters,
+            );
+        }
+        let (set, track, link) = flow.parts();
+        let mut full = false;
+        let mut device = FlowDevice {
+            received: None,
+            tx,
+            link,
+            track,
+            counters: &mut self.counters,
+            mtu_bytes: state.mtu_bytes,
+            overflowed: &mut full,
+        };
+        let mut wake = None;
+        for _ in 0..SEGMENTS_PER_PASS {
+            let sent = state.interface.poll_egress(now, &mut device, set);
+            wake = state.interface.poll_at(now, set);
+            let more = wake.is_some_and(|at| at <= now);
+            if !more || *device.overflowed {
+                break;
+            }
+            if sent == PollResult::None {
+                // smoltcp announces work that it then does not find. Looking again at once would spin.
+                wake = Some(instant(self.now_us + STUCK_US));
+                break;
+            }
+        }
+        self.after_pass(slot, wake.map(|at| at.total_micros().max(0) as u64));
+    }
+
+    fn after_pass(&mut self, slot: u32, wake_us: Option<u64>) {
+        let flow = &mut self.flows[slot as usize];
+        if flow.is_silent() {
+            // The RST has left, or TIME-WAIT is over.
+            self.is_over(slot, CloseReason::Finished);
+            return;
+        }
+        if std::mem::take(&mut flow.track.repeated) {
+            if flow.repeated_us == 0 {
+                flow.repeated_us = self.now_us;
+            } else if self.now_us - flow.repeated_us >= UNANSWERED_US {
+                self.counters.flows_timed_out += 1;
+                self.reset(slot, CloseReason::TimedOut);
+                return;
+            }
+        }
+        match wake_us {
+            Some(at) if at <= self.now_us => self.mark_dirty(slot),
+            at => self.arm(slot, at),
+        }
+    }
+
+    /// Sets the timer of a flow to `at_us` or the end of its keep-alive interval.
+    fn arm(&mut self, slot: u32, at_us: Option<u64>) {
+        let flow = &mut self.flows[slot as usize];
+        let at = at_us.unwrap_or(u64::MAX).min(keepalive_at(flow));
+        flow.timer_us = at;
+        // Later is no reason to move it: the bucket comes up and finds the timer moved on.
+        if at < flow.armed_us {
+            flow.armed_us = at;
+            self.wheel.arm(slot, at);
+        }
+    }
+
+    /// Starts the keep-alive timer of a connection that was just established.
+    pub(crate) fn arm_keepalive(&mut self, slot: u32) {
+        self.arm(slot, None);
+    }
+
+    /// The timer of a flow is due: smoltcp's, which the egress pass serves, or the keep-alive's.
+    pub(crate) fn expire_flow(&mut self, slot: u32) {
+        let now_us = self.now_us;
+        let flow = &mut self.flows[slot as usize];
+        if keepalive_at(flow) <= now_us {
+            if flow.probes < PROBES_MAX {
+                flow.probes += 1;
+                flow.probe_wanted = true;
+            } else {
+                self.counters.flows_timed_out += 1;
+                self.reset(slot, CloseReason::TimedOut);
+                return;
+            }
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Whether the acknowledgement of a flow waits for a segment that will carry it.
+    ///
+    /// RFC 9293, section 3.8.6.3: "an ACK SHOULD be generated for at least every second full-sized segment [...] (SHLD-19)"
+    /// and the delay "MUST be less than 0.5 seconds (MUST-40)". A hold is shorter than a millisecond, ends at two segments,
+    /// and never covers an incomplete request: whoever waits for an acknowledgement to send the rest of it (Nagle) gets it
+    /// at once.
+    fn holds_ack(&mut self, slot: u32) -> bool {
+        let now_us = self.now_us;
+        let flow = &self.flows[slot as usize];
+        let mss = self.ports[usize::from(flow.port)].mtu_bytes - SEGMENT_HEADER_BYTES;
+        let socket = flow.socket();
+        let unacknowledged = flow
+            .track
+            .received_end
+            .wrapping_sub(flow.track.acknowledged);
+        let holds = socket.state() == State::Established
+            && socket.send_queue() == 0
+            && socket.recv_queue() == 0
+            && (flow.reply_expected || flow.is_server())
+            && !flow.probe_wanted
+            && (1..=2 * mss as u32).contains(&unacknowledged);
+        if !holds {
+            return false;
+        }
+        if flow.hold_until_us != 0 {
+            return now_us < flow.hold_until_us;
+        }
+        if self.holds.len() == HOLDS_MAX {
+            return false;
+        }
+        let until_us = now_us + HOLD_US;
+        self.flows[slot as usize].hold_until_us = until_us;
+        self.holds.push_back(Hold { slot, until_us });
+        self.counters.acks_held += 1;
+        true
+    }
+}
+
+/// When the keep-alive of a flow is due; `u64::MAX`: never.
+fn keepalive_at(flow: &mut Flow) -> u64 {
+    let established = matches!(flow.state(), State::Established | State::CloseWait);
+    if !established || flow.keepalive_us == u64::MAX {
+        return u64::MAX;
+    }
+    let silent_from = flow.heard_us.saturating_add(flow.keepalive_us);
+    silent_from + u64::from(flow.probes) * PROBE_INTERVAL_US
+}
+
+/// Writes a bare acknowledgement with sequence number `sequence`, outside of smoltcp.
+pub(crate) fn write_ack(
+    key: &FlowKey,
+    flow: &Flow,
+    link: &[u8; ETHERNET_HEADER_BYTES],
+    sequence: u32,
+    tx: &mut impl TxQueue,
+    counters: &mut StackCounters,
+) {
+    let (local, remote) = (key.local(), key.remote());
+    let (source, destination) = (wire_address(local.ip()), wire_address(remote.ip()));
+    // RFC 7323, section 3.2: "Once TSopt has been successfully negotiated [...] the TSopt MUST be sent in every non-<RST>
+    // segment for the duration of the connection".
+    let timestamp = flow
+        .socket()
+        .timestamp_enabled()
+        .then(|| TcpTimestampRepr::new(TIMESTAMPS(), flow.track.timestamp_echo));
+    let segment = TcpRepr {
+        src_port: local.port(),
+        dst_port: remote.port(),
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(sequence as i32),
+        ack_number: Some(TcpSeqNumber(flow.track.acknowledged as i32)),
+        window_len: flow.track.window,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp,
+        payload: &[],
+    };
+    let ip = IpRepr::new(
+        source,
+        destination,
+        IpProtocol::Tcp,
+        segment.buffer_len(),
+        64,
+    );
+    let checksums = capabilities(0).checksum;
+    tx.push(ETHERNET_HEADER_BYTES + ip.buffer_len(), |frame| {
+        let (header, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
+        header.copy_from_slice(link);
+        ip.emit(&mut *packet, &checksums);
+        let mut tcp = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
+        segment.emit(&mut tcp, &source, &destination, &checksums);
+    });
+    counters.segments_sent += 1;
+    counters.acks_alone += 1;
+}

@@ -1,0 +1,251 @@
+//! One connection: smoltcp's socket and what the stack knows beside it.
+
+use crate::device::Track;
+use crate::frame::ETHERNET_HEADER_BYTES;
+use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::wire::TcpTimestampGenerator;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tidegate_proxy::streams::CloseReason;
+
+/// Who has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nobody.
+    Free,
+    /// The stack: not accepted yet, or released and lingering.
+    Stack,
+    /// The proxy.
+    Proxy,
+}
+
+/// Which end opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A client, through this listener.
+    Client(u16),
+    /// We did, to this server.
+    Server(u16),
+}
+
+/// A slot. Everything the hot path reads lies in the first cache lines.
+pub(crate) struct Flow {
+    set: SocketSet<'static>,
+    pub(crate) track: Track,
+    pub(crate) link: [u8; ETHERNET_HEADER_BYTES],
+    /// Position of the port it goes through.
+    pub(crate) port: u8,
+    pub(crate) owner: Owner,
+    pub(crate) role: Role,
+    /// It is in the list of flows that the next egress pass looks at.
+    pub(crate) dirty: bool,
+    /// It is in the list of streams that the proxy is told of.
+    pub(crate) ready: bool,
+    /// It is in the flow table.
+    pub(crate) attached: bool,
+    /// The proxy said that a reply follows soon.
+    pub(crate) reply_expected: bool,
+    /// FIN follows the bytes that wait for the connection to open.
+    pub(crate) finish_wanted: bool,
+    /// The proxy finished it: nothing more can be queued.
+    pub(crate) finished: bool,
+    /// A keep-alive probe has to leave.
+    pub(crate) probe_wanted: bool,
+    /// Keep-alive probes sent since the peer was heard.
+    pub(crate) probes: u8,
+    /// Set once it is closed.
+    pub(crate) closed: Option<CloseReason>,
+    /// Bytes that wait for the connection to open.
+    pub(crate) staged: u32,
+    /// Sequence number of the SYN that opened it.
+    pub(crate) opening_sequence: u32,
+    /// When the peer was last heard.
+    pub(crate) heard_us: u64,
+    /// When a segment was first repeated without the peer being heard since; 0: none was.
+    pub(crate) repeated_us: u64,
+    /// When to look at it; `u64::MAX`: no timer.
+    pub(crate) timer_us: u64,
+    /// The time that its bucket of the wheel stands for; `u64::MAX`: not in the wheel.
+    pub(crate) armed_us: u64,
+    /// Deadline of the list it is in.
+    pub(crate) deadline_us: u64,
+    /// Until when the acknowledgement may wait; 0: none waits.
+    pub(crate) hold_until_us: u64,
+    /// Silence after which the peer is probed; `u64::MAX`: never.
+    pub(crate) keepalive_us: u64,
+}
+
+const HANDLE: fn() -> SocketHandle = SocketHandle::default;
+
+impl Flow {
+    fn new(
+        storage: &'static mut [SocketStorage<'static>],
+        receive: &'static mut [u8],
+        send: &'static mut [u8],
+        role: Role,
+    ) -> Self {
+        let mut set = SocketSet::new(storage);
+        let mut socket = Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send));
+        // The acknowledgement's time is decided by the egress pass; smoltcp must not add its own delay, and replies must
+        // not wait for acknowledgements.
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        set.add(socket);
+        Self {
+            set,
+            track: Track::default(),
+            link: [0; ETHERNET_HEADER_BYTES],
+            port: 0,
+            owner: Owner::Free,
+            role,
+            dirty: false,
+            ready: false,
+            attached: false,
+            reply_expected: false,
+            finish_wanted: false,
+            finished: false,
+            probe_wanted: false,
+            probes: 0,
+            closed: None,
+            staged: 0,
+            opening_sequence: 0,
+            heard_us: 0,
+            repeated_us: 0,
+            timer_us: u64::MAX,
+            armed_us: u64::MAX,
+            deadline_us: 0,
+            hold_until_us: 0,
+            keepalive_us: u64::MAX,
+        }
+    }
+
+    /// Makes the slot ready for another connection. Its places in the dirty, ready and timer lists stay as they are.
+    pub(crate) fn open(
+        &mut self,
+        role: Role,
+        port: u8,
+        link: [u8; ETHERNET_HEADER_BYTES],
+        now_us: u64,
+    ) {
+        self.silence();
+        let socket = self.socket_mut();
+        // smoltcp keeps the congestion window over reuse, and drops timestamps for good once a peer had none.
+        socket.set_congestion_control(CongestionControl::Reno);
+        socket.set_tsval_generator(Some(TIMESTAMPS));
+        let window_bytes = socket.recv_capacity();
+        self.track = Track {
+            window_shift: window_shift(window_bytes),
+            ..Track::default()
+        };
+        self.link = link;
+        self.port = port;
+        self.owner = Owner::Stack;
+        self.role = role;
+        self.reply_expected = false;
+        self.finish_wanted = false;
+        self.finished = false;
+        self.probe_wanted = false;
+        self.probes = 0;
+        self.closed = None;
+        self.staged = 0;
+        self.heard_us = now_us;
+        self.repeated_us = 0;
+        self.hold_until_us = 0;
+        self.keepalive_us = u64::MAX;
+    }
+
+    /// The parts that one call into smoltcp needs at once.
+    #[inline]
+    pub(crate) fn parts(
+        &mut self,
+    ) -> (
+        &mut SocketSet<'static>,
+        &mut Track,
+        &[u8; ETHERNET_HEADER_BYTES],
+    ) {
+        (&mut self.set, &mut self.track, &self.link)
+    }
+
+    #[inline]
+    pub(crate) fn socket(&self) -> &Socket<'static> {
+        self.set.get(HANDLE())
+    }
+
+    #[inline]
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket<'static> {
+        self.set.get_mut(HANDLE())
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        self.socket().state()
+    }
+
+    /// Whether smoltcp has nothing left to say about it, not even a RST.
+    #[inline]
+    pub(crate) fn is_silent(&self) -> bool {
+        let socket = self.socket();
+        socket.state() == State::Closed && socket.local_endpoint().is_none()
+    }
+
+    /// Closes the socket without a word to the peer.
+    pub(crate) fn silence(&mut self) {
+        let socket = self.socket_mut();
+        socket.abort();
+        // An aborted socket still owes its RST. Listening forgets the peer, and with it the RST and the buffers' contents.
+        if socket.listen(1).is_ok() {
+            socket.abort();
+        }
+    }
+
+    /// Whether we opened it.
+    #[inline]
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.role, Role::Server(_))
+    }
+
+    /// Throws away what nobody will read any more, so that the peer's FIN can arrive behind it.
+    pub(crate) fn discard_received(&mut self) {
+        let socket = self.socket_mut();
+        while socket.recv_queue() > 0 && socket.recv(|bytes| (bytes.len(), ())).is_ok() {}
+    }
+}
+
+/// smoltcp's choice for a receive buffer: as far as needed for the whole of it to be announced in 16 bits.
+fn window_shift(window_bytes: usize) -> u8 {
+    (usize::BITS - window_bytes.leading_zeros()).saturating_sub(16) as u8
+}
+
+/// The clock of TCP timestamps, in ticks of [`crate::limits::TIMESTAMP_TICK_US`]. smoltcp asks a plain function for it,
+/// so it is the one thing that all stacks of a process share; each turn of a worker's loop sets it.
+static TIMESTAMP: AtomicU32 = AtomicU32::new(0);
+
+/// What smoltcp puts into the timestamp option.
+pub(crate) const TIMESTAMPS: TcpTimestampGenerator = || TIMESTAMP.load(Ordering::Relaxed);
+
+pub(crate) fn set_timestamp(ticks: u64) {
+    TIMESTAMP.store(ticks as u32, Ordering::Relaxed);
+}
+
+/// All slots of a stack: clients first, servers behind them. Buffers and sockets are one allocation each that lives as long
+/// as the process: a worker has one stack, and sockets that borrow from it need no reference counts. Pages of buffers
+/// that no connection has touched cost no memory.
+pub(crate) fn slab(clients: (usize, usize), servers: (usize, usize)) -> Box<[Flow]> {
+    let slots = clients.0 + servers.0;
+    let mut storage = Vec::with_capacity(slots);
+    storage.resize_with(slots, || SocketStorage::EMPTY);
+    let mut storage = storage.leak().chunks_exact_mut(1);
+    let mut flows = Vec::with_capacity(slots);
+    for ((count, buffer_bytes), role) in [(clients, Role::Client(0)), (servers, Role::Server(0))] {
+        let buffers: &'static mut [u8] = vec![0; count * buffer_bytes * 2].leak();
+        let mut buffers = buffers.chunks_exact_mut(buffer_bytes);
+        for _ in 0..count {
+            if let (Some(storage), Some(receive), Some(send)) =
+                (storage.next(), buffers.next(), buffers.next())
+            {
+                flows.push(Flow::new(storage, receive, send, role));
+            }
+        }
+    }
+    flows.into_boxed_slice()
+}

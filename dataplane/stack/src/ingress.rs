@@ -1,0 +1,448 @@
+//! From a received frame to its flow.
+
+use crate::device::{FlowDevice, is_before};
+use crate::egress::write_ack;
+use crate::flow::{Owner, Role};
+use crate::flow_table::FlowKey;
+use crate::frame::{FIN, Fault, RST, Segment, wire_address};
+use crate::limits::{CLOSE_US, HALF_OPEN_US};
+use crate::slot_lists::List;
+use crate::stack::{HandOver, Stack, instant};
+use smoltcp::socket::tcp::State;
+use tidegate_port::TxQueue;
+use tidegate_proxy::streams::CloseReason;
+
+/// What our end of an unknown flow is.
+enum Local {
+    Listener(u16),
+    Source,
+}
+
+impl Stack {
+    /// Takes one frame that arrived on the port at position `port`. Answers that cannot wait for the egress pass, a RST or
+    /// the acknowledgement of a segment out of order, go into `tx`.
+    pub fn ingress(
+        &mut self,
+        frame: &[u8],
+        port: usize,
+        tx: &mut impl TxQueue,
+        hand_over: &mut impl HandOver,
+    ) {
+        self.counters.frames_in += 1;
+        let segment = match Segment::parse(frame) {
+            Ok(segment) => segment,
+            Err(fault) => return self.count_fault(fault),
+        };
+        match self.table.get(&segment.key) {
+            Some(slot) => {
+                if segment.checksums_hold() {
+                    self.deliver(slot, &segment, port, tx);
+                } else {
+                    self.counters.frames_bad_checksum += 1;
+                }
+            }
+            None => self.unknown(frame, &segment, port, tx, hand_over),
+        }
+    }
+
+    #[cold]
+    fn count_fault(&mut self, fault: Fault) {
+        let counters = &mut self.counters;
+        match fault {
+            Fault::Runt => counters.frames_runt += 1,
+            Fault::NotTcp => counters.frames_not_tcp += 1,
+            Fault::Malformed => counters.frames_malformed += 1,
+            Fault::NotOurs => counters.frames_not_ours += 1,
+        }
+    }
+
+    /// A verified segment of a flow in the table.
+    #[inline]
+    fn deliver(&mut self, slot: u32, segment: &Segment<'_>, port: usize, tx: &mut impl TxQueue) {
+        if segment.opens() && self.reopens(slot, segment, port, tx) {
+            return;
+        }
+        let flow = &mut self.flows[slot as usize];
+        // smoltcp cuts a segment at the end of the window, but takes its FIN as if the rest had been there. It also scales
+        // the window of its own SYN, which RFC 7323, section 2.2, forbids: "The window field in a segment where the SYN bit
+        // is set [...] MUST NOT be scaled." Both matter only for a peer that sends more than it may.
+        if (segment.flags & FIN != 0 || !flow.track.scaled)
+            && segment.payload_bytes > 0
+            && is_before(flow.track.window_end(), segment.end())
+        {
+            self.counters.frames_beyond_window += 1;
+            return;
+        }
+        self.counters.frames_delivered += 1;
+        let socket = flow.socket();
+        let before = socket.state();
+        let (received_before, queued_before) = (socket.recv_queue(), socket.send_queue());
+        self.feed(slot, segment, port, tx);
+
+        let flow = &mut self.flows[slot as usize];
+        flow.heard_us = self.now_us;
+        flow.repeated_us = 0;
+        flow.probes = 0;
+        flow.track.peer_window_closed = segment.window == 0;
+        if segment.payload_bytes > 0 && is_before(flow.track.received_end, segment.end()) {
+            flow.track.received_end = segment.end();
+        }
+        if segment.ethernet[6..12] != flow.link[..6] && !flow.is_server() {
+            flow.link = segment.answer_header();
+            flow.port = port as u8;
+        }
+        let socket = flow.socket();
+        let after = socket.state();
+        let (received_after, queued_after) = (socket.recv_queue(), socket.send_queue());
+        if after != before {
+            self.state_changed(slot, before, after, segment);
+        } else if received_after != received_before || queued_after < queued_before {
+            self.progressed(slot);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Bytes arrived or were acknowledged, in an unchanged state.
+    #[inline]
+    fn progressed(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        if flow.owner == Owner::Proxy {
+            if self.lists.is_in(slot, List::Closing) {
+                self.wait_in(List::Closing, slot, CLOSE_US);
+            }
+            self.mark_ready_slot(slot);
+        } else {
+            flow.discard_received();
+            // A peer that takes what we still send may go on; one that only sends to a closed connection may not.
+            if flow.state() != State::FinWait2 && self.lists.is_in(slot, List::Closing) {
+                self.wait_in(List::Closing, slot, CLOSE_US);
+            }
+        }
+    }
+
+    fn feed(&mut self, slot: u32, segment: &Segment<'_>, port: usize, tx: &mut impl TxQueue) {
+        let Some(state) = self.ports.get_mut(port) else {
+            return;
+        };
+        let mut overflowed = false;
+        let (set, track, link) = self.flows[slot as usize].parts();
+        let mut device = FlowDevice {
+            received: Some(segment.packet),
+            tx,
+            link,
+            track,
+            counters: &mut self.counters,
+            mtu_bytes: state.mtu_bytes,
+            overflowed: &mut overflowed,
+        };
+        state
+            .interface
+            .poll_ingress_single(instant(self.now_us), &mut device, set);
+        self.counters.answers_tx_full += u64::from(overflowed);
+    }
+
+    fn state_changed(&mut self, slot: u32, before: State, after: State, segment: &Segment<'_>) {
+        match after {
+            State::Closed => {
+                let reset = segment.flags & RST != 0;
+                let connecting = matches!(before, State::SynSent | State::SynReceived);
+                let reason = match (reset, connecting) {
+                    (true, true) => CloseReason::Refused,
+                    (true, false) => CloseReason::Reset,
+                    (false, _) => CloseReason::Finished,
+                };
+                self.counters.connects_failed += u64::from(reason == CloseReason::Refused);
+                self.counters.resets_received += u64::from(reason == CloseReason::Reset);
+                self.is_over(slot, reason);
+            }
+            // A client reset its handshake, or its SYN had options that smoltcp cannot read.
+            State::Listen => self.free(slot),
+            State::SynReceived => {}
+            State::Established | State::CloseWait
+                if matches!(before, State::SynSent | State::SynReceived) =>
+            {
+                self.established(slot, segment);
+            }
+            _ => {
+                let flow = &mut self.flows[slot as usize];
+                if flow.owner == Owner::Stack {
+                    flow.discard_received();
+                }
+                self.wait_for_end(slot);
+                self.mark_ready_slot(slot);
+            }
+        }
+    }
+
+    fn established(&mut self, slot: u32, segment: &Segment<'_>) {
+        self.lists.remove(slot);
+        if self.flows[slot as usize].is_server() {
+            self.counters.connected += 1;
+            if segment.opens_or_answers() {
+                self.note_opening(slot, segment);
+            }
+            self.send_staged(slot);
+        } else {
+            self.counters.accepted += 1;
+            self.flows[slot as usize].owner = Owner::Proxy;
+        }
+        self.arm_keepalive(slot);
+        self.mark_ready_slot(slot);
+    }
+
+    /// Notes what a peer's SYN says: where its sequence numbers start and whether windows are scaled.
+    pub(crate) fn note_opening(&mut self, slot: u32, segment: &Segment<'_>) {
+        let flow = &mut self.flows[slot as usize];
+        let first = segment.sequence.wrapping_add(1);
+        flow.opening_sequence = segment.sequence;
+        flow.track.received_end = first;
+        flow.track.acknowledged = first;
+        if !segment.scales_window() {
+            flow.track.window_shift = 0;
+        }
+    }
+
+    /// A SYN for a flow that exists. Returns whether that was all there is to do with it.
+    fn reopens(
+        &mut self,
+        slot: u32,
+        segment: &Segment<'_>,
+        port: usize,
+        tx: &mut impl TxQueue,
+    ) -> bool {
+        let flow = &self.flows[slot as usize];
+        let Role::Client(listener) = flow.role else {
+            // RFC 9293, section 3.5: simultaneous open is between SYN-SENT and a SYN.
+            if flow.state() == State::SynSent {
+                return false;
+            }
+            self.challenge(slot, segment, tx);
+            return true;
+        };
+        match flow.state() {
+            // RFC 9293, section 3.10.7.4 (and RFC 1122, section 4.2.2.13): in TIME-WAIT, TCP "MAY accept a new SYN from the
+            // remote TCP endpoint to reopen the connection directly". RFC 6191 asks for a greater timestamp or sequence
+            // number than the old connection's. That is not checked here: an old duplicate costs a half-open entry, which
+            // its own timer ends, whereas refusing costs a rebooted client its connection for 10 s.
+            State::TimeWait => {
+                self.counters.time_wait_reused += 1;
+                self.replace(slot, listener, segment, port, tx);
+                true
+            }
+            // Our RST has not left yet, and now need not.
+            State::Closed | State::Listen => {
+                self.replace(slot, listener, segment, port, tx);
+                true
+            }
+            // The client gave this handshake up and began another.
+            State::SynReceived if segment.sequence != flow.opening_sequence => {
+                self.replace(slot, listener, segment, port, tx);
+                true
+            }
+            // A repeated SYN: smoltcp repeats the SYN-ACK on its own timer.
+            State::SynReceived => false,
+            _ => {
+                self.challenge(slot, segment, tx);
+                true
+            }
+        }
+    }
+
+    fn replace(
+        &mut self,
+        slot: u32,
+        listener: u16,
+        segment: &Segment<'_>,
+        port: usize,
+        tx: &mut impl TxQueue,
+    ) {
+        self.flows[slot as usize].silence();
+        self.is_over(slot, CloseReason::Finished);
+        self.open_client(listener, segment, port, tx);
+    }
+
+    /// RFC 5961, section 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK (also
+    /// referred to as challenge ACK) to the remote peer". A peer that rebooted answers it with a RST, which closes our side,
+    /// and its next SYN opens a new connection.
+    fn challenge(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
+        self.counters.frames_delivered += 1;
+        self.counters.syn_on_established += 1;
+        if self.challenges_left == 0 {
+            return;
+        }
+        self.challenges_left -= 1;
+        if tx.room() == 0 {
+            self.counters.answers_tx_full += 1;
+            return;
+        }
+        let flow = &self.flows[slot as usize];
+        let link = segment.answer_header();
+        write_ack(
+            &segment.key,
+            flow,
+            &link,
+            flow.track.sent_end,
+            tx,
+            &mut self.counters,
+        );
+    }
+
+    #[cold]
+    fn unknown(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment<'_>,
+        port: usize,
+        tx: &mut impl TxQueue,
+        hand_over: &mut impl HandOver,
+    ) {
+        let Some(local) = self.local(&segment.key) else {
+            self.counters.frames_not_ours += 1;
+            return;
+        };
+        let owner = self.owner(&segment.key, &local, port);
+        if owner != self.worker {
+            self.counters.wrong_queue += 1;
+            // A mismatch is never answered with RST: the flow may be alive with its owner.
+            if hand_over.hand_over(owner, port as u8, frame) {
+                self.counters.frames_handed_over += 1;
+            } else {
+                self.counters.frames_hand_over_full += 1;
+            }
+            return;
+        }
+        if !segment.checksums_hold() {
+            self.counters.frames_bad_checksum += 1;
+            return;
+        }
+        match local {
+            Local::Listener(listener) if segment.opens() && self.accepting => {
+                self.open_client(listener, segment, port, tx)
+            }
+            Local::Listener(_) if segment.opens() => {
+                let sent = self.refuse(segment, port, tx);
+                *if sent {
+                    &mut self.counters.frames_refused
+                } else {
+                    &mut self.counters.frames_tx_full
+                } += 1;
+            }
+            _ => {
+                let sent = self.refuse(segment, port, tx);
+                *if sent {
+                    &mut self.counters.frames_unknown_flow
+                } else {
+                    &mut self.counters.frames_tx_full
+                } += 1;
+            }
+        }
+    }
+
+    fn local(&self, key: &FlowKey) -> Option<Local> {
+        let port = key.local_port();
+        let address = key.local();
+        let listener = self
+            .listeners
+            .iter()
+            .position(|listener| listener.address.port() == port && listener.address == address);
+        if let Some(listener) = listener {
+            return Some(Local::Listener(listener as u16));
+        }
+        let source = self.partition.contains(port) && self.sources.contains(&address.ip());
+        source.then_some(Local::Source)
+    }
+
+    fn owner(&self, key: &FlowKey, local: &Local, port: usize) -> u32 {
+        let Some(state) = self.ports.get(port) else {
+            return self.worker;
+        };
+        match local {
+            Local::Source if state.oracle.partitions_ports() => {
+                self.partition.owner(key.local_port())
+            }
+            _ => state
+                .oracle
+                .owner(key.local(), key.remote())
+                .unwrap_or(self.worker),
+        }
+    }
+
+    /// Answers with RST, unless the segment is one itself; returns whether there was room for it.
+    fn refuse(&mut self, segment: &Segment<'_>, port: usize, tx: &mut impl TxQueue) -> bool {
+        let Some(state) = self.ports.get_mut(port) else {
+            return true;
+        };
+        let mut overflowed = false;
+        let link = segment.answer_header();
+        let mut device = FlowDevice {
+            received: Some(segment.packet),
+            tx,
+            link: &link,
+            track: &mut crate::device::Track::default(),
+            counters: &mut self.counters,
+            mtu_bytes: state.mtu_bytes,
+            overflowed: &mut overflowed,
+        };
+        state
+            .interface
+            .poll_ingress_single(instant(self.now_us), &mut device, &mut self.nobody);
+        !overflowed
+    }
+
+    /// A SYN to a listener, from a client that has no flow.
+    fn open_client(
+        &mut self,
+        listener: u16,
+        segment: &Segment<'_>,
+        port: usize,
+        tx: &mut impl TxQueue,
+    ) {
+        if self.lists.len(List::HalfOpen) >= self.half_open_max
+            && let Some(oldest) = self.lists.first(List::HalfOpen)
+        {
+            self.counters.half_open_evicted += 1;
+            self.free(oldest);
+        }
+        let Some(slot) = self.free_slot(List::FreeClients, List::TimeWaitClients) else {
+            self.counters.frames_no_slot += 1;
+            return;
+        };
+        self.lists.remove(slot);
+        let flow = &mut self.flows[slot as usize];
+        flow.open(
+            Role::Client(listener),
+            port as u8,
+            segment.answer_header(),
+            self.now_us,
+        );
+        flow.keepalive_us = self.listeners[usize::from(listener)].keepalive_us;
+        let local = segment.key.local();
+        let listening = flow
+            .socket_mut()
+            .listen((wire_address(local.ip()), local.port()))
+            .is_ok();
+        if listening {
+            flow.attached = true;
+            self.table.insert(segment.key, slot);
+            self.feed(slot, segment, port, tx);
+        }
+        self.counters.frames_delivered += 1;
+        if self.flows[slot as usize].state() != State::SynReceived {
+            self.free(slot);
+            return;
+        }
+        self.note_opening(slot, segment);
+        self.wait_in(List::HalfOpen, slot, HALF_OPEN_US);
+        self.mark_dirty(slot);
+    }
+
+    /// A free slot, if need be the one that has been in TIME-WAIT longest.
+    pub(crate) fn free_slot(&mut self, free: List, time_wait: List) -> Option<u32> {
+        if self.lists.first(free).is_none() {
+            let oldest = self.lists.first(time_wait)?;
+            self.counters.time_wait_recycled += 1;
+            self.free(oldest);
+        }
+        self.lists.first(free)
+    }
+}

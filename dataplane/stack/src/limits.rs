@@ -1,0 +1,71 @@
+//! Every bound and every deadline of the stack that is not configuration, with its reason.
+
+/// How long a client may take to answer our SYN-ACK. smoltcp repeats it after 1 s, so the client hears it twice; longer
+/// only helps whoever floods the table.
+pub const HALF_OPEN_US: u64 = 3_000_000;
+
+/// How long a server may take to answer our SYN. It is sent at 0 s, 1 s and 3 s; a cache that has not answered by then is
+/// down for its clients, whose own timeouts are shorter.
+pub const CONNECT_US: u64 = 4_000_000;
+
+/// How long a closing connection may go without progress (FIN-WAIT-1, FIN-WAIT-2, CLOSING, LAST-ACK). RFC 9293 gives
+/// FIN-WAIT-2 no timer at all, which would let a client that never closes keep its slot for ever.
+pub const CLOSE_US: u64 = 10_000_000;
+
+/// How long retransmissions may go unanswered. They leave 1, 3, 7 and 15 s after the data, counted here from the first:
+/// the fourth gives up. Less would cut connections over a failover of the network, more keeps requests hanging.
+pub const UNANSWERED_US: u64 = 13_500_000;
+
+/// Time between keep-alive probes once a connection has been silent for its keep-alive interval.
+pub const PROBE_INTERVAL_US: u64 = 3_000_000;
+
+/// Keep-alive probes without an answer after which the peer counts as gone: three may be lost, not four.
+pub const PROBES_MAX: u8 = 4;
+
+/// Silence after which a server connection is probed. Shorter than the idle timeouts of firewalls and of servers, so a
+/// dead pooled connection is found before a request meets it.
+pub const SERVER_KEEPALIVE_US: u64 = 30_000_000;
+
+/// Longest hold of an acknowledgement in `ack = "with-reply"`. A cache answers in tens of microseconds; the 40 ms that a
+/// delayed acknowledgement costs a client stay out of reach.
+pub const HOLD_US: u64 = 300;
+
+/// Holds under way. At one request per microsecond 300 are; without a place the acknowledgement leaves at once.
+pub const HOLDS_MAX: usize = 16_384;
+
+/// Segments that one flow may send in one egress pass. A pass over one flow fits in 64 KiB of buffer two times over, and
+/// the next flow waits no longer than 32 frames take on the wire. The rest leaves in the next pass.
+pub const SEGMENTS_PER_PASS: usize = 32;
+
+/// Challenge acknowledgements per second of one worker. RFC 5961, section 7: "an implementation SHOULD include an ACK
+/// throttling mechanism". A rebooted client needs one; a flood of forged SYNs must not become a flood of ACKs.
+pub const CHALLENGES_PER_SECOND: u32 = 1_000;
+
+/// Source ports tried by one connection attempt. With four workers and half the ports in use eight tries are expected;
+/// the bound keeps an exhausted range from costing a burst of work per attempt.
+pub const SOURCE_PORT_TRIES: u32 = 4_096;
+
+/// Most slots of one worker: slot numbers are 32 bits, and the flow table has two buckets for each.
+pub const SLOTS_MAX: usize = 1 << 24;
+
+/// IPv6's smallest MTU (RFC 8200): a smaller one could not carry its segments.
+pub const MTU_BYTES_MIN: usize = 1_280;
+
+/// What one frame can hold at most: the ports' buffers hold 2,048 bytes, the Ethernet header is one of them.
+pub const MTU_BYTES_MAX: usize = 2_034;
+
+/// Unit of the TCP timestamps. RFC 7323 allows 1 ms to 1 s per tick; finer ticks let a Linux peer reuse a port at once.
+pub const TIMESTAMP_TICK_US: u64 = 100;
+
+const _: () = assert!(
+    HOLD_US < 40_000,
+    "a hold must stay far below a delayed acknowledgement"
+);
+const _: () = assert!(
+    HALF_OPEN_US > 1_000_000,
+    "a handshake must survive the loss of one SYN-ACK"
+);
+const _: () = assert!(
+    CONNECT_US > 3_000_000,
+    "the third SYN must be able to leave"
+);

@@ -1,0 +1,447 @@
+//! The stack as a whole: what it is made of, its slots' way through the lists, and its clock.
+
+use crate::config::{Path, StackConfig, StackError};
+use crate::device::capabilities;
+use crate::flow::{Flow, Owner, Role, set_timestamp, slab};
+use crate::flow_table::FlowTable;
+use crate::limits::{CHALLENGES_PER_SECOND, CLOSE_US, HOLDS_MAX, TIMESTAMP_TICK_US};
+use crate::oracle::{PortPartition, QueueOracle};
+use crate::slot_lists::{List, SlotLists};
+use crate::wheel::TimerWheel;
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, RxToken, TxToken};
+use smoltcp::socket::tcp::State;
+use smoltcp::time::Instant;
+use smoltcp::wire::HardwareAddress;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use tidegate_channel::counters::StackCounters;
+use tidegate_config::AckMode;
+use tidegate_proxy::streams::{CloseReason, ServerId};
+
+/// Takes a frame to the worker that owns its flow.
+pub trait HandOver {
+    /// Passes `frame`, which arrived on the port at position `port`, to `worker`; `false`: there was no room.
+    fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool;
+}
+
+/// One port as the stack sees it.
+pub(crate) struct PortState {
+    pub(crate) interface: Interface,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu_bytes: usize,
+    pub(crate) ack: AckMode,
+    pub(crate) oracle: QueueOracle,
+}
+
+/// A listening address.
+pub(crate) struct ListenerState {
+    pub(crate) address: SocketAddr,
+    pub(crate) keepalive_us: u64,
+}
+
+/// An acknowledgement that waits.
+pub(crate) struct Hold {
+    pub(crate) slot: u32,
+    pub(crate) until_us: u64,
+}
+
+/// The TCP of one worker. See the crate's documentation for the order of calls.
+pub struct Stack {
+    pub(crate) now_us: u64,
+    pub(crate) worker: u32,
+    pub(crate) clients: u32,
+    pub(crate) flows: Box<[Flow]>,
+    pub(crate) table: FlowTable,
+    pub(crate) lists: SlotLists,
+    pub(crate) wheel: TimerWheel,
+    pub(crate) holds: VecDeque<Hold>,
+    /// Flows that the next egress pass looks at. Each flow is in it at most once, so it never grows.
+    pub(crate) dirty: Vec<u32>,
+    /// The other of the two vectors that take turns as `dirty`.
+    pub(crate) dirty_pass: Vec<u32>,
+    /// Streams that the proxy has to look at, each at most once.
+    pub(crate) ready: VecDeque<u32>,
+    pub(crate) ports: Vec<PortState>,
+    pub(crate) listeners: Vec<ListenerState>,
+    pub(crate) paths: Vec<Option<Path>>,
+    /// Every source address that a path ever had: replies to older ones may still be on their way.
+    pub(crate) sources: Vec<IpAddr>,
+    pub(crate) partition: PortPartition,
+    pub(crate) next_port: u32,
+    /// What waits for server connections to open, `server_buffer_bytes` for each server slot.
+    pub(crate) staging: Box<[u8]>,
+    pub(crate) server_buffer_bytes: usize,
+    pub(crate) half_open_max: usize,
+    pub(crate) accepting: bool,
+    pub(crate) challenges_left: u32,
+    challenge_second: u64,
+    /// A set without sockets: through it smoltcp answers RST.
+    pub(crate) nobody: SocketSet<'static>,
+    pub(crate) counters: StackCounters,
+}
+
+/// smoltcp wants a device to read the MTU from when an interface is made; nothing moves through it.
+struct Blueprint(usize);
+
+struct NoToken;
+
+impl RxToken for NoToken {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(&[])
+    }
+}
+
+impl TxToken for NoToken {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, write: F) -> R {
+        write(&mut vec![0; bytes])
+    }
+}
+
+impl Device for Blueprint {
+    type RxToken<'a> = NoToken;
+    type TxToken<'a> = NoToken;
+
+    fn receive(&mut self, _now: Instant) -> Option<(NoToken, NoToken)> {
+        None
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<NoToken> {
+        None
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.0)
+    }
+}
+
+/// One interface per port: smoltcp clamps segments to the interface's MTU. It needs no addresses, because the
+/// demultiplexer has decided before what is ours.
+fn interface(mtu_bytes: usize, seed: u64, now_us: u64) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut interface = Interface::new(config, &mut Blueprint(mtu_bytes), instant(now_us));
+    interface.set_any_ip(true);
+    interface
+}
+
+/// smoltcp's clock.
+#[inline]
+pub(crate) fn instant(now_us: u64) -> Instant {
+    Instant::from_micros(now_us as i64)
+}
+
+/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014): one seed makes several.
+fn split_mix(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *seed;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Stack {
+    /// Makes a stack. This is the only call that allocates.
+    pub fn new(config: StackConfig, now_us: u64) -> Result<Self, StackError> {
+        config.check()?;
+        let mut seed = config.seed;
+        let slots = config.client_slots + config.server_slots;
+        let ports = config.ports.into_iter().map(|port| PortState {
+            interface: interface(port.mtu_bytes, split_mix(&mut seed), now_us),
+            mac: port.mac,
+            mtu_bytes: port.mtu_bytes,
+            ack: port.ack,
+            oracle: port.oracle,
+        });
+        let ports = ports.collect();
+        let listeners = config.listeners.iter().map(|listener| ListenerState {
+            address: listener.address,
+            keepalive_us: listener.keepalive_us.unwrap_or(u64::MAX),
+        });
+        let mut lists = SlotLists::new(slots);
+        for slot in 0..slots {
+            let list = if slot < config.client_slots {
+                List::FreeClients
+            } else {
+                List::FreeServers
+            };
+            lists.push_back(list, slot as u32);
+        }
+        set_timestamp(now_us / TIMESTAMP_TICK_US);
+        Ok(Self {
+            now_us,
+            worker: config.worker,
+            clients: config.client_slots as u32,
+            flows: slab(
+                (config.client_slots, config.client_buffer_bytes),
+                (config.server_slots, config.server_buffer_bytes),
+            ),
+            table: FlowTable::new(slots, [split_mix(&mut seed), split_mix(&mut seed)]),
+            lists,
+            wheel: TimerWheel::new(slots, now_us),
+            holds: VecDeque::with_capacity(HOLDS_MAX),
+            dirty: Vec::with_capacity(slots),
+            dirty_pass: Vec::with_capacity(slots),
+            ready: VecDeque::with_capacity(slots),
+            ports,
+            listeners: listeners.collect(),
+            paths: vec![None; config.servers],
+            sources: Vec::new(),
+            partition: PortPartition::new(config.source_ports, config.workers),
+            next_port: split_mix(&mut seed) as u32,
+            staging: vec![0; config.server_slots * config.server_buffer_bytes].into_boxed_slice(),
+            server_buffer_bytes: config.server_buffer_bytes,
+            half_open_max: config.half_open_max,
+            accepting: true,
+            challenges_left: CHALLENGES_PER_SECOND,
+            challenge_second: 0,
+            nobody: SocketSet::new(Vec::new()),
+            counters: StackCounters::default(),
+        })
+    }
+
+    /// Sets how `server` is reached; `None`: not at all, and [`ConnectError::NoRoute`](tidegate_proxy::streams::ConnectError)
+    /// answers attempts. Living connections follow to the new next hop as long as their source address stays.
+    pub fn set_path(&mut self, server: ServerId, path: Option<Path>) {
+        let Some(known) = self.paths.get_mut(usize::from(server.0)) else {
+            return;
+        };
+        let path = path.filter(|path| {
+            usize::from(path.port) < self.ports.len()
+                && path.source.is_ipv4() == path.destination.is_ipv4()
+        });
+        *known = path;
+        let Some(path) = path else {
+            return;
+        };
+        if !self.sources.contains(&path.source) {
+            self.sources.push(path.source);
+        }
+        let link = self.link_to(&path);
+        for slot in self.clients..self.flows.len() as u32 {
+            let flow = &mut self.flows[slot as usize];
+            if flow.attached
+                && flow.role == Role::Server(server.0)
+                && self.table.key(slot).local().ip() == path.source
+            {
+                flow.link = link;
+                flow.port = path.port;
+                self.mark_dirty(slot);
+            }
+        }
+    }
+
+    /// The Ethernet header towards a path's next hop.
+    pub(crate) fn link_to(&self, path: &Path) -> [u8; 14] {
+        let mut link = [0; 14];
+        link[..6].copy_from_slice(&path.next_hop_mac);
+        link[6..12].copy_from_slice(&self.ports[usize::from(path.port)].mac);
+        link[12..].copy_from_slice(if path.source.is_ipv4() {
+            &[0x08, 0x00]
+        } else {
+            &[0x86, 0xdd]
+        });
+        link
+    }
+
+    /// Takes no new clients from now on: their SYNs are answered with RST.
+    pub fn stop_accepting(&mut self) {
+        self.accepting = false;
+    }
+
+    /// What was counted, with the gauges of this moment.
+    pub fn counters(&self) -> StackCounters {
+        let servers = self.flows.len() - self.clients as usize;
+        StackCounters {
+            clients_open: (self.clients as usize - self.lists.len(List::FreeClients)) as u64,
+            servers_open: (servers - self.lists.len(List::FreeServers)) as u64,
+            half_open: self.lists.len(List::HalfOpen) as u64,
+            time_wait: (self.lists.len(List::TimeWaitClients)
+                + self.lists.len(List::TimeWaitServers)) as u64,
+            ..self.counters
+        }
+    }
+
+    /// Whether [`Stack::egress`] has something to do.
+    pub fn has_pending_egress(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        if !flow.dirty {
+            flow.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Tells the proxy of a stream that it has.
+    #[inline]
+    pub(crate) fn mark_ready_slot(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        if flow.owner == Owner::Proxy && !flow.ready {
+            flow.ready = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Takes the flow out of the table and off every timer.
+    pub(crate) fn detach(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        flow.timer_us = u64::MAX;
+        flow.armed_us = u64::MAX;
+        flow.hold_until_us = 0;
+        if std::mem::take(&mut flow.attached) {
+            self.table.remove(slot);
+        }
+        self.wheel.disarm(slot);
+        self.lists.remove(slot);
+    }
+
+    /// Gives the slot back, without a word to the peer.
+    pub(crate) fn free(&mut self, slot: u32) {
+        self.detach(slot);
+        let flow = &mut self.flows[slot as usize];
+        flow.silence();
+        flow.owner = Owner::Free;
+        let list = if slot < self.clients {
+            List::FreeClients
+        } else {
+            List::FreeServers
+        };
+        self.lists.push_front(list, slot);
+    }
+
+    /// Puts the slot into a list whose members all wait `wait_us`.
+    pub(crate) fn wait_in(&mut self, list: List, slot: u32, wait_us: u64) {
+        self.flows[slot as usize].deadline_us = self.now_us + wait_us;
+        self.lists.push_back(list, slot);
+    }
+
+    /// The connection is over: smoltcp will say nothing more of it.
+    pub(crate) fn is_over(&mut self, slot: u32, reason: CloseReason) {
+        self.detach(slot);
+        let flow = &mut self.flows[slot as usize];
+        flow.closed.get_or_insert(reason);
+        if flow.owner == Owner::Proxy {
+            self.mark_ready_slot(slot);
+        } else {
+            self.free(slot);
+        }
+    }
+
+    /// Ends the connection with a RST, which leaves in the next egress pass.
+    pub(crate) fn reset(&mut self, slot: u32, reason: CloseReason) {
+        let flow = &mut self.flows[slot as usize];
+        flow.closed.get_or_insert(reason);
+        flow.hold_until_us = 0;
+        flow.socket_mut().abort();
+        if flow.is_silent() {
+            self.is_over(slot, reason);
+            return;
+        }
+        // Should the port never take the RST, the slot comes back all the same.
+        self.wait_in(List::Closing, slot, CLOSE_US);
+        self.mark_dirty(slot);
+        self.mark_ready_slot(slot);
+    }
+
+    /// Puts the flow where its state makes it wait, after we closed our direction or the state changed.
+    pub(crate) fn wait_for_end(&mut self, slot: u32) {
+        let flow = &self.flows[slot as usize];
+        match flow.state() {
+            State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+                self.wait_in(List::Closing, slot, CLOSE_US)
+            }
+            // A stream that the proxy still has cannot be recycled; smoltcp's own timer ends it.
+            State::TimeWait if flow.owner == Owner::Proxy => self.lists.remove(slot),
+            State::TimeWait => {
+                let list = if slot < self.clients {
+                    List::TimeWaitClients
+                } else {
+                    List::TimeWaitServers
+                };
+                if !self.lists.is_in(slot, list) {
+                    self.lists.push_back(list, slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets the clock and expires what is due. The worker calls it at the start of each turn.
+    pub fn tick(&mut self, now_us: u64) {
+        self.now_us = now_us;
+        set_timestamp(now_us / TIMESTAMP_TICK_US);
+        let second = now_us / 1_000_000;
+        if second != self.challenge_second {
+            self.challenge_second = second;
+            self.challenges_left = CHALLENGES_PER_SECOND;
+        }
+        while let Some(hold) = self.holds.front()
+            && hold.until_us <= now_us
+        {
+            let Hold { slot, until_us } = *hold;
+            self.holds.pop_front();
+            if self.flows[slot as usize].hold_until_us == until_us {
+                self.mark_dirty(slot);
+            }
+        }
+        self.expire_lists();
+        self.expire_wheel();
+    }
+
+    fn expire_lists(&mut self) {
+        while let Some(slot) = self.due(List::HalfOpen) {
+            self.counters.half_open_expired += 1;
+            self.free(slot);
+        }
+        while let Some(slot) = self.due(List::Connecting) {
+            self.lists.remove(slot);
+            self.counters.connects_failed += 1;
+            self.reset(slot, CloseReason::TimedOut);
+        }
+        while let Some(slot) = self.due(List::Closing) {
+            self.lists.remove(slot);
+            if self.flows[slot as usize].state() == State::Closed {
+                // Its RST found no room in the port's ring for all that time.
+                self.is_over(slot, CloseReason::TimedOut);
+            } else {
+                self.counters.flows_timed_out += 1;
+                self.reset(slot, CloseReason::TimedOut);
+            }
+        }
+    }
+
+    fn due(&self, list: List) -> Option<u32> {
+        let slot = self.lists.first(list)?;
+        (self.flows[slot as usize].deadline_us <= self.now_us).then_some(slot)
+    }
+
+    fn expire_wheel(&mut self) {
+        while let Some(slot) = self.wheel.pop_expired(self.now_us) {
+            let flow = &mut self.flows[slot as usize];
+            flow.armed_us = u64::MAX;
+            // The timer may have moved on since its bucket was chosen: that is what keeps arming cheap.
+            if flow.timer_us > self.now_us {
+                if flow.timer_us != u64::MAX {
+                    flow.armed_us = flow.timer_us;
+                    self.wheel.arm(slot, flow.timer_us);
+                }
+                continue;
+            }
+            self.expire_flow(slot);
+        }
+    }
+
+    /// When [`Stack::tick`] has something to do next, if nothing arrives before; `None`: never.
+    pub fn next_timer_us(&self) -> Option<u64> {
+        let lists = [List::HalfOpen, List::Connecting, List::Closing].into_iter();
+        let deadlines = lists
+            .filter_map(|list| self.lists.first(list))
+            .map(|slot| self.flows[slot as usize].deadline_us);
+        let hold = self.holds.front().map(|hold| hold.until_us);
+        deadlines.chain(hold).chain(self.wheel.next_us()).min()
+    }
+}
