@@ -141,7 +141,7 @@ fn raw_socket() -> io::Result<OwnedFd> {
 
 /// In copy modes each frame on its way is an skb that counts against the socket's send buffer: the default of 208 KiB holds some
 /// 90 frames of full size, after which kicks say EAGAIN. Without `CAP_NET_ADMIN` the limit of `net.core.wmem_max` applies, and
-/// flush() makes more of smaller kicks.
+/// `flush()` makes more of smaller kicks.
 fn allow_in_flight(fd: &OwnedFd, frames: u32) {
     let bytes = (frames.min(IN_FLIGHT_COUNTED_MAX) as usize * SKB_BYTES) as libc::c_int;
     if set_option_at(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes).is_err() {
