@@ -76,7 +76,8 @@ pub(crate) struct Flow {
     pub(crate) keepalive_us: u64,
 }
 
-const HANDLE: fn() -> SocketHandle = SocketHandle::default;
+/// A set of one socket has one handle, and smoltcp gives the first one as the default.
+pub(crate) const HANDLE: fn() -> SocketHandle = SocketHandle::default;
 
 impl Flow {
     fn new(
@@ -212,6 +213,14 @@ impl Flow {
         if socket.congestion_control() == CongestionControl::None {
             socket.set_congestion_control(CongestionControl::Reno);
         }
+    }
+
+    /// Queues as much of `bytes` as fits and returns how much that was. A peer that has reset or closed takes nothing.
+    #[inline]
+    pub(crate) fn queue(&mut self, bytes: &[u8]) -> usize {
+        let queued = self.socket_mut().send_slice(bytes).unwrap_or(0);
+        self.track.queued_end = self.track.queued_end.wrapping_add(queued as u32);
+        queued
     }
 
     /// Whether we opened it.

@@ -99,7 +99,14 @@ impl Stack {
         } else if received_after != received_before || queued_after < queued_before {
             self.progressed(slot);
         }
-        self.mark_dirty(slot);
+        // A bare acknowledgement asks for nothing, and with an empty queue there is nothing it lets go.
+        let rests = segment.only_acknowledges()
+            && after == State::Established
+            && before == after
+            && queued_after == 0;
+        if !rests {
+            self.mark_dirty(slot);
+        }
     }
 
     /// Bytes arrived or were acknowledged, in an unchanged state.
@@ -176,7 +183,9 @@ impl Stack {
 
     fn established(&mut self, slot: u32, segment: &Segment<'_>) {
         self.lists.remove(slot);
-        if self.flows[slot as usize].is_server() {
+        let flow = &mut self.flows[slot as usize];
+        flow.track.queued_end = flow.track.sent_end;
+        if flow.is_server() {
             self.counters.connected += 1;
             if segment.opens_or_answers() {
                 self.note_opening(slot, segment);

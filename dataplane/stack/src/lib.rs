@@ -28,6 +28,7 @@
 //! oldest entry.
 #![forbid(unsafe_code)]
 
+mod checksum;
 mod config;
 mod connect;
 mod device;

@@ -16,6 +16,10 @@ pub const CLOSE_US: u64 = 10_000_000;
 /// the fourth gives up. Less would cut connections over a failover of the network, more keeps requests hanging.
 pub const UNANSWERED_US: u64 = 13_500_000;
 
+/// The shortest retransmission timeout. RFC 6298, section 2.4: "if it is less than 1 second, then the RTO SHOULD be rounded up
+/// to 1 second", which smoltcp does.
+pub const RETRANSMISSION_US: u64 = 1_000_000;
+
 /// Time between keep-alive probes once a connection has been silent for its keep-alive interval.
 pub const PROBE_INTERVAL_US: u64 = 3_000_000;
 

@@ -440,6 +440,7 @@ impl Stack {
                 }
                 continue;
             }
+            flow.timer_us = u64::MAX;
             self.expire_flow(slot);
         }
     }

@@ -187,8 +187,7 @@ impl Streams for Stack {
         if flow.is_connecting() {
             return self.stage(id.0, bytes);
         }
-        // A peer that has reset or closed takes nothing more; smoltcp says so with an error.
-        let sent = flow.socket_mut().send_slice(bytes).unwrap_or(0);
+        let sent = flow.queue(bytes);
         if sent > 0 {
             self.mark_dirty(id.0);
         }
@@ -298,7 +297,7 @@ impl Stack {
             target.staged += moved as u32;
             moved
         } else {
-            target.socket_mut().send_slice(part).unwrap_or(0)
+            target.queue(part)
         };
         if moved > 0 {
             self.consume(from, moved);
