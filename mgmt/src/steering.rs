@@ -36,11 +36,18 @@ impl Steering {
                     "{}: the driver cannot run the steering program ({refusal}): generic mode, which is slower",
                     port.interface
                 ),
-                None => tracing::info!("{}: steering program attached ({})", port.interface, name(mode)),
+                None => tracing::info!(
+                    "{}: steering program attached ({})",
+                    port.interface,
+                    name(mode)
+                ),
             }
             attached.push((steering, mode));
         }
-        Ok(Self { ports: attached, sources: BTreeSet::new() })
+        Ok(Self {
+            ports: attached,
+            sources: BTreeSet::new(),
+        })
     }
 
     /// How each program was attached.
@@ -50,7 +57,12 @@ impl Steering {
 
     /// Puts the sockets of a worker into the maps. The descriptors are closed here, so that the sockets die with the worker.
     pub fn insert(&self, worker: u32, sockets: Vec<OwnedFd>) -> anyhow::Result<()> {
-        anyhow::ensure!(sockets.len() == self.ports.len(), "{} sockets for {} ports", sockets.len(), self.ports.len());
+        anyhow::ensure!(
+            sockets.len() == self.ports.len(),
+            "{} sockets for {} ports",
+            sockets.len(),
+            self.ports.len()
+        );
         for ((steering, _), socket) in self.ports.iter().zip(sockets) {
             steering.insert_socket(worker, socket.as_fd())?;
         }
@@ -82,7 +94,9 @@ impl Steering {
     pub fn report(&self, port: usize) -> (String, BTreeMap<String, u64>) {
         let (steering, mode) = &self.ports[port];
         let verdicts = steering.verdicts().unwrap_or_default();
-        let verdicts = Verdict::ALL.into_iter().map(|verdict| (verdict_name(verdict).to_owned(), verdicts.get(verdict)));
+        let verdicts = Verdict::ALL
+            .into_iter()
+            .map(|verdict| (verdict_name(verdict).to_owned(), verdicts.get(verdict)));
         (name(*mode).to_owned(), verdicts.collect())
     }
 }
