@@ -131,7 +131,8 @@ pub trait Port {
     /// sleep on, the caller has to poll.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
     /// Has to be called before each sleep on [`Port::wait_fd`]; `false`: something arrived meanwhile or there is nothing to
-    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here.
+    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here. Room to transmit wakes nobody:
+    /// an owner with frames that found no room has to poll.
     fn prepare_to_wait(&mut self) -> bool {
         self.wait_fd().is_some()
     }

@@ -2,7 +2,7 @@
 
 use super::commands::{Command, Rule};
 use super::limits::REDIS_ARGUMENTS_MAX;
-use super::{BULK_BYTES_MIN, BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
+use super::{BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
 use crate::reply::ReplyShape;
 use crate::request::{
     Local, Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Split, incomplete,
@@ -18,19 +18,21 @@ const SHOWN_NAME_BYTES_MAX: u32 = 128;
 /// Parses what stands at the front of `buf`.
 #[inline]
 pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
-    if resume.argc == 0 {
-        if let Some(request) = frequent::parse(buf) {
-            return Parsed::Whole(request);
-        }
-        if let Some(parsed) = front(buf, resume) {
-            return parsed;
-        }
+    if resume.argc == 0
+        && let Some(request) = frequent::parse(buf)
+    {
+        return Parsed::Whole(request);
     }
-    parse_arguments(buf, resume)
+    parse_general(buf, resume)
 }
 
-/// Parses on behind the name.
-fn parse_arguments(buf: &[u8], resume: &mut Resume) -> Parsed {
+/// Parses a request of any shape.
+pub(super) fn parse_general(buf: &[u8], resume: &mut Resume) -> Parsed {
+    if resume.argc == 0
+        && let Some(parsed) = front(buf, resume)
+    {
+        return parsed;
+    }
     let command = lookup::command(resume.command);
     if resume.until_key > 0
         && let Some(parsed) = walk_to_key(buf, resume, command)
@@ -70,7 +72,7 @@ fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
     let (name_start, name_bytes) = match bulk_header(buf, header_end) {
         BulkHeader::Bulk { start, bytes } => (start, bytes),
         BulkHeader::Incomplete => {
-            return Some(incomplete(buf, header_end + argc as usize * BULK_BYTES_MIN));
+            return Some(incomplete(buf, 0));
         }
         BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, header_end))),
     };
@@ -87,10 +89,7 @@ fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
             None
         }
         None => {
-            return Some(incomplete(
-                buf,
-                name_end + 2 + (argc as usize - 1) * BULK_BYTES_MIN,
-            ));
+            return Some(incomplete(buf, name_end + 2));
         }
     };
     let Some(index) = found else {
@@ -195,10 +194,9 @@ fn check(command: &'static Command, argc: u32) -> (u32, Option<&'static str>) {
 fn walk_to_key(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Option<Parsed> {
     loop {
         let at = resume.at as usize;
-        let least = at + resume.rest.bytes_min();
         let (start, bytes) = match bulk_header(buf, at) {
             BulkHeader::Bulk { start, bytes } => (start, bytes as usize),
-            BulkHeader::Incomplete => return Some(incomplete(buf, least)),
+            BulkHeader::Incomplete => return Some(incomplete(buf, 0)),
             BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, at))),
         };
         let end = start + bytes;
@@ -206,10 +204,7 @@ fn walk_to_key(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Op
             Some(b"\r\n") => {}
             Some(_) => return Some(refused(resume, super::BAD_BULK_END)),
             None => {
-                return Some(incomplete(
-                    buf,
-                    end + 2 + (resume.rest.args_left as usize - 1) * BULK_BYTES_MIN,
-                ));
+                return Some(incomplete(buf, end + 2));
             }
         }
         resume.at = (end + 2) as u32;
@@ -262,14 +257,17 @@ fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> P
         *resume = Resume::default();
         return Parsed::Whole(request);
     }
-    let need = (at + resume.rest.bytes_min()).max(buf.len() + 1);
     match request.route {
-        Route::Key | Route::Any => Parsed::Head {
-            request,
-            rest: resume.rest,
-            need,
-        },
-        Route::Split(_) | Route::Local(_) => Parsed::Incomplete { need },
+        Route::Key | Route::Any => {
+            let need = (at + resume.rest.bytes_min()).max(buf.len() + 1);
+            Parsed::Head {
+                request,
+                rest: resume.rest,
+                need,
+            }
+        }
+        // Only as far as the bulk that was begun: a fault behind it is then answered as soon as it is here.
+        Route::Split(_) | Route::Local(_) => incomplete(buf, at + resume.rest.body_left as usize),
     }
 }
 
