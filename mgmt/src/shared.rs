@@ -51,9 +51,12 @@ impl Shared {
             .collect::<io::Result<_>>()?;
         let mut rings = Vec::with_capacity(workers);
         for from in 0..workers {
-            let row = (0..workers).map(|to| match from == to {
-                true => Ok(None),
-                false => handover::create(handover::DEFAULT_SLOTS).map(Some),
+            let row = (0..workers).map(|to| {
+                if from == to {
+                    Ok(None)
+                } else {
+                    handover::create(handover::DEFAULT_SLOTS).map(Some)
+                }
             });
             rings.push(row.collect::<Result<Vec<_>, _>>()?);
         }

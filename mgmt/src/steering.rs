@@ -20,9 +20,10 @@ impl Steering {
         let mut attached = Vec::with_capacity(ports.len());
         for (port, planned) in config.ports.iter().zip(ports) {
             // Zero copy needs the driver's own hook.
-            let policy = match port.require_zero_copy {
-                true => AttachPolicy::NativeOnly,
-                false => AttachPolicy::NativeThenGeneric,
+            let policy = if port.require_zero_copy {
+                AttachPolicy::NativeOnly
+            } else {
+                AttachPolicy::NativeThenGeneric
             };
             let (steering, mode) = XdpSteering::attach(planned.nic.ifindex, queues, policy)
                 .with_context(|| format!("interface {}", port.interface))?;
@@ -31,17 +32,17 @@ impl Steering {
             }
             let (first, last) = config.worker.source_ports;
             steering.own_ports(first..=last)?;
-            match steering.native_refusal() {
-                Some(refusal) => tracing::warn!(
+            if let Some(refusal) = steering.native_refusal() {
+                tracing::warn!(
                     "{}: the driver cannot run the steering program ({refusal}): generic mode, which is slower",
                     port.interface
-                ),
-                None => tracing::info!(
-                    "{}: steering program attached ({})",
-                    port.interface,
-                    name(mode)
-                ),
+                );
             }
+            tracing::info!(
+                "{}: steering program attached ({})",
+                port.interface,
+                name(mode)
+            );
             attached.push((steering, mode));
         }
         Ok(Self {

@@ -129,9 +129,10 @@ impl Slot {
             }
             self.due = None;
         } else {
-            let delay = match process.failed_for_good() {
-                true => self.backoff.give_time(),
-                false => self.backoff.after(process.started, now),
+            let delay = if process.failed_for_good() {
+                self.backoff.give_time()
+            } else {
+                self.backoff.after(process.started, now)
             };
             tracing::error!(
                 "worker {worker}: process {pid}: {text}; next start {}",

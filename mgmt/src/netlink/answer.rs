@@ -48,7 +48,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
             // An IPv4 route through an IPv6 router.
             RouteAttribute::Via(RouteVia::Inet(address)) => route.gateway = Some((*address).into()),
             RouteAttribute::Via(RouteVia::Inet6(address)) => {
-                route.gateway = Some((*address).into())
+                route.gateway = Some((*address).into());
             }
             RouteAttribute::PrefSource(address) => route.source = ip(address),
             _ => {}

@@ -201,12 +201,13 @@ fn report(address: IpAddr, reach: &Reach) {
         Reach::Path {
             port,
             source,
-            next_hop_mac: [a, b, c, d, e, f],
-        } => tracing::info!(
-            "server {address}: port {port}, from {source}, next hop {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"
-        ),
+            next_hop_mac,
+        } => {
+            let mac = next_hop_mac.map(|byte| format!("{byte:02x}")).join(":");
+            tracing::info!("server {address}: port {port}, from {source}, next hop {mac}");
+        }
         Reach::Resolving(next_hop) => {
-            tracing::info!("server {address}: resolving neighbour {next_hop}")
+            tracing::info!("server {address}: resolving neighbour {next_hop}");
         }
         Reach::Not(why) => tracing::warn!("server {address} cannot be reached: {why}"),
     }

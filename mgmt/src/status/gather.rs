@@ -3,9 +3,10 @@
 use super::report::{PoolReport, PortReport, QueueReport, Report, ServerReport, WorkerReport};
 use crate::manager::Manager;
 use crate::supervisor::Slot;
+use crate::worker_process::WorkerProcess;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_channel::counters::{PoolCounters, QueueCounters, ServerCounters};
 use tidegate_channel::statistics::WorkerStatistics;
 use tidegate_config::Config;
 
@@ -47,9 +48,9 @@ pub fn report(manager: &mut Manager) -> Report {
 
 fn worker_report(slot: &mut Slot, config: &Config) -> WorkerReport {
     let statistics = slot.statistics().unwrap_or_else(|| WorkerStatistics {
-        queues: vec![Default::default(); config.ports.len()],
-        pools: vec![Default::default(); config.pools.len()],
-        servers: vec![Default::default(); config.servers().count()],
+        queues: vec![QueueCounters::default(); config.ports.len()],
+        pools: vec![PoolCounters::default(); config.pools.len()],
+        servers: vec![ServerCounters::default(); config.servers().count()],
         ..WorkerStatistics::default()
     });
     let process = slot.process.as_ref();
@@ -70,7 +71,7 @@ fn worker_report(slot: &mut Slot, config: &Config) -> WorkerReport {
             });
     WorkerReport {
         worker: slot.worker as u32,
-        pid: process.map(|process| process.pid()),
+        pid: process.map(WorkerProcess::pid),
         core: slot.core,
         state: slot.state().into(),
         uptime_s: process.map_or(0, |process| process.started.elapsed().as_secs()),
