@@ -23,7 +23,7 @@ mod test_support;
 pub mod wire;
 pub mod xdp;
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 /// Most frames of one burst. Larger bursts add latency to their first frame and fall out of the L1 cache; smaller ones
 /// spread the cost of a turn of the poll loop over fewer frames.
@@ -129,9 +129,10 @@ pub trait Port {
     fn info(&self) -> PortInfo;
     /// The descriptor that becomes readable when a frame arrives, for a worker that goes to sleep. `None`: nothing to
     /// sleep on, the caller has to poll.
-    fn wait_fd(&self) -> Option<RawFd>;
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
     /// Has to be called before each sleep on [`Port::wait_fd`]; `false`: something arrived meanwhile or there is nothing to
-    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here.
+    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here. Room to transmit wakes nobody:
+    /// an owner with frames that found no room has to poll.
     fn prepare_to_wait(&mut self) -> bool {
         self.wait_fd().is_some()
     }

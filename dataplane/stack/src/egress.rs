@@ -105,6 +105,7 @@ impl Stack {
             return;
         }
         if std::mem::take(&mut flow.track.repeated) {
+            flow.slow_down();
             if flow.repeated_us == 0 {
                 flow.repeated_us = self.now_us;
             } else if self.now_us - flow.repeated_us >= UNANSWERED_US {

@@ -2,6 +2,7 @@
 
 use crate::device::Track;
 use crate::frame::ETHERNET_HEADER_BYTES;
+use crate::limits::INITIAL_WINDOW_BYTES;
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::wire::TcpTimestampGenerator;
@@ -129,8 +130,15 @@ impl Flow {
     ) {
         self.silence();
         let socket = self.socket_mut();
-        // smoltcp keeps the congestion window over reuse, and drops timestamps for good once a peer had none.
-        socket.set_congestion_control(CongestionControl::Reno);
+        // smoltcp keeps the congestion window over reuse, and drops timestamps for good once a peer had none. Its Reno starts
+        // with 2 KiB, less than RFC 6928 allows and than most replies have; a buffer that fits in the RFC's initial window is
+        // left alone until its first loss.
+        let small = socket.send_capacity() <= INITIAL_WINDOW_BYTES;
+        socket.set_congestion_control(if small {
+            CongestionControl::None
+        } else {
+            CongestionControl::Reno
+        });
         socket.set_tsval_generator(Some(TIMESTAMPS));
         let window_bytes = socket.recv_capacity();
         self.track = Track {
@@ -195,6 +203,14 @@ impl Flow {
         // An aborted socket still owes its RST. Listening forgets the peer, and with it the RST and the buffers' contents.
         if socket.listen(1).is_ok() {
             socket.abort();
+        }
+    }
+
+    /// A segment had to be repeated: from now on the connection is under congestion control whatever its buffer.
+    pub(crate) fn slow_down(&mut self) {
+        let socket = self.socket_mut();
+        if socket.congestion_control() == CongestionControl::None {
+            socket.set_congestion_control(CongestionControl::Reno);
         }
     }
 

@@ -122,6 +122,9 @@ pub struct FlowTable {
 }
 
 impl FlowTable {
+    /// Memory for each slot at most: two buckets, doubled by rounding to a power of two, and the key.
+    pub(crate) const BYTES_PER_SLOT: usize = 4 * size_of::<Bucket>() + size_of::<FlowKey>();
+
     /// A table for slots `0..slots`, hashing under `hash_key`.
     pub fn new(slots: usize, hash_key: [u64; 2]) -> Self {
         let buckets = (slots * 2).next_power_of_two().max(2);

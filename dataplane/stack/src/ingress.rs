@@ -317,7 +317,7 @@ impl Stack {
         }
         match local {
             Local::Listener(listener) if segment.opens() && self.accepting => {
-                self.open_client(listener, segment, port, tx)
+                self.open_client(listener, segment, port, tx);
             }
             Local::Listener(_) if segment.opens() => {
                 let sent = self.refuse(segment, port, tx);

@@ -37,6 +37,10 @@ pub const HOLDS_MAX: usize = 16_384;
 /// the next flow waits no longer than 32 frames take on the wire. The rest leaves in the next pass.
 pub const SEGMENTS_PER_PASS: usize = 32;
 
+/// RFC 6928, section 2: the initial window may be "min (10*MSS, max (2*MSS, 14600))" bytes. A send buffer within it needs no
+/// slow start.
+pub const INITIAL_WINDOW_BYTES: usize = 14_600;
+
 /// Challenge acknowledgements per second of one worker. RFC 5961, section 7: "an implementation SHOULD include an ACK
 /// throttling mechanism". A rebooted client needs one; a flood of forged SYNs must not become a flood of ACKs.
 pub const CHALLENGES_PER_SECOND: u32 = 1_000;

@@ -47,6 +47,9 @@ pub(crate) struct SlotLists {
 }
 
 impl SlotLists {
+    /// Memory for each slot.
+    pub(crate) const BYTES_PER_SLOT: usize = size_of::<Link>();
+
     pub(crate) fn new(slots: usize) -> Self {
         let alone = Link {
             previous: NONE,
@@ -158,7 +161,9 @@ mod tests {
             let mut lists = SlotLists::new(12);
             let mut model: [VecDeque<u32>; 3] = Default::default();
             for (slot, action) in steps {
-                model.iter_mut().for_each(|queue| queue.retain(|&other| other != slot));
+                for queue in &mut model {
+                    queue.retain(|&other| other != slot);
+                }
                 match action {
                     0..3 => {
                         lists.push_back(LISTS[action], slot);

@@ -8,7 +8,7 @@ use crate::limits::{CHALLENGES_PER_SECOND, CLOSE_US, HOLDS_MAX, TIMESTAMP_TICK_U
 use crate::oracle::{PortPartition, QueueOracle};
 use crate::slot_lists::{List, SlotLists};
 use crate::wheel::TimerWheel;
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::{Config, Interface, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken, TxToken};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
@@ -141,6 +141,15 @@ fn split_mix(seed: &mut u64) -> u64 {
 }
 
 impl Stack {
+    /// Memory that each slot takes beside its two buffers: the socket, the flow, its buckets and its key in the table, its
+    /// links in the lists and in the timer wheel, its places in the dirty and in the ready list.
+    pub const BYTES_PER_FLOW: usize = size_of::<SocketStorage<'static>>()
+        + size_of::<Flow>()
+        + FlowTable::BYTES_PER_SLOT
+        + SlotLists::BYTES_PER_SLOT
+        + TimerWheel::BYTES_PER_SLOT
+        + 3 * size_of::<u32>();
+
     /// Makes a stack. This is the only call that allocates.
     pub fn new(config: StackConfig, now_us: u64) -> Result<Self, StackError> {
         config.check()?;
@@ -352,7 +361,7 @@ impl Stack {
         let flow = &self.flows[slot as usize];
         match flow.state() {
             State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
-                self.wait_in(List::Closing, slot, CLOSE_US)
+                self.wait_in(List::Closing, slot, CLOSE_US);
             }
             // A stream that the proxy still has cannot be recycled; smoltcp's own timer ends it.
             State::TimeWait if flow.owner == Owner::Proxy => self.lists.remove(slot),

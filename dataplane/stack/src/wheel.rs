@@ -34,6 +34,9 @@ pub(crate) struct TimerWheel {
 }
 
 impl TimerWheel {
+    /// Memory for each slot.
+    pub(crate) const BYTES_PER_SLOT: usize = size_of::<Link>();
+
     pub(crate) fn new(slots: usize, now_us: u64) -> Self {
         let alone = Link {
             previous: NONE,
@@ -100,21 +103,16 @@ impl TimerWheel {
     /// One slot whose bucket is due, which it leaves; call until `None`.
     pub(crate) fn pop_expired(&mut self, now_us: u64) -> Option<u32> {
         let now = now_us >> TICK_SHIFT;
-        while self.tick <= now {
-            match self.next_occupied() {
-                Some(tick) if tick <= now => {
-                    self.tick = tick;
-                    let slot = self.heads[(tick & MASK) as usize];
-                    self.disarm(slot);
-                    return Some(slot);
-                }
-                // The current tick stays open: a deadline may still be put into it.
-                _ => {
-                    self.tick = now;
-                    return None;
-                }
-            }
+        if let Some(tick) = self.next_occupied()
+            && tick <= now
+        {
+            self.tick = tick;
+            let slot = self.heads[(tick & MASK) as usize];
+            self.disarm(slot);
+            return Some(slot);
         }
+        // The current tick stays open: a deadline may still be put into it.
+        self.tick = self.tick.max(now);
         None
     }
 

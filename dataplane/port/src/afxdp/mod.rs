@@ -24,7 +24,7 @@ mod tx;
 mod umem;
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,8 +160,8 @@ impl Port for AfXdpPort {
         self.info
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
-        Some(self.socket.fd.as_raw_fd())
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.fd.as_fd())
     }
 
     fn counters(&mut self) -> PortCounters {

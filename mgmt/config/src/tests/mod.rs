@@ -458,6 +458,7 @@ fn a_default_follows_a_smaller_limit_that_is_written() {
     assert_eq!(config.worker.client_requests_max, 64);
     assert_eq!(config.worker.client_reply_hold_bytes, 65_536);
     assert_eq!(config.worker.request_hold_bytes, 1_048_576);
+    assert_eq!(config.worker.server_buffer_bytes, 2_097_152);
 }
 
 #[test]

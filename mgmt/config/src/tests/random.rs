@@ -125,6 +125,7 @@ proptest! {
                 prop_assert!(worker.half_open_max <= worker.clients_max);
                 prop_assert!(worker.client_requests_max <= worker.requests_max);
                 prop_assert!(worker.request_hold_bytes >= worker.client_buffer_bytes);
+                prop_assert!(worker.request_hold_bytes <= worker.server_buffer_bytes / 2);
                 prop_assert!(worker.client_reply_hold_bytes <= worker.reply_hold_bytes);
                 let (first, last) = worker.source_ports;
                 prop_assert!(1_024 <= first && first <= last);

@@ -1,0 +1,140 @@
+//! A port whose rings are in memory: bounded, and without allocation once it is made.
+
+use super::MTU_BYTES;
+use std::os::fd::RawFd;
+use tidegate_port::{Flushed, Port, PortCounters, PortInfo, PortMode, RxQueue, TxQueue};
+
+/// A ring of frames that never allocates after it was made.
+pub struct Ring {
+    frames: Vec<[u8; 2_048]>,
+    bytes: Vec<usize>,
+    first: usize,
+    len: usize,
+}
+
+impl Ring {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            frames: vec![[0; 2_048]; capacity],
+            bytes: vec![0; capacity],
+            first: 0,
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn room(&self) -> usize {
+        self.frames.len() - self.len
+    }
+
+    pub fn get(&self, index: usize) -> &[u8] {
+        let at = (self.first + index) % self.frames.len();
+        &self.frames[at][..self.bytes[at]]
+    }
+
+    pub fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        assert!(self.room() > 0, "the caller checks for room");
+        let at = (self.first + self.len) % self.frames.len();
+        self.len += 1;
+        self.bytes[at] = bytes;
+        fill(&mut self.frames[at][..bytes])
+    }
+
+    pub fn drop_front(&mut self, frames: usize) {
+        self.first = (self.first + frames) % self.frames.len();
+        self.len -= frames;
+    }
+}
+
+pub struct Rx {
+    pub ring: Ring,
+    burst: usize,
+}
+
+impl RxQueue for Rx {
+    fn burst(&mut self, max: usize) -> usize {
+        self.burst = self.ring.len().min(max);
+        self.burst
+    }
+
+    fn waiting(&mut self) -> usize {
+        self.ring.len()
+    }
+
+    fn frame(&self, index: usize) -> &[u8] {
+        assert!(index < self.burst);
+        self.ring.get(index)
+    }
+
+    fn release(&mut self) {
+        self.ring.drop_front(self.burst);
+        self.burst = 0;
+    }
+}
+
+pub struct Tx {
+    pub ring: Ring,
+}
+
+impl TxQueue for Tx {
+    fn room(&mut self) -> usize {
+        self.ring.room()
+    }
+
+    fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.ring.push(bytes, fill)
+    }
+
+    fn flush(&mut self) -> Flushed {
+        Flushed::default()
+    }
+}
+
+pub struct MemoryPort {
+    pub rx: Rx,
+    pub tx: Tx,
+    mac: [u8; 6],
+}
+
+impl MemoryPort {
+    pub fn new(mac: [u8; 6], frames: usize) -> Self {
+        Self {
+            rx: Rx {
+                ring: Ring::new(frames),
+                burst: 0,
+            },
+            tx: Tx {
+                ring: Ring::new(frames),
+            },
+            mac,
+        }
+    }
+}
+
+impl Port for MemoryPort {
+    type Rx = Rx;
+    type Tx = Tx;
+
+    fn halves(&mut self) -> (&mut Rx, &mut Tx) {
+        (&mut self.rx, &mut self.tx)
+    }
+
+    fn info(&self) -> PortInfo {
+        PortInfo {
+            mac: self.mac,
+            mtu_bytes: MTU_BYTES,
+            mode: PortMode::Wire,
+        }
+    }
+
+    fn wait_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn counters(&mut self) -> PortCounters {
+        PortCounters::default()
+    }
+}
