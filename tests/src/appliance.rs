@@ -124,10 +124,14 @@ impl Appliance {
             .with_context(|| format!("tidegate does not end on {signal}; it printed:\n{log}"))
     }
 
+    /// Workers run within milliseconds; the kernel may take a moment longer to find the servers' link addresses, and until then
+    /// requests are answered with an error.
     fn wait_until_serving(&mut self, workers: usize) -> Result<()> {
         self.wait_for("serving", |status| {
             let states = status.workers();
-            states.len() == workers && states.iter().all(|worker| worker.state == "running")
+            let running =
+                states.len() == workers && states.iter().all(|worker| worker.state == "running");
+            running && status.unreachable().is_empty()
         })
         .map(|_| ())
     }
@@ -242,6 +246,23 @@ impl Status {
                 mode: text(queue, "mode"),
                 rx_frames: queue["counters"]["rx_frames"].as_u64().unwrap_or(0),
                 tx_frames: queue["counters"]["tx_frames"].as_u64().unwrap_or(0),
+            })
+            .collect()
+    }
+
+    /// Servers that the workers have no way to, and why.
+    pub fn unreachable(&self) -> Vec<String> {
+        let pools = self.0["pools"].as_array().into_iter().flatten();
+        let servers = pools
+            .filter_map(|pool| pool["servers"].as_array())
+            .flatten();
+        servers
+            .filter_map(|server| {
+                Some(format!(
+                    "{}: {}",
+                    server["name"],
+                    server["unreachable"].as_str()?
+                ))
             })
             .collect()
     }
