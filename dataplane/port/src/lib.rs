@@ -1,8 +1,13 @@
 //! Frames in and out of one NIC queue.
 //!
 //! A port is a pair of rings over one receive queue and one transmit queue of an interface. It moves Ethernet frames and
-//! knows nothing of what is in them. `afxdp` drives an AF_XDP socket, `wire` moves frames through shared memory between
-//! two processes or inside one, for benchmarks and simulation. This is the only crate of the data plane with `unsafe`.
+//! knows nothing of what is in them. This is the only crate of the data plane with `unsafe`.
+//!
+//! * [`afxdp`]: an AF_XDP socket on a queue of a NIC, for a worker.
+//! * [`wire`]: frames through shared memory between two processes or inside one, for benchmarks and simulation.
+//! * [`handover`]: frames that reached the wrong worker, through the same [`frame_ring`].
+//! * [`xdp`]: the program that decides which frames reach the sockets, for the manager; assembled and loaded with [`bpf`].
+//! * [`nic`]: what an interface is, for the manager.
 //!
 //! The receive and the transmit half are separate values, so that a frame can be read in place from the receive ring
 //! while its answer is written in place into the transmit ring. They share no buffer: the UMEM is divided once, at start,

@@ -183,6 +183,8 @@ fn memcached_garbage_is_told_apart() {
         ("VALUE k 0 -3\r\nabc\r\n", ReplyError::BadLine),
         ("VALUE k 0\r\nabc\r\n", ReplyError::BadLine),
         ("VALUE  0 3\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k\r\nl 0 3\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0\r\n0 3\r\nabc\r\n", ReplyError::BadLine),
         ("VALUE k 0 3 4 5\r\nabc\r\n", ReplyError::BadLine),
         ("VALUE k 0 3\nabc\r\n", ReplyError::BadLine),
         ("VALUE k 0 3\r\nabcd\r\nEND\r\n", ReplyError::BadDataEnd),

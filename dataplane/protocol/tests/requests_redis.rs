@@ -284,6 +284,19 @@ fn a_framing_fault_closes_the_connection_with_the_words_of_redis() {
 }
 
 #[test]
+fn a_long_unknown_name_with_a_faulty_end_is_refused_before_the_fault_is_seen() {
+    for bytes in [25, 127, 128, 129, 200] {
+        let stream = format!("*1\r\n${bytes}\r\n{}xx", "n".repeat(bytes));
+        let refusal = format!(
+            "refuse -ERR unknown command '{}'",
+            "n".repeat(bytes.min(128))
+        );
+        let close = "close -ERR Protocol error: expected CRLF after bulk string";
+        assert_gives(&stream, &[&refusal, close]);
+    }
+}
+
+#[test]
 fn a_framing_fault_in_a_refused_command_closes_after_its_refusal() {
     assert_gives(
         "*3\r\n$6\r\nnosuch\r\n$1\r\na\r\nx",

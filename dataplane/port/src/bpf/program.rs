@@ -12,9 +12,8 @@ use super::attr::{Attr, Command};
 /// Room for the verifier's explanation of a program of a few hundred instructions.
 const LOG_BYTES: usize = 1 << 18;
 
-/// Some helpers are reserved to programs under a licence compatible with the GPL. The project's is "MIT OR Apache-2.0", and
-/// this is how the kernel spells the closest it knows.
-const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+/// The project's own. Helpers that the kernel reserves to programs under the GPL are not used.
+const LICENSE: &std::ffi::CStr = c"MIT OR Apache-2.0";
 
 /// Kinds of `enum bpf_prog_type`, with the place they attach to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

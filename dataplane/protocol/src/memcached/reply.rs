@@ -3,7 +3,7 @@
 use super::MEMCACHED_KEY_BYTES_MAX;
 use crate::reply::{ReplyError, ReplyScan, ReplyScanner};
 use crate::reply_parts::{ValueHeader, parse_value_header, value_line_is_sound};
-use crate::scan::{NumberLine, find_byte, number_line, short_number, token_end, word_at};
+use crate::scan::{NumberLine, number_line, short_number, token_end, word_at};
 
 /// Whether the line at the front of `line` is one of memcached's errors.
 #[inline]
@@ -42,7 +42,7 @@ fn whole_single_value(buf: &[u8]) -> Option<usize> {
     if word_at(buf, 0)? & (u64::MAX >> 16) != VALUE {
         return None;
     }
-    let key_end = find_byte(buf, VALUE_BYTES, b' ')?;
+    let key_end = token_end(buf, VALUE_BYTES);
     let word = word_at(buf, key_end)?;
     if word & 0x00ff_ffff == NO_FLAGS
         && let Some((data_bytes, bytes)) = short_number(word >> 24)
