@@ -51,7 +51,8 @@ pub fn core_list(cores: &[u32]) -> String {
         }
         text.push_str(&first.to_string());
         if run > 1 {
-            text.push_str(&format!("-{}", rest[run - 1]));
+            text.push('-');
+            text.push_str(&rest[run - 1].to_string());
         }
         rest = &rest[run..];
     }

@@ -50,7 +50,7 @@ impl Commands {
     }
 
     /// The next command.
-    pub fn next(&mut self) -> Option<Command> {
+    pub fn take(&mut self) -> Option<Command> {
         self.ring.try_pop()
     }
 }
@@ -152,9 +152,9 @@ mod tests {
         drop(manager);
         thread.join().unwrap();
         assert_eq!(seen.recv().unwrap(), "debug");
-        assert_eq!(receiver.next(), Some(Command::Drain { deadline_us: 3_000 }));
-        assert_eq!(receiver.next(), Some(Command::Stop));
-        assert_eq!(receiver.next(), Some(Command::ManagerGone));
+        assert_eq!(receiver.take(), Some(Command::Drain { deadline_us: 3_000 }));
+        assert_eq!(receiver.take(), Some(Command::Stop));
+        assert_eq!(receiver.take(), Some(Command::ManagerGone));
         assert!(receiver.is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 use tidegate_config::Config;
 use tidegate_proxy::Event;
+use tidegate_proxy::streams::ServerId;
 
 /// The loop's end: events of the proxy go in.
 pub struct EventSink {
@@ -42,7 +43,7 @@ pub fn spawn(config: &Config) -> std::io::Result<EventSink> {
         .spawn(move || {
             loop {
                 while let Some(event) = consumer.try_pop() {
-                    log(&names, &event);
+                    log(&names, event);
                 }
                 std::thread::park_timeout(PARK);
             }
@@ -53,10 +54,8 @@ pub fn spawn(config: &Config) -> std::io::Result<EventSink> {
     })
 }
 
-fn log(names: &[String], event: &Event) {
-    let name = |server: &tidegate_proxy::streams::ServerId| {
-        names.get(usize::from(server.0)).map_or("?", String::as_str)
-    };
+fn log(names: &[String], event: Event) {
+    let name = |server: ServerId| names.get(usize::from(server.0)).map_or("?", String::as_str);
     match event {
         Event::ServerFailed { server, fault } => {
             tracing::warn!("{}: {}", name(server), fault.text());

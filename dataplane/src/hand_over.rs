@@ -65,9 +65,7 @@ impl HandOverReceivers {
 
     /// Asks every sender to ring. `false`: frames wait already.
     pub fn prepare_to_wait(&mut self) -> bool {
-        self.receivers
-            .iter_mut()
-            .fold(true, |clear, receiver| receiver.prepare_to_wait() && clear)
+        self.receivers.iter_mut().all(Receiver::prepare_to_wait)
     }
 }
 

@@ -217,7 +217,7 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
 
     /// Takes commands and watches a drain; `Some`: the loop ends.
     fn obey(&mut self, now_us: u64, state: &mut State) -> Option<Ended> {
-        while let Some(command) = self.commands.next() {
+        while let Some(command) = self.commands.take() {
             match command {
                 Command::Stop => return Some(Ended::Stopped),
                 Command::ManagerGone => return Some(Ended::ManagerGone),
@@ -259,10 +259,7 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
         // Whoever rings from here on is heard; what was put down before is seen below.
         self.bell.silence();
         let clear = self.receivers.prepare_to_wait()
-            && self
-                .ports
-                .iter_mut()
-                .fold(true, |clear, port| port.prepare_to_wait() && clear)
+            && self.ports.iter_mut().all(Port::prepare_to_wait)
             && self.commands.is_empty()
             && !self.paths.changed();
         if !clear {

@@ -52,6 +52,11 @@ const NEEDS: &[Need] = &[
 
 const CAP_IPC_LOCK: u32 = 14;
 
+/// Whether `effective` lets a process lock as much memory as it likes.
+pub fn locks_memory(effective: u64) -> bool {
+    effective >> CAP_IPC_LOCK & 1 == 1
+}
+
 /// The effective capabilities in the text of `/proc/self/status`.
 pub fn effective(status: &str) -> Option<u64> {
     let line = status

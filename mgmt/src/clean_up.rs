@@ -8,10 +8,16 @@ use std::path::Path;
 
 /// Ends left workers of `name`, gives reserved ports back and removes the runtime directory.
 pub fn run(root: &Path, name: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(root.join(name).is_dir(), "nothing is left of an instance named {name:?} in {}", root.display());
+    anyhow::ensure!(
+        root.join(name).is_dir(),
+        "nothing is left of an instance named {name:?} in {}",
+        root.display()
+    );
     let runtime = match RuntimeDir::claim(root, name) {
         Err(RuntimeError::Running { .. }) => {
-            anyhow::bail!("an instance named {name:?} is running: stop it first (SIGTERM to its manager)")
+            anyhow::bail!(
+                "an instance named {name:?} is running: stop it first (SIGTERM to its manager)"
+            )
         }
         claimed => claimed?,
     };

@@ -3,7 +3,9 @@
 use std::fmt;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 /// The variable that sets the filter: `info` (the default), `debug`, `tidegate_stack=debug,info`, …
 pub const FILTER_VARIABLE: &str = "TIDEGATE_LOG";
@@ -41,7 +43,9 @@ pub fn start() -> SetFilter {
         .with_target(false)
         .with_timer(Stamp(who));
     // A second call, in tests, keeps the first subscriber.
-    let _already_set = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let _already_set = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
     Box::new(move |text| {
         let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())

@@ -96,15 +96,26 @@ impl ConfigArgs {
         let file = self.config.display().to_string();
         let text = std::fs::read_to_string(&self.config)
             .map_err(|error| vec![format!("cannot read {file}: {error}")])?;
-        let mut config = Config::parse(&text, &file)
-            .map_err(|errors| errors.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
-        config
-            .apply_maps(&self.map)
-            .map_err(|errors| errors.iter().map(|error| format!("--map: {error}")).collect::<Vec<_>>())?;
+        let mut config = Config::parse(&text, &file).map_err(|errors| {
+            errors
+                .to_string()
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })?;
+        config.apply_maps(&self.map).map_err(|errors| {
+            errors
+                .iter()
+                .map(|error| format!("--map: {error}"))
+                .collect::<Vec<_>>()
+        })?;
         Ok(config)
     }
 
-    fn with_config(&self, then: impl FnOnce(Config) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    fn with_config(
+        &self,
+        then: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+    ) -> anyhow::Result<ExitCode> {
         match self.load() {
             Ok(config) => then(config),
             Err(faults) => {
@@ -135,9 +146,10 @@ fn main() -> ExitCode {
 fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => args.with_config(|config| run::run(config, root)),
-        Command::Check { config, config_only } => {
-            config.with_config(|config| Ok(check::run(&config, *config_only)))
-        }
+        Command::Check {
+            config,
+            config_only,
+        } => config.with_config(|config| Ok(check::run(&config, *config_only))),
         Command::Status { name, json } => {
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
         }

@@ -4,7 +4,7 @@
 use crate::netlink::events::Events;
 use crate::netlink::mirror::Mirror;
 use crate::netlink::query::Query;
-use crate::runtime_dir::{Record, RuntimeDir};
+use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
 use crate::status::server::StatusServer;
 use crate::steering::Steering;
@@ -62,8 +62,8 @@ pub struct Manager {
     pub status: StatusServer,
     /// Signals.
     pub signals: SignalFd,
-    /// The runtime directory.
-    pub runtime: RuntimeDir,
+    /// Writes the record.
+    pub recorder: Recorder,
     /// What a later start would have to undo.
     pub record: Record,
     /// When the manager started.
@@ -90,7 +90,7 @@ pub struct Parts {
     /// See [`Manager`].
     pub signals: SignalFd,
     /// See [`Manager`].
-    pub runtime: RuntimeDir,
+    pub recorder: Recorder,
     /// See [`Manager`].
     pub record: Record,
 }
@@ -109,7 +109,9 @@ impl Manager {
     pub fn new(parts: Parts) -> Self {
         let log = crate::log::filter();
         let cores = parts.shared.plan.cores.iter().enumerate();
-        let slots = cores.map(|(worker, core)| Slot::new(worker, *core, &log)).collect();
+        let slots = cores
+            .map(|(worker, core)| Slot::new(worker, *core, &log))
+            .collect();
         let now = Instant::now();
         Self {
             shared: parts.shared,
@@ -120,7 +122,7 @@ impl Manager {
             events: parts.events,
             status: parts.status,
             signals: parts.signals,
-            runtime: parts.runtime,
+            recorder: parts.recorder,
             record: parts.record,
             started: now,
             refresh_at: now,
@@ -165,7 +167,9 @@ impl Manager {
         }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT_INTERVAL;
-            self.slots.iter_mut().for_each(|slot| slot.check_heartbeat(now));
+            self.slots
+                .iter_mut()
+                .for_each(|slot| slot.check_heartbeat(now));
         }
         self.reap(now);
         if let Some(ending) = &self.ending {
@@ -199,12 +203,17 @@ impl Manager {
         if refreshed.changed {
             self.shared.ring_bells();
         }
-        self.refresh_at = now + if refreshed.unresolved { RESOLVE_INTERVAL } else { REFRESH_INTERVAL };
+        self.refresh_at = now
+            + if refreshed.unresolved {
+                RESOLVE_INTERVAL
+            } else {
+                REFRESH_INTERVAL
+            };
     }
 
     fn write_record(&mut self) {
         self.record.workers = self.slots.iter().filter_map(Slot::id).collect();
-        if let Err(error) = self.runtime.write_record(&self.record) {
+        if let Err(error) = self.recorder.write(&self.record) {
             tracing::error!("{error}");
         }
     }
@@ -226,7 +235,8 @@ impl Manager {
         }
         let timeout = self.next_due().saturating_duration_since(Instant::now());
         // Rounded up: waking a little early would only mean to sleep again.
-        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
+        let timeout =
+            PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
         match poll(&mut wait, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -236,7 +246,10 @@ impl Manager {
             signals: woken(0),
             events: woken(1),
             status: woken(2),
-            workers: (0..workers.len()).filter(|index| woken(fixed + index)).map(|index| workers[index]).collect(),
+            workers: (0..workers.len())
+                .filter(|index| woken(fixed + index))
+                .map(|index| workers[index])
+                .collect(),
         })
     }
 
@@ -244,7 +257,11 @@ impl Manager {
         let starts = self.slots.iter().filter_map(Slot::due);
         let kill = self.ending.as_ref().map(|ending| ending.kill_at);
         let fixed = [self.refresh_at, self.heartbeat_at];
-        starts.chain(kill).chain(fixed).min().unwrap_or(self.heartbeat_at)
+        starts
+            .chain(kill)
+            .chain(fixed)
+            .min()
+            .unwrap_or(self.heartbeat_at)
     }
 
     fn take_signals(&mut self) -> anyhow::Result<()> {
@@ -252,7 +269,9 @@ impl Manager {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.end(signal),
                 Ok(Signal::SIGHUP) => {
-                    tracing::warn!("reload is not available yet: restart to apply a changed configuration");
+                    tracing::warn!(
+                        "reload is not available yet: restart to apply a changed configuration"
+                    );
                 }
                 _ => {}
             }
@@ -275,7 +294,9 @@ impl Manager {
     fn begin_ending(&mut self, deadline_ms: u32, outcome: Ended) {
         let kill_at = Instant::now() + Duration::from_millis(deadline_ms.into()) + EXIT_GRACE;
         self.ending = Some(Ending { kill_at, outcome });
-        self.slots.iter_mut().for_each(|slot| slot.drain(deadline_ms));
+        self.slots
+            .iter_mut()
+            .for_each(|slot| slot.drain(deadline_ms));
     }
 
     fn listen(&mut self, worker: usize) {
@@ -283,8 +304,15 @@ impl Manager {
             match said {
                 Said::Sockets(sockets) => self.insert(worker, sockets),
                 Said::Ready => {
-                    let modes = self.slots[worker].process.as_ref().map(|process| process.modes.as_slice());
-                    let modes: Vec<String> = modes.unwrap_or_default().iter().map(ToString::to_string).collect();
+                    let modes = self.slots[worker]
+                        .process
+                        .as_ref()
+                        .map(|process| process.modes.as_slice());
+                    let modes: Vec<String> = modes
+                        .unwrap_or_default()
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect();
                     tracing::info!("worker {worker}: ready ({})", modes.join(", "));
                 }
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),

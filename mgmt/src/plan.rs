@@ -28,13 +28,20 @@ impl Facts {
         });
         let nics: BTreeMap<_, _> = nics.collect();
         let nodes = nics.values().flatten().filter_map(|nic| nic.numa_node);
-        let node_cores = nodes.filter_map(|node| Some((node, cores_of_node(node)?))).collect();
-        Self { nics, cores: tidegate_dataplane::affinity::available_cores(), node_cores }
+        let node_cores = nodes
+            .filter_map(|node| Some((node, cores_of_node(node)?)))
+            .collect();
+        Self {
+            nics,
+            cores: tidegate_dataplane::affinity::available_cores(),
+            node_cores,
+        }
     }
 }
 
 fn cores_of_node(node: u32) -> Option<Vec<u32>> {
-    let list = std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist")).ok()?;
+    let list =
+        std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist")).ok()?;
     let mut cores = Vec::new();
     for item in list.trim().split(',').filter(|item| !item.is_empty()) {
         let (first, last) = item.split_once('-').unwrap_or((item, item));
@@ -97,23 +104,45 @@ pub fn make(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
             }
         })
         .collect();
-    if faults.is_empty() { Ok(Plan { ports, cores, warnings }) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(Plan {
+            ports,
+            cores,
+            warnings,
+        })
+    } else {
+        Err(faults)
+    }
 }
 
 /// `queues = "auto"`: as many workers as the narrowest port has queues, on the cores next to the first NIC.
 fn spread(nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<u32> {
-    let queues = nics.iter().map(|(_, nic)| nic.rx_queues).min().unwrap_or(1).max(1);
+    let queues = nics
+        .iter()
+        .map(|(_, nic)| nic.rx_queues)
+        .min()
+        .unwrap_or(1)
+        .max(1);
     let node = nics.iter().find_map(|(_, nic)| nic.numa_node);
     let near = node.and_then(|node| facts.node_cores.get(&node));
     let near = near.map_or(&facts.cores, |cores| cores);
-    let cores: Vec<u32> = near.iter().copied().filter(|core| facts.cores.contains(core)).collect();
+    let cores: Vec<u32> = near
+        .iter()
+        .copied()
+        .filter(|core| facts.cores.contains(core))
+        .collect();
     // The first core takes most interrupts and the kernel's own work: it is used last.
     let first = cores.first().copied();
     let rest = cores.into_iter().skip(1).chain(first);
     rest.take(queues as usize).collect()
 }
 
-fn check_cores(cores: &[u32], present: &[u32], faults: &mut Vec<String>, warnings: &mut Vec<String>) {
+fn check_cores(
+    cores: &[u32],
+    present: &[u32],
+    faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) {
     for (worker, core) in cores.iter().enumerate() {
         if !present.contains(core) {
             let present = tidegate_dataplane::affinity::core_list(present);
@@ -122,14 +151,19 @@ fn check_cores(cores: &[u32], present: &[u32], faults: &mut Vec<String>, warning
             ));
         }
         if cores[..worker].contains(core) {
-            warnings.push(format!("core {core} serves several queues: their workers take turns on it"));
+            warnings.push(format!(
+                "core {core} serves several queues: their workers take turns on it"
+            ));
         }
     }
     if cores.is_empty() {
         faults.push("no queue to serve".into());
     }
     if cores.len() > WORKERS_MAX {
-        faults.push(format!("{} queues: at most {WORKERS_MAX} workers are supported", cores.len()));
+        faults.push(format!(
+            "{} queues: at most {WORKERS_MAX} workers are supported",
+            cores.len()
+        ));
     }
 }
 
@@ -175,7 +209,9 @@ fn oracle(
         (RssMode::Software, _) => Oracle::Software { workers },
         (RssMode::Auto | RssMode::Toeplitz, Ok(oracle)) => oracle,
         (RssMode::Toeplitz, Err(why)) => {
-            faults.push(format!("rss = \"toeplitz\" on {name}: {why}; use rss = \"auto\""));
+            faults.push(format!(
+                "rss = \"toeplitz\" on {name}: {why}; use rss = \"auto\""
+            ));
             Oracle::Software { workers }
         }
         (RssMode::Auto, Err(why)) => {
@@ -192,24 +228,39 @@ fn toeplitz(rss: Option<&Rss>, workers: u32) -> Result<Oracle, String> {
         return Err("the driver does not tell its RSS key and table".into());
     };
     if rss.function != RssFunction::Toeplitz {
-        return Err(format!("its RSS function is {:?}, not Toeplitz", rss.function));
+        return Err(format!(
+            "its RSS function is {:?}, not Toeplitz",
+            rss.function
+        ));
     }
     if let Some(queue) = rss.indirection.iter().find(|queue| **queue >= workers) {
-        return Err(format!("its RSS table sends frames to queue {queue}, which no worker serves"));
+        return Err(format!(
+            "its RSS table sends frames to queue {queue}, which no worker serves"
+        ));
     }
     if rss.indirection.is_empty() || rss.key.len() < 40 {
         return Err("its RSS key or table is empty".into());
     }
-    Ok(Oracle::Toeplitz { key: rss.key.clone(), indirection: rss.indirection.clone() })
+    Ok(Oracle::Toeplitz {
+        key: rss.key.clone(),
+        indirection: rss.indirection.clone(),
+    })
 }
 
 impl std::fmt::Display for Plan {
     /// The queue → core plan as `tidegate check` prints it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (worker, core) in self.cores.iter().enumerate() {
-            let queues: Vec<String> =
-                self.ports.iter().map(|port| format!("{}:{worker}", port.nic.name)).collect();
-            writeln!(f, "worker {worker}: core {core}, queues {}", queues.join(" "))?;
+            let queues: Vec<String> = self
+                .ports
+                .iter()
+                .map(|port| format!("{}:{worker}", port.nic.name))
+                .collect();
+            writeln!(
+                f,
+                "worker {worker}: core {core}, queues {}",
+                queues.join(" ")
+            )?;
         }
         for port in &self.ports {
             let oracle = match &port.oracle {
@@ -222,7 +273,11 @@ impl std::fmt::Display for Plan {
             };
             let (nic, mtu) = (&port.nic, port.mtu_bytes);
             let driver = nic.driver.as_deref().unwrap_or("unknown driver");
-            writeln!(f, "{}: {driver}, MTU {mtu}, {} receive queues, {oracle}", nic.name, nic.rx_queues)?;
+            writeln!(
+                f,
+                "{}: {driver}, MTU {mtu}, {} receive queues, {oracle}",
+                nic.name, nic.rx_queues
+            )?;
         }
         Ok(())
     }
@@ -268,7 +323,10 @@ mod tests {
 
     fn facts(nics: Vec<Nic>) -> Facts {
         Facts {
-            nics: nics.into_iter().map(|nic| (nic.name.clone(), Ok(nic))).collect(),
+            nics: nics
+                .into_iter()
+                .map(|nic| (nic.name.clone(), Ok(nic)))
+                .collect(),
             cores: vec![0, 1, 2, 3],
             node_cores: BTreeMap::new(),
         }
@@ -279,9 +337,17 @@ mod tests {
         let plan = make(&config(), &facts(vec![nic("eth1", 2), nic("eth2", 2)])).unwrap();
         assert_eq!(plan.cores, [2, 3]);
         let text = plan.to_string();
-        assert!(text.contains("worker 1: core 3, queues eth1:1 eth2:1"), "{text}");
+        assert!(
+            text.contains("worker 1: core 3, queues eth1:1 eth2:1"),
+            "{text}"
+        );
         assert_eq!(plan.ports[0].oracle, Oracle::Software { workers: 2 });
-        assert_eq!(plan.warnings.len(), 2, "both ports fall back to the software hash: {:?}", plan.warnings);
+        assert_eq!(
+            plan.warnings.len(),
+            2,
+            "both ports fall back to the software hash: {:?}",
+            plan.warnings
+        );
     }
 
     #[test]
@@ -289,7 +355,10 @@ mod tests {
         let mut down = nic("eth1", 1);
         down.is_up = false;
         let mut facts = facts(vec![down]);
-        facts.nics.insert("eth2".into(), Err("interface eth2 does not exist; present: eth1".into()));
+        facts.nics.insert(
+            "eth2".into(),
+            Err("interface eth2 does not exist; present: eth1".into()),
+        );
         facts.cores = vec![0, 1, 2];
         let faults = make(&config(), &facts).unwrap_err().join("\n");
         for expected in [
@@ -298,22 +367,35 @@ mod tests {
             "ethtool -L eth1 combined 2",
             "ip link set eth1 up",
         ] {
-            assert!(faults.contains(expected), "{expected:?} is not in\n{faults}");
+            assert!(
+                faults.contains(expected),
+                "{expected:?} is not in\n{faults}"
+            );
         }
     }
 
     #[test]
     fn a_nic_that_tells_its_table_is_believed_unless_it_names_queues_without_workers() {
         let mut told = nic("eth1", 2);
-        let rss = Rss { function: RssFunction::Toeplitz, key: vec![1; 40], indirection: vec![0, 1] };
+        let rss = Rss {
+            function: RssFunction::Toeplitz,
+            key: vec![1; 40],
+            indirection: vec![0, 1],
+        };
         told.rss = Some(rss.clone());
         let mut wide = nic("eth2", 4);
-        wide.rss = Some(Rss { indirection: vec![0, 1, 2, 3], ..rss });
+        wide.rss = Some(Rss {
+            indirection: vec![0, 1, 2, 3],
+            ..rss
+        });
         let plan = make(&config(), &facts(vec![told, wide])).unwrap();
         assert!(matches!(plan.ports[0].oracle, Oracle::Toeplitz { .. }));
         assert_eq!(plan.ports[1].oracle, Oracle::Software { workers: 2 });
         let warnings = plan.warnings.join("\n");
-        assert!(warnings.contains("only 2 are served") && warnings.contains("queue 2"), "{warnings}");
+        assert!(
+            warnings.contains("only 2 are served") && warnings.contains("queue 2"),
+            "{warnings}"
+        );
     }
 
     #[test]

@@ -24,11 +24,20 @@ fn memory_lock_is_unlimited() -> bool {
     getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == nix::libc::RLIM_INFINITY)
 }
 
-/// Packet buffers are locked memory. Workers inherit the limit.
+/// Packet buffers are locked memory. Workers inherit the limit, and the capability that stands in for it until they have
+/// opened their sockets.
 pub fn raise_memory_lock() {
     let unlimited = nix::libc::RLIM_INFINITY;
-    if setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited).is_err() && !memory_lock_is_unlimited() {
-        tracing::warn!("RLIMIT_MEMLOCK cannot be raised: large rings may not fit (CAP_SYS_RESOURCE, or ulimit -l unlimited)");
+    if setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited).is_ok()
+        || memory_lock_is_unlimited()
+    {
+        return;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !capabilities::effective(&status).is_some_and(capabilities::locks_memory) {
+        tracing::warn!(
+            "RLIMIT_MEMLOCK cannot be raised: large rings may not fit (CAP_SYS_RESOURCE, or ulimit -l unlimited)"
+        );
     }
 }
 
@@ -36,11 +45,17 @@ pub fn raise_memory_lock() {
 pub fn user(config: &Config) -> Result<UserIds, String> {
     let name = config.worker.user.as_deref().unwrap_or(DEFAULT_USER);
     match User::from_name(name) {
-        Ok(Some(user)) if user.uid.is_root() => Err(format!("user {name:?} is root: workers need an unprivileged one")),
-        Ok(Some(user)) => {
-            Ok(UserIds { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() })
-        }
-        Ok(None) => Err(format!("user {name:?} does not exist: create it, or set worker.user to another")),
+        Ok(Some(user)) if user.uid.is_root() => Err(format!(
+            "user {name:?} is root: workers need an unprivileged one"
+        )),
+        Ok(Some(user)) => Ok(UserIds {
+            name: name.to_owned(),
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        }),
+        Ok(None) => Err(format!(
+            "user {name:?} does not exist: create it, or set worker.user to another"
+        )),
         Err(error) => Err(format!("user {name:?} cannot be looked up: {error}")),
     }
 }
@@ -61,9 +76,16 @@ fn check_addresses(
     listeners: &[SocketAddr],
 ) -> Vec<String> {
     let mut faults = Vec::new();
-    let interfaces: Vec<&str> = config.ports.iter().map(|port| port.interface.as_str()).collect();
+    let interfaces: Vec<&str> = config
+        .ports
+        .iter()
+        .map(|port| port.interface.as_str())
+        .collect();
     let interfaces = interfaces.join(", ");
-    let on_port = |wanted: IpAddr| own.iter().any(|(ifindex, address)| *address == wanted && ports.contains(ifindex));
+    let on_port = |wanted: IpAddr| {
+        own.iter()
+            .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
+    };
     for (pool, listen) in config.listeners() {
         let pool = &config.pools[pool].name;
         if !on_port(listen.ip()) {
@@ -85,10 +107,15 @@ fn check_addresses(
     if let Some(source) = config.worker.source_address
         && !on_port(source)
     {
-        faults.push(format!("worker.source_address {source} is not on {interfaces}"));
+        faults.push(format!(
+            "worker.source_address {source} is not on {interfaces}"
+        ));
     }
     for (pool, server) in config.servers() {
-        if own.iter().any(|(_, address)| *address == server.address.ip()) {
+        if own
+            .iter()
+            .any(|(_, address)| *address == server.address.ip())
+        {
             faults.push(format!(
                 "pool {}: server {} is an address of this host: a server has to be another machine",
                 config.pools[pool].name, server.address
@@ -124,12 +151,19 @@ mod tests {
     fn addresses_on_the_port_that_nobody_listens_on_are_fine() {
         let own = [(3, ip("10.0.0.10")), (3, ip("2001:db8::10"))];
         let listeners = ["10.0.0.10:22".parse().unwrap()];
-        assert_eq!(check_addresses(&config(), &[3], &own, &listeners), Vec::<String>::new());
+        assert_eq!(
+            check_addresses(&config(), &[3], &own, &listeners),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn every_address_that_is_missing_taken_or_our_own_is_named() {
-        let own = [(3, ip("10.0.0.10")), (4, ip("2001:db8::10")), (1, ip("10.0.1.11"))];
+        let own = [
+            (3, ip("10.0.0.10")),
+            (4, ip("2001:db8::10")),
+            (1, ip("10.0.1.11")),
+        ];
         let listeners = ["0.0.0.0:11211".parse().unwrap()];
         let faults = check_addresses(&config(), &[3], &own, &listeners).join("\n");
         for expected in [
@@ -137,7 +171,10 @@ mod tests {
             "10.0.0.10:11211 is in use: a kernel socket listens on 0.0.0.0:11211",
             "server 10.0.1.11:11211 is an address of this host",
         ] {
-            assert!(faults.contains(expected), "{expected:?} is not in\n{faults}");
+            assert!(
+                faults.contains(expected),
+                "{expected:?} is not in\n{faults}"
+            );
         }
         assert!(!faults.contains("10.0.0.10 is not on"), "{faults}");
     }

@@ -34,11 +34,16 @@ pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     preflight::raise_memory_lock();
-    let reservation = Reservation::take(&config, &ready.runtime)?;
-    let outcome = manage(config, ready, &reservation, signals);
+    let Ready {
+        plan,
+        user,
+        runtime,
+    } = ready;
+    let reservation = Reservation::take(&config, &runtime)?;
+    let outcome = manage(config, plan, user, &runtime, &reservation, signals);
     reservation.release();
-    let (runtime, ended) = outcome?;
     runtime.remove();
+    let ended = outcome?;
     match ended {
         Ended::InOrder => {
             tracing::info!("ended in order");
@@ -61,18 +66,33 @@ struct Ready {
 fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
     let mut faults = preflight::privileges();
     let facts = Facts::gather(config);
-    let plan = plan::make(config, &facts).map_err(|wrong| faults.extend(wrong)).ok();
-    let ports: Vec<u32> = facts.nics.values().flatten().map(|nic| nic.ifindex).collect();
+    let plan = plan::make(config, &facts)
+        .map_err(|wrong| faults.extend(wrong))
+        .ok();
+    let ports: Vec<u32> = facts
+        .nics
+        .values()
+        .flatten()
+        .map(|nic| nic.ifindex)
+        .collect();
     if ports.len() == facts.nics.len() {
         faults.extend(preflight::addresses(config, &ports));
     }
-    let user = preflight::user(config).map_err(|fault| faults.push(fault)).ok();
-    let runtime = RuntimeDir::claim(root, &config.name).map_err(|error| faults.push(error.to_string())).ok();
+    let user = preflight::user(config)
+        .map_err(|fault| faults.push(fault))
+        .ok();
+    let runtime = RuntimeDir::claim(root, &config.name)
+        .map_err(|error| faults.push(error.to_string()))
+        .ok();
     if let Some(runtime) = &runtime {
         faults.extend(leftovers(runtime, &config.name));
     }
     match (plan, user, runtime) {
-        (Some(plan), Some(user), Some(runtime)) if faults.is_empty() => Ok(Ready { plan, user, runtime }),
+        (Some(plan), Some(user), Some(runtime)) if faults.is_empty() => Ok(Ready {
+            plan,
+            user,
+            runtime,
+        }),
         (_, _, runtime) => {
             // A directory that holds a record of something to undo stays.
             if let Some(runtime) = runtime.filter(|runtime| runtime.record().is_none()) {
@@ -86,7 +106,9 @@ fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
 /// Workers of an earlier manager that was killed. They end by themselves; one that hangs does not.
 fn leftovers(runtime: &RuntimeDir, name: &str) -> Option<String> {
     let record = runtime.record()?;
-    let left: Vec<String> = living(&record).map(|process| process.pid.to_string()).collect();
+    let left: Vec<String> = living(&record)
+        .map(|process| process.pid.to_string())
+        .collect();
     (!left.is_empty()).then(|| {
         format!(
             "workers of an earlier instance named {name:?} are left (processes {}): `tidegate clean-up --name {name}` ends them",
@@ -102,11 +124,19 @@ pub fn living(record: &Record) -> impl Iterator<Item = &ProcessId> {
 
 fn block_signals() -> anyhow::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ] {
         set.add(signal);
     }
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
 }
 
 /// Source ports that were taken from the kernel.
@@ -120,9 +150,13 @@ impl Reservation {
         let file = Path::new(RESERVED_PORTS);
         undo(runtime)?;
         let ports = PortSet::range(config.worker.source_ports);
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {RESERVED_PORTS}"))?;
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {RESERVED_PORTS}"))?;
         let added = ports.without(&PortSet::parse(&text));
-        runtime.write_record(&Record { reserved_ports: added.to_string(), workers: Vec::new() })?;
+        runtime.recorder().write(&Record {
+            reserved_ports: added.to_string(),
+            workers: Vec::new(),
+        })?;
         reserved_ports::reserve(file, config.worker.source_ports)
             .with_context(|| format!("cannot reserve source ports in {RESERVED_PORTS}"))?;
         Ok(Self { added })
@@ -130,7 +164,10 @@ impl Reservation {
 
     fn release(&self) {
         if let Err(error) = reserved_ports::release(Path::new(RESERVED_PORTS), &self.added) {
-            tracing::warn!("cannot give the source ports {} back: {RESERVED_PORTS}: {error}", self.added);
+            tracing::warn!(
+                "cannot give the source ports {} back: {RESERVED_PORTS}: {error}",
+                self.added
+            );
         }
     }
 }
@@ -139,20 +176,25 @@ impl Reservation {
 pub fn undo(runtime: &RuntimeDir) -> anyhow::Result<()> {
     if let Some(record) = runtime.record() {
         let added = PortSet::parse(&record.reserved_ports);
-        reserved_ports::release(Path::new(RESERVED_PORTS), &added)
-            .with_context(|| format!("cannot undo what a killed instance did to {RESERVED_PORTS}"))?;
-        tracing::info!("undone what a killed instance left: reserved ports {}", record.reserved_ports);
+        reserved_ports::release(Path::new(RESERVED_PORTS), &added).with_context(|| {
+            format!("cannot undo what a killed instance did to {RESERVED_PORTS}")
+        })?;
+        tracing::info!(
+            "undone what a killed instance left: reserved ports {}",
+            record.reserved_ports
+        );
     }
     Ok(())
 }
 
 fn manage(
     config: Config,
-    ready: Ready,
+    plan: Plan,
+    user: UserIds,
+    runtime: &RuntimeDir,
     reservation: &Reservation,
     signals: SignalFd,
-) -> anyhow::Result<(RuntimeDir, Ended)> {
-    let Ready { plan, user, runtime } = ready;
+) -> anyhow::Result<Ended> {
     let workers = plan.cores.len() as u32;
     let steering = Steering::attach(&config, &plan.ports, workers)?;
     let servers = config.servers().map(|(_, server)| server.address).collect();
@@ -163,12 +205,24 @@ fn manage(
     // Subscribed before the first look, so that no change falls between the two.
     let events = Events::open().context("cannot subscribe to routes and neighbours")?;
     let query = Query::open().context("cannot ask the kernel for routes and neighbours")?;
-    let record = Record { reserved_ports: reservation.added.to_string(), workers: Vec::new() };
+    let record = Record {
+        reserved_ports: reservation.added.to_string(),
+        workers: Vec::new(),
+    };
     let attached = steering.modes();
     tracing::info!("{}: {workers} workers", config.name);
     let shared = Shared::new(config, plan, user, attached)?;
-    let mut manager =
-        Manager::new(Parts { shared, steering, mirror, query, events, status, signals, runtime, record });
-    let ended = manager.run()?;
-    Ok((manager.runtime, ended))
+    let recorder = runtime.recorder();
+    let mut manager = Manager::new(Parts {
+        shared,
+        steering,
+        mirror,
+        query,
+        events,
+        status,
+        signals,
+        recorder,
+        record,
+    });
+    manager.run()
 }

@@ -150,24 +150,11 @@ impl RuntimeDir {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Replaces the record; a crash leaves the old one or the new one.
-    pub fn write_record(&self, record: &Record) -> Result<(), RuntimeError> {
-        let path = self.path.join("record.json");
-        let new = self.path.join("record.json.new");
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(&serde_json::to_vec(record)?)?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(|error| RuntimeError::Unwritable {
-            path: path.clone(),
-            error,
-        })
+    /// What replaces the record.
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
+            path: self.path.join("record.json"),
+        }
     }
 
     /// The path of the status socket.
@@ -180,6 +167,34 @@ impl RuntimeDir {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             tracing::warn!("cannot remove {}: {error}", self.path.display());
         }
+    }
+}
+
+/// Writes the record of an instance.
+#[derive(Debug)]
+pub struct Recorder {
+    path: PathBuf,
+}
+
+impl Recorder {
+    /// Replaces the record; a crash leaves the old one or the new one.
+    pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
+        let new = self.path.with_extension("new");
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(&serde_json::to_vec(record)?)?;
+            std::fs::rename(&new, &self.path)
+        };
+        write().map_err(|error| RuntimeError::Unwritable {
+            path: self.path.clone(),
+            error,
+        })
     }
 }
 
@@ -243,7 +258,7 @@ mod tests {
             reserved_ports: "40000-49999".into(),
             workers: vec![ProcessId { pid: 1, started: 2 }],
         };
-        first.write_record(&record).unwrap();
+        first.recorder().write(&record).unwrap();
         drop(first);
         assert_eq!(
             RuntimeDir::claim(&root.0, "edge").unwrap().record(),

@@ -33,21 +33,44 @@ pub struct Shared {
 
 impl Shared {
     /// Makes them.
-    pub fn new(config: Config, plan: Plan, user: UserIds, attached: Vec<AttachMode>) -> anyhow::Result<Self> {
+    pub fn new(
+        config: Config,
+        plan: Plan,
+        user: UserIds,
+        attached: Vec<AttachMode>,
+    ) -> anyhow::Result<Self> {
         let workers = plan.cores.len();
         let servers = config.servers().count();
-        let layout = StatisticsLayout { queues: plan.ports.len(), pools: config.pools.len(), servers };
-        let bells = (0..workers).map(|_| Doorbell::new()).collect::<io::Result<_>>()?;
+        let layout = StatisticsLayout {
+            queues: plan.ports.len(),
+            pools: config.pools.len(),
+            servers,
+        };
+        let bells = (0..workers)
+            .map(|_| Doorbell::new())
+            .collect::<io::Result<_>>()?;
         let mut rings = Vec::with_capacity(workers);
         for from in 0..workers {
-            let row = (0..workers).map(|to| match from == to {
-                true => Ok(None),
-                false => handover::create(handover::DEFAULT_SLOTS).map(Some),
+            let row = (0..workers).map(|to| {
+                if from == to {
+                    Ok(None)
+                } else {
+                    handover::create(handover::DEFAULT_SLOTS).map(Some)
+                }
             });
             rings.push(row.collect::<Result<Vec<_>, _>>()?);
         }
         let paths = PathWriter::create(servers)?;
-        Ok(Self { config, plan, user, attached, paths, layout, bells, rings })
+        Ok(Self {
+            config,
+            plan,
+            user,
+            attached,
+            paths,
+            layout,
+            bells,
+            rings,
+        })
     }
 
     /// Wakes every worker that sleeps, so that it sees a changed path at once.
@@ -60,14 +83,19 @@ impl Shared {
     pub fn start(&self, worker: usize) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
         let statistics = self.layout.create()?;
         let reader = StatisticsReader::map(&statistics, self.layout)?;
-        let ports = self.plan.ports.iter().zip(&self.attached).map(|(port, attached)| PortFacts {
-            ifindex: port.nic.ifindex,
-            queue: worker as u32,
-            mac: port.nic.mac,
-            mtu_bytes: port.mtu_bytes,
-            generic: *attached == AttachMode::Generic,
-            oracle: port.oracle.clone(),
-        });
+        let ports = self
+            .plan
+            .ports
+            .iter()
+            .zip(&self.attached)
+            .map(|(port, attached)| PortFacts {
+                ifindex: port.nic.ifindex,
+                queue: worker as u32,
+                mac: port.nic.mac,
+                mtu_bytes: port.mtu_bytes,
+                generic: *attached == AttachMode::Generic,
+                oracle: port.oracle.clone(),
+            });
         let start = WorkerStart {
             config: self.config.clone(),
             worker: worker as u32,
@@ -88,8 +116,12 @@ impl Shared {
                 .iter()
                 .map(|bell| Ok(bell.try_clone()?.into_fd()))
                 .collect::<io::Result<_>>()?,
-            hand_over_to: others().filter_map(|other| ring(worker, other)).collect::<io::Result<_>>()?,
-            hand_over_from: others().filter_map(|other| ring(other, worker)).collect::<io::Result<_>>()?,
+            hand_over_to: others()
+                .filter_map(|other| ring(worker, other))
+                .collect::<io::Result<_>>()?,
+            hand_over_from: others()
+                .filter_map(|other| ring(other, worker))
+                .collect::<io::Result<_>>()?,
         };
         Ok((descriptors, reader))
     }

@@ -20,9 +20,10 @@ impl Steering {
         let mut attached = Vec::with_capacity(ports.len());
         for (port, planned) in config.ports.iter().zip(ports) {
             // Zero copy needs the driver's own hook.
-            let policy = match port.require_zero_copy {
-                true => AttachPolicy::NativeOnly,
-                false => AttachPolicy::NativeThenGeneric,
+            let policy = if port.require_zero_copy {
+                AttachPolicy::NativeOnly
+            } else {
+                AttachPolicy::NativeThenGeneric
             };
             let (steering, mode) = XdpSteering::attach(planned.nic.ifindex, queues, policy)
                 .with_context(|| format!("interface {}", port.interface))?;
@@ -31,16 +32,23 @@ impl Steering {
             }
             let (first, last) = config.worker.source_ports;
             steering.own_ports(first..=last)?;
-            match steering.native_refusal() {
-                Some(refusal) => tracing::warn!(
+            if let Some(refusal) = steering.native_refusal() {
+                tracing::warn!(
                     "{}: the driver cannot run the steering program ({refusal}): generic mode, which is slower",
                     port.interface
-                ),
-                None => tracing::info!("{}: steering program attached ({})", port.interface, name(mode)),
+                );
             }
+            tracing::info!(
+                "{}: steering program attached ({})",
+                port.interface,
+                name(mode)
+            );
             attached.push((steering, mode));
         }
-        Ok(Self { ports: attached, sources: BTreeSet::new() })
+        Ok(Self {
+            ports: attached,
+            sources: BTreeSet::new(),
+        })
     }
 
     /// How each program was attached.
@@ -50,7 +58,12 @@ impl Steering {
 
     /// Puts the sockets of a worker into the maps. The descriptors are closed here, so that the sockets die with the worker.
     pub fn insert(&self, worker: u32, sockets: Vec<OwnedFd>) -> anyhow::Result<()> {
-        anyhow::ensure!(sockets.len() == self.ports.len(), "{} sockets for {} ports", sockets.len(), self.ports.len());
+        anyhow::ensure!(
+            sockets.len() == self.ports.len(),
+            "{} sockets for {} ports",
+            sockets.len(),
+            self.ports.len()
+        );
         for ((steering, _), socket) in self.ports.iter().zip(sockets) {
             steering.insert_socket(worker, socket.as_fd())?;
         }
@@ -82,7 +95,9 @@ impl Steering {
     pub fn report(&self, port: usize) -> (String, BTreeMap<String, u64>) {
         let (steering, mode) = &self.ports[port];
         let verdicts = steering.verdicts().unwrap_or_default();
-        let verdicts = Verdict::ALL.into_iter().map(|verdict| (verdict_name(verdict).to_owned(), verdicts.get(verdict)));
+        let verdicts = Verdict::ALL
+            .into_iter()
+            .map(|verdict| (verdict_name(verdict).to_owned(), verdicts.get(verdict)));
         (name(*mode).to_owned(), verdicts.collect())
     }
 }

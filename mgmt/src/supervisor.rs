@@ -5,9 +5,17 @@ use crate::runtime_dir::ProcessId;
 use crate::shared::Shared;
 use crate::worker_process::{Said, Stage, WorkerProcess};
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_channel::message::ToWorker;
 use tidegate_channel::statistics::WorkerStatistics;
+
+fn when(delay: Duration) -> String {
+    if delay.is_zero() {
+        "at once".into()
+    } else {
+        format!("in {delay:?}")
+    }
+}
 
 /// One worker: a process most of the time, otherwise the time of the next one.
 pub struct Slot {
@@ -57,20 +65,36 @@ impl Slot {
         if self.due.is_none_or(|due| due > now) {
             return false;
         }
-        let started = shared.start(self.worker).and_then(|(descriptors, statistics)| {
-            Ok(WorkerProcess::spawn(descriptors, statistics, self.worker, &self.log)?)
-        });
+        let started = shared
+            .start(self.worker)
+            .and_then(|(descriptors, statistics)| {
+                Ok(WorkerProcess::spawn(
+                    descriptors,
+                    statistics,
+                    self.worker,
+                    &self.log,
+                )?)
+            });
         match started {
             Ok(process) => {
                 self.due = None;
                 self.starts += 1;
-                tracing::info!("worker {}: process {} on core {}", self.worker, process.pid(), self.core);
+                tracing::info!(
+                    "worker {}: process {} on core {}",
+                    self.worker,
+                    process.pid(),
+                    self.core
+                );
                 self.process = Some(process);
                 true
             }
             Err(error) => {
                 let delay = self.backoff.after(now, now);
-                tracing::error!("worker {}: cannot be started: {error:#}; next attempt in {delay:?}", self.worker);
+                tracing::error!(
+                    "worker {}: cannot be started: {error:#}; next start {}",
+                    self.worker,
+                    when(delay)
+                );
                 self.due = Some(now + delay);
                 false
             }
@@ -79,15 +103,23 @@ impl Slot {
 
     /// Takes what the process said.
     pub fn listen(&mut self) -> Vec<Said> {
-        let said = self.process.as_mut().map(WorkerProcess::listen).unwrap_or_default();
+        let said = self
+            .process
+            .as_mut()
+            .map(WorkerProcess::listen)
+            .unwrap_or_default();
         self.ever_ready |= said.iter().any(|said| matches!(said, Said::Ready));
         said
     }
 
     /// Waits for the process if it ended, and plans the next one unless `last`. Returns whether it ended.
     pub fn reap(&mut self, now: Instant, last: bool) -> bool {
-        let Some(process) = &mut self.process else { return false };
-        let Some((status, text)) = process.ended() else { return false };
+        let Some(process) = &mut self.process else {
+            return false;
+        };
+        let Some((status, text)) = process.ended() else {
+            return false;
+        };
         let (worker, pid) = (self.worker, process.pid());
         if last {
             if status.success() {
@@ -97,11 +129,15 @@ impl Slot {
             }
             self.due = None;
         } else {
-            let delay = match process.failed_for_good() {
-                true => self.backoff.give_time(),
-                false => self.backoff.after(process.started, now),
+            let delay = if process.failed_for_good() {
+                self.backoff.give_time()
+            } else {
+                self.backoff.after(process.started, now)
             };
-            tracing::error!("worker {worker}: process {pid}: {text}; restart in {delay:?}");
+            tracing::error!(
+                "worker {worker}: process {pid}: {text}; next start {}",
+                when(delay)
+            );
             self.due = Some(now + delay);
         }
         self.last_exit = Some(text);
@@ -111,10 +147,16 @@ impl Slot {
 
     /// Kills a process that hangs; its end is seen by [`Slot::reap`].
     pub fn check_heartbeat(&mut self, now: Instant) {
-        let Some(process) = &mut self.process else { return };
+        let Some(process) = &mut self.process else {
+            return;
+        };
         if process.hangs(now) {
             self.hung += 1;
-            tracing::error!("worker {}: process {} hangs: killing it", self.worker, process.pid());
+            tracing::error!(
+                "worker {}: process {} hangs: killing it",
+                self.worker,
+                process.pid()
+            );
             process.kill_as_hung();
         }
     }

@@ -19,6 +19,9 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// A silence is counted in steps of at most this, so that a manager that was stopped itself does not blame its workers.
 const SILENCE_STEP: Duration = Duration::from_secs(1);
 
+/// Messages taken at a time, so that a worker that does nothing but talk cannot keep the manager from its other work.
+const MESSAGES_MAX: usize = 64;
+
 /// Where a process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -116,10 +119,17 @@ impl WorkerProcess {
             stage: Stage::Starting,
             started: now,
             failed: None,
-            silence: Silence { heartbeat: 0, lasted: Duration::ZERO, looked: now },
+            silence: Silence {
+                heartbeat: 0,
+                lasted: Duration::ZERO,
+                looked: now,
+            },
             killed_as_hung: false,
         };
-        process.control.set_nonblocking().map_err(io::Error::other)?;
+        process
+            .control
+            .set_nonblocking()
+            .map_err(io::Error::other)?;
         let list = descriptors.into_list();
         let list: Vec<BorrowedFd<'_>> = list.iter().map(AsFd::as_fd).collect();
         process.send(ToWorker::Start, &list);
@@ -144,7 +154,10 @@ impl WorkerProcess {
     /// Sends a message. One that cannot be sent is to a worker that is gone or hangs, which shows by itself.
     pub fn send(&mut self, message: ToWorker, descriptors: &[BorrowedFd<'_>]) {
         self.generation += 1;
-        let envelope = Envelope { generation: self.generation, message };
+        let envelope = Envelope {
+            generation: self.generation,
+            message,
+        };
         if let Err(error) = self.control.send(&envelope, descriptors) {
             tracing::warn!("worker process {}: {error}", self.pid());
         }
@@ -153,8 +166,13 @@ impl WorkerProcess {
     /// Takes what the worker said.
     pub fn listen(&mut self) -> Vec<Said> {
         let mut said = Vec::new();
-        loop {
+        for _ in 0..MESSAGES_MAX {
             match self.control.receive::<FromWorker>() {
+                // Once, before it has read a frame: whoever takes a worker over later has no say in the map.
+                Ok((FromWorker::Sockets { .. }, _)) if !self.modes.is_empty() => {
+                    tracing::error!("worker process {}: sockets at the wrong time", self.pid());
+                    self.kill();
+                }
                 Ok((FromWorker::Sockets { modes }, sockets)) => {
                     self.modes = modes;
                     said.push(Said::Sockets(sockets));
@@ -216,7 +234,9 @@ impl WorkerProcess {
 
     fn is_traced(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
-        stat.ok().and_then(|stat| parse_stat(&stat)).is_some_and(|(state, _)| state == 't')
+        stat.ok()
+            .and_then(|stat| parse_stat(&stat))
+            .is_some_and(|(state, _)| state == 't')
     }
 
     /// Kills the process because it hangs.
@@ -251,9 +271,17 @@ mod tests {
     fn a_silence_grows_by_small_steps_and_ends_with_a_beat() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut silence = Silence { heartbeat: 0, lasted: Duration::ZERO, looked: start };
+        let mut silence = Silence {
+            heartbeat: 0,
+            lasted: Duration::ZERO,
+            looked: start,
+        };
         assert_eq!(silence.observe(0, at(1)), Duration::from_secs(1));
-        assert_eq!(silence.observe(0, at(60)), Duration::from_secs(2), "the manager itself was away");
+        assert_eq!(
+            silence.observe(0, at(60)),
+            Duration::from_secs(2),
+            "the manager itself was away"
+        );
         assert_eq!(silence.observe(1, at(61)), Duration::ZERO);
         assert_eq!(silence.observe(1, at(62)), Duration::from_secs(1));
     }

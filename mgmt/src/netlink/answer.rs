@@ -48,7 +48,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
             // An IPv4 route through an IPv6 router.
             RouteAttribute::Via(RouteVia::Inet(address)) => route.gateway = Some((*address).into()),
             RouteAttribute::Via(RouteVia::Inet6(address)) => {
-                route.gateway = Some((*address).into())
+                route.gateway = Some((*address).into());
             }
             RouteAttribute::PrefSource(address) => route.source = ip(address),
             _ => {}
@@ -59,23 +59,19 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
 
 /// What the kernel knows of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// Its link-layer address, as long as it may be used.
-    pub mac: Option<[u8; 6]>,
-    /// Whether the kernel has confirmed it lately, so that there is nothing to ask for.
-    pub fresh: bool,
+pub enum Neighbour {
+    /// Confirmed lately, or configured: there is nothing to ask for.
+    Fresh([u8; 6]),
+    /// Good enough to be used, but it should be confirmed.
+    Stale([u8; 6]),
+    /// The kernel asked, or has yet to ask.
+    Resolving,
+    /// The kernel asked and got no answer.
+    Failed,
 }
 
 /// Reads a neighbour entry.
 pub fn neighbour(message: &NeighbourMessage) -> Neighbour {
-    let (usable, fresh) = match message.header.state {
-        NeighbourState::Reachable | NeighbourState::Noarp | NeighbourState::Permanent => {
-            (true, true)
-        }
-        NeighbourState::Delay | NeighbourState::Probe => (true, true),
-        NeighbourState::Stale => (true, false),
-        _ => (false, false),
-    };
     let mac = message
         .attributes
         .iter()
@@ -85,9 +81,18 @@ pub fn neighbour(message: &NeighbourMessage) -> Neighbour {
             }
             _ => None,
         });
-    Neighbour {
-        mac: mac.filter(|_| usable),
-        fresh,
+    match (message.header.state, mac) {
+        (NeighbourState::Failed, _) => Neighbour::Failed,
+        (NeighbourState::Stale, Some(mac)) => Neighbour::Stale(mac),
+        (
+            NeighbourState::Reachable
+            | NeighbourState::Noarp
+            | NeighbourState::Permanent
+            | NeighbourState::Delay
+            | NeighbourState::Probe,
+            Some(mac),
+        ) => Neighbour::Fresh(mac),
+        _ => Neighbour::Resolving,
     }
 }
 
@@ -172,33 +177,16 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_used_while_the_kernel_would_use_it() {
-        let mac = Some([2, 0, 0, 0, 0, 7]);
+        let mac = [2, 0, 0, 0, 0, 7];
         for (state, expected) in [
-            (0x02, Neighbour { mac, fresh: true }),
-            (0x04, Neighbour { mac, fresh: false }),
-            (0x08, Neighbour { mac, fresh: true }),
-            (0x80, Neighbour { mac, fresh: true }),
-            (
-                0x20,
-                Neighbour {
-                    mac: None,
-                    fresh: false,
-                },
-            ),
-            (
-                0x01,
-                Neighbour {
-                    mac: None,
-                    fresh: false,
-                },
-            ),
-            (
-                0x00,
-                Neighbour {
-                    mac: None,
-                    fresh: false,
-                },
-            ),
+            (0x02, Neighbour::Fresh(mac)),
+            (0x04, Neighbour::Stale(mac)),
+            (0x08, Neighbour::Fresh(mac)),
+            (0x10, Neighbour::Fresh(mac)),
+            (0x80, Neighbour::Fresh(mac)),
+            (0x20, Neighbour::Failed),
+            (0x01, Neighbour::Resolving),
+            (0x00, Neighbour::Resolving),
         ] {
             let RouteNetlinkMessage::NewNeighbour(message) = parse(&neighbour_bytes(state)) else {
                 panic!("no neighbour")

@@ -43,6 +43,8 @@ pub enum Reach {
         /// The next hop.
         next_hop_mac: [u8; 6],
     },
+    /// The kernel is finding out about this next hop.
+    Resolving(IpAddr),
     /// Not now, for this reason.
     Not(String),
 }
@@ -107,7 +109,7 @@ impl Mirror {
                         next_hop_mac: *next_hop_mac,
                     })
                 }
-                Reach::Not(_) => None,
+                Reach::Resolving(_) | Reach::Not(_) => None,
             };
             refreshed.changed |= table.set(index, entry);
         }
@@ -150,27 +152,37 @@ impl Mirror {
             ));
         };
         let next_hop = route.gateway.unwrap_or(server);
-        let neighbour = kernel.neighbour(route.ifindex, next_hop)?;
-        if !neighbour.is_some_and(|neighbour| neighbour.fresh) {
+        let neighbour = kernel
+            .neighbour(route.ifindex, next_hop)?
+            .unwrap_or(Neighbour::Resolving);
+        if !matches!(neighbour, Neighbour::Fresh(_)) {
             kernel.use_neighbour(route.ifindex, next_hop)?;
         }
-        match neighbour.and_then(|neighbour| neighbour.mac) {
-            Some(next_hop_mac) => Ok(Reach::Path {
-                port: *port,
+        let port = *port;
+        Ok(match neighbour {
+            Neighbour::Fresh(next_hop_mac) | Neighbour::Stale(next_hop_mac) => Reach::Path {
+                port,
                 source,
                 next_hop_mac,
-            }),
-            None => {
+            },
+            Neighbour::Resolving => {
                 *unresolved = true;
-                Ok(Reach::Not(format!("neighbour {next_hop} does not answer")))
+                Reach::Resolving(next_hop)
             }
-        }
+            Neighbour::Failed => {
+                *unresolved = true;
+                Reach::Not(format!("neighbour {next_hop} does not answer"))
+            }
+        })
     }
 
     /// Why each server that cannot be reached now cannot.
-    pub fn unreachable(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+    pub fn unreachable(&self) -> impl Iterator<Item = (IpAddr, String)> {
         self.seen.iter().filter_map(|(address, reach)| match reach {
-            Reach::Not(why) => Some((*address, why.as_str())),
+            Reach::Not(why) => Some((*address, why.clone())),
+            Reach::Resolving(next_hop) => {
+                Some((*address, format!("neighbour {next_hop} is being resolved")))
+            }
             Reach::Path { .. } => None,
         })
     }
@@ -189,10 +201,14 @@ fn report(address: IpAddr, reach: &Reach) {
         Reach::Path {
             port,
             source,
-            next_hop_mac: [a, b, c, d, e, f],
-        } => tracing::info!(
-            "server {address}: port {port}, from {source}, next hop {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"
-        ),
+            next_hop_mac,
+        } => {
+            let mac = next_hop_mac.map(|byte| format!("{byte:02x}")).join(":");
+            tracing::info!("server {address}: port {port}, from {source}, next hop {mac}");
+        }
+        Reach::Resolving(next_hop) => {
+            tracing::info!("server {address}: resolving neighbour {next_hop}");
+        }
         Reach::Not(why) => tracing::warn!("server {address} cannot be reached: {why}"),
     }
 }
@@ -252,13 +268,9 @@ mod tests {
         );
         assert_eq!(mirror.unreachable().count(), 1);
 
-        kernel.neighbours.insert(
-            (4, ip("10.0.0.254")),
-            Neighbour {
-                mac: Some(MAC),
-                fresh: true,
-            },
-        );
+        kernel
+            .neighbours
+            .insert((4, ip("10.0.0.254")), Neighbour::Fresh(MAC));
         let second = mirror.refresh(&mut kernel, &mut table);
         assert!(second.changed && !second.unresolved);
         assert_eq!(
@@ -274,13 +286,9 @@ mod tests {
         assert_eq!((table.get(0), table.get(1)), (Some(path), Some(path)));
         assert_eq!(kernel.used.len(), 1, "a fresh neighbour is left alone");
 
-        kernel.neighbours.insert(
-            (4, ip("10.0.0.254")),
-            Neighbour {
-                mac: None,
-                fresh: false,
-            },
-        );
+        kernel
+            .neighbours
+            .insert((4, ip("10.0.0.254")), Neighbour::Failed);
         assert!(mirror.refresh(&mut kernel, &mut table).changed);
         assert_eq!(table.get(0), None);
     }
@@ -296,13 +304,9 @@ mod tests {
             local: false,
         };
         kernel.routes.insert(server.ip(), route);
-        kernel.neighbours.insert(
-            (3, server.ip()),
-            Neighbour {
-                mac: Some(MAC),
-                fresh: false,
-            },
-        );
+        kernel
+            .neighbours
+            .insert((3, server.ip()), Neighbour::Stale(MAC));
         let mut mirror = Mirror::new(vec![server], &[3], Some(ip("10.0.0.77")));
         let mut table = PathWriter::create(1).unwrap();
         assert!(mirror.refresh(&mut kernel, &mut table).changed);
@@ -339,7 +343,7 @@ mod tests {
         let mut mirror = Mirror::new(servers, &[3], None);
         let mut table = PathWriter::create(3).unwrap();
         assert!(!mirror.refresh(&mut kernel, &mut table).changed);
-        let why: Vec<&str> = mirror.unreachable().map(|(_, why)| why).collect();
+        let why: Vec<String> = mirror.unreachable().map(|(_, why)| why).collect();
         assert!(why[0].contains("address of this host"), "{why:?}");
         assert!(why[1].contains("#999999, which is no port"), "{why:?}");
         assert_eq!(why[2], "no route");

@@ -6,6 +6,17 @@ use tidegate_channel::counters::{
     CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, StackCounters,
 };
 
+/// Counters of a queue that have a column, or say nothing about loss.
+const QUEUE_COLUMNS: &[&str] = &["rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_kicks"];
+/// Counters of a server that have a column, or follow from one.
+const SERVER_COLUMNS: &[&str] = &[
+    "requests",
+    "replies",
+    "connections",
+    "request_bytes",
+    "reply_bytes",
+];
+
 /// Columns of text, each as wide as its widest cell.
 struct Table {
     rows: Vec<Vec<String>>,
@@ -107,7 +118,6 @@ fn queues(report: &Report, out: &mut String) {
         "tx",
         "drops and retries",
     ]);
-    const SHOWN: &[&str] = &["rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_kicks"];
     for worker in &report.workers {
         for queue in &worker.queues {
             table.row(vec![
@@ -117,7 +127,7 @@ fn queues(report: &Report, out: &mut String) {
                 queue.mode.map_or("-".into(), |mode| mode.to_string()),
                 queue.counters.rx_frames.to_string(),
                 queue.counters.tx_frames.to_string(),
-                others(QueueCounters::ROWS, &queue.counters.words(), SHOWN),
+                others(QueueCounters::ROWS, &queue.counters.words(), QUEUE_COLUMNS),
             ]);
         }
     }
@@ -175,15 +185,12 @@ fn pools(report: &Report, out: &mut String) {
             "connections",
             "more",
         ]);
-        const SHOWN: &[&str] = &[
-            "requests",
-            "replies",
-            "connections",
-            "request_bytes",
-            "reply_bytes",
-        ];
         for server in &pool.servers {
-            let more = others(ServerCounters::ROWS, &server.counters.words(), SHOWN);
+            let more = others(
+                ServerCounters::ROWS,
+                &server.counters.words(),
+                SERVER_COLUMNS,
+            );
             table.row(vec![
                 server.name.clone(),
                 server.address.clone(),
