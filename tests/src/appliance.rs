@@ -110,6 +110,11 @@ impl Appliance {
         self.end_with(Signal::SIGTERM)
     }
 
+    /// Lets it run on after this process.
+    pub fn stay(self) {
+        std::mem::forget(self);
+    }
+
     /// Sends `signal` and returns how it ended.
     pub fn end_with(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.process.signal(signal);
@@ -119,10 +124,14 @@ impl Appliance {
             .with_context(|| format!("tidegate does not end on {signal}; it printed:\n{log}"))
     }
 
+    /// Workers run within milliseconds; the kernel may take a moment longer to find the servers' link addresses, and until then
+    /// requests are answered with an error.
     fn wait_until_serving(&mut self, workers: usize) -> Result<()> {
         self.wait_for("serving", |status| {
             let states = status.workers();
-            states.len() == workers && states.iter().all(|worker| worker.state == "serving")
+            let running =
+                states.len() == workers && states.iter().all(|worker| worker.state == "running");
+            running && status.unreachable().is_empty()
         })
         .map(|_| ())
     }
@@ -148,6 +157,21 @@ pub fn write_config(lab: &Lab, text: &str) -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Status(pub Value);
 
+/// One queue of one interface in a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// The interface.
+    pub interface: String,
+    /// The queue.
+    pub queue: u64,
+    /// How frames reach the worker.
+    pub mode: String,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+}
+
 /// One worker in a status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerStatus {
@@ -172,7 +196,7 @@ impl Status {
         workers
             .iter()
             .map(|worker| WorkerStatus {
-                index: number(worker, "index"),
+                index: number(worker, "worker"),
                 pid: number(worker, "pid") as i32,
                 restarts: number(worker, "restarts"),
                 state: text(worker, "state"),
@@ -206,5 +230,40 @@ impl Status {
             .filter(|entry| entry["name"] == pool)
             .filter_map(|entry| entry["counters"][counter].as_u64())
             .sum()
+    }
+
+    /// The queues of worker `index`.
+    pub fn queues(&self, index: usize) -> Vec<QueueStatus> {
+        let queues = self.0["workers"][index]["queues"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let text = |queue: &Value, field: &str| queue[field].as_str().unwrap_or("-").to_owned();
+        queues
+            .iter()
+            .map(|queue| QueueStatus {
+                interface: text(queue, "interface"),
+                queue: queue["queue"].as_u64().unwrap_or(0),
+                mode: text(queue, "mode"),
+                rx_frames: queue["counters"]["rx_frames"].as_u64().unwrap_or(0),
+                tx_frames: queue["counters"]["tx_frames"].as_u64().unwrap_or(0),
+            })
+            .collect()
+    }
+
+    /// Servers that the workers have no way to, and why.
+    pub fn unreachable(&self) -> Vec<String> {
+        let pools = self.0["pools"].as_array().into_iter().flatten();
+        let servers = pools
+            .filter_map(|pool| pool["servers"].as_array())
+            .flatten();
+        servers
+            .filter_map(|server| {
+                Some(format!(
+                    "{}: {}",
+                    server["name"],
+                    server["unreachable"].as_str()?
+                ))
+            })
+            .collect()
     }
 }

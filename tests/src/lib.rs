@@ -17,9 +17,10 @@
 pub mod appliance;
 pub mod client;
 pub mod config;
+pub mod demo;
 pub mod frames;
 pub mod lab;
+pub mod load;
 pub mod netns;
 pub mod random;
 pub mod scene;
-pub mod load;

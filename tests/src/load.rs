@@ -53,7 +53,10 @@ impl Report {
     /// The latency that `share` of all requests stayed below or at, in microseconds.
     pub fn percentile_us(&self, share: f64) -> u32 {
         let last = self.latencies_us.len().saturating_sub(1);
-        self.latencies_us.get((last as f64 * share) as usize).copied().unwrap_or(0)
+        self.latencies_us
+            .get((last as f64 * share) as usize)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn absorb(&mut self, other: Self) {
@@ -108,8 +111,9 @@ impl Load {
     pub fn run(&self) -> Result<Report> {
         let started = Instant::now();
         let mut whole = std::thread::scope(|scope| -> Result<Report> {
-            let connections: Vec<_> =
-                (0..self.connections).map(|number| scope.spawn(move || self.run_connection(number))).collect();
+            let connections: Vec<_> = (0..self.connections)
+                .map(|number| scope.spawn(move || self.run_connection(number)))
+                .collect();
             let mut whole = Report::default();
             for connection in connections {
                 whole.absorb(connection.join().ok().context("a load thread panicked")?);
@@ -145,7 +149,9 @@ impl Load {
                     outcome
                 }
             };
-            report.latencies_us.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+            report
+                .latencies_us
+                .push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
             match outcome {
                 Ok(true) => report.replies += 1,
                 Ok(false) => {

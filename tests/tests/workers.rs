@@ -59,7 +59,7 @@ fn a_killed_worker_costs_only_its_own_connections_and_is_started_again() {
     }
     let status = scene.wait_for_status("a new worker 0", |status| {
         let workers = status.workers();
-        workers.len() == 2 && workers[0].state == "serving" && workers[0].pid != before[0].pid
+        workers.len() == 2 && workers[0].state == "running" && workers[0].pid != before[0].pid
     });
     let after = status.workers();
     assert_eq!(after[0].restarts, before[0].restarts + 1);
@@ -110,7 +110,7 @@ fn a_worker_that_dies_again_and_again_is_started_again_and_again() {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         scene.wait_for_status("a new worker 1", |status| {
             let worker = &status.workers()[1];
-            worker.state == "serving" && worker.restarts == death && worker.pid != pid
+            worker.state == "running" && worker.restarts == death && worker.pid != pid
         });
         let reply = scene.on_client(|| connection_of(1, death as u16).words("PING").unwrap());
         assert_eq!(reply, Value::Simple("PONG".to_owned()));

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 use tidegate_tests::lab::state::{LabState, processes, remove_leftovers};
 use tidegate_tests::lab::topology::Nics;
@@ -57,6 +58,12 @@ enum Action {
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Raises a lab, runs Tidegate in it under load, prints what happened and removes everything.
+    Demo {
+        /// Keep the lab and say how to use it.
+        #[arg(long)]
+        stay: bool,
+    },
     /// Waits for the end of the lab's owner and removes what it left.
     #[command(hide = true)]
     Janitor {
@@ -93,7 +100,7 @@ fn act(action: Action) -> Result<ExitCode> {
             wait,
         } => {
             let nics = if one_nic { Nics::One } else { Nics::Two };
-            let stays = !wait;
+            let can_stay = !wait;
             let lab = Lab::raise(LabOptions {
                 queues,
                 nics,
@@ -101,11 +108,13 @@ fn act(action: Action) -> Result<ExitCode> {
                 redis,
                 fakes: 0,
                 server_core,
-                stays,
+                can_stay,
             })?;
             println!("{}", lab.name());
-            // The janitor removes the lab when a signal ends this process.
-            if wait {
+            if can_stay {
+                lab.stay()?;
+            } else {
+                // The janitor removes the lab when a signal ends this process.
                 loop {
                     std::thread::park();
                 }
@@ -135,6 +144,7 @@ fn act(action: Action) -> Result<ExitCode> {
                 println!("removed {name}");
             }
         }
+        Action::Demo { stay } => return demo(stay),
         Action::Exec {
             name,
             host,
@@ -143,6 +153,33 @@ fn act(action: Action) -> Result<ExitCode> {
         Action::Janitor { name } => janitor::live(&name),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ctrl-C and SIGTERM remove the lab before the command ends, so that its caller finds a clean machine. Should they come
+/// while it is being raised, the janitor removes what this misses.
+fn demo(stay: bool) -> Result<ExitCode> {
+    let mut signals = SigSet::empty();
+    signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    // Threads inherit this; children do not.
+    signals.thread_block()?;
+    let own_pid = std::process::id() as i32;
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            eprintln!("{signal}: removing the lab.");
+            for state in LabState::all()
+                .iter()
+                .filter(|state| state.owner == own_pid && !state.stays)
+            {
+                state.remove();
+            }
+            std::process::exit(128 + signal as i32);
+        }
+    });
+    Ok(if tidegate_tests::demo::run(stay)? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn exec(name: &str, host: HostName, command: &[String]) -> Result<ExitCode> {

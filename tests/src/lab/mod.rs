@@ -36,8 +36,8 @@ pub struct LabOptions {
     pub fakes: usize,
     /// The only core that servers run on. `None`: any.
     pub server_core: Option<u32>,
-    /// The lab outlives this process.
-    pub stays: bool,
+    /// Pins what else would end with this process, so that [`Lab::stay`] can let the lab go on.
+    pub can_stay: bool,
 }
 
 impl Default for LabOptions {
@@ -49,7 +49,7 @@ impl Default for LabOptions {
             redis: 3,
             fakes: 0,
             server_core: None,
-            stays: false,
+            can_stay: false,
         }
     }
 }
@@ -100,13 +100,14 @@ impl Lab {
         topology::build(&lab.hosts, &lab.options).context("cannot build the lab's network")?;
         lab.steering = steering::attach(&lab.hosts, &lab.options, lab.directory())?;
         lab.start_servers()?;
-        if lab.options.stays {
-            // Only a whole lab may stay; until here a failure removes it like any other.
-            lab.state.stays = true;
-            lab.state.write()?;
-            lab.janitor = None;
-        }
         Ok(lab)
+    }
+
+    /// Lets the lab outlive this process; `tidegate-lab down` removes it. It must have been raised with
+    /// [`LabOptions::can_stay`].
+    pub fn stay(mut self) -> Result<()> {
+        self.state.stays = true;
+        self.state.write()
     }
 
     /// The lab's name; everything it makes is called after it.

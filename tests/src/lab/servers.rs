@@ -124,7 +124,7 @@ impl Server {
                 v6.port()
             ),
             ServerKind::Redis => format!(
-                "redis-server --port {} --bind {} {} --save '' --appendonly no --protected-mode no --daemonize no --dir {} \
+                "redis-server --port {} --bind {} {} --save '' --appendonly no --protected-mode no --daemonize no --loglevel warning --dir {} \
                  --maxmemory {SERVER_MEMORY_MIB}mb --maxclients 8192",
                 v4.port(),
                 v4.ip(),

@@ -32,7 +32,7 @@ pub struct Steering {
     links: Vec<Link>,
 }
 
-/// Puts the program on every far end. With [`LabOptions::stays`] it is pinned, to outlive this process.
+/// Puts the program on every far end. With [`LabOptions::can_stay`] it is pinned, to outlive this process.
 pub fn attach(hosts: &Hosts, options: &LabOptions, directory: &Path) -> Result<Steering> {
     let instructions = program(options.queues);
     let mut steering = Steering::default();
@@ -41,7 +41,7 @@ pub fn attach(hosts: &Hosts, options: &LabOptions, directory: &Path) -> Result<S
             .context("cannot load the lab's steering program")?;
         let pinned = directory.join("bpf").join(format!("steering-{number}"));
         match host.run(|| tcx(&program, device)) {
-            Ok(link) if options.stays => {
+            Ok(link) if options.can_stay => {
                 pin_directory(directory)?;
                 link.pin(&pinned)
                     .context("cannot pin the lab's steering program")?;
