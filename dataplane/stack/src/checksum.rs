@@ -41,23 +41,44 @@ fn segment_sum(packet: &[u8], tcp_at: usize) -> u64 {
     };
     let segment = &packet[tcp_at..];
     let length = segment.len() as u16;
-    sum(addresses) + sum(segment) + u64::from(PROTOCOL_TCP.to_be()) + u64::from(length.to_be())
+    let rest = u64::from(PROTOCOL_TCP.to_be()) + u64::from(length.to_be());
+    add(add(sum(addresses), sum(segment)), rest)
 }
 
-/// 32-bit words added up; a packet is far too short for 64 bits to overflow.
+/// The sum of all 16-bit words, as a number that [`fold`] reduces. Eight bytes are added at a time, with the carry added
+/// back in; a last odd byte counts as if a zero followed.
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    let total: u64 = words
-        .iter()
-        .map(|word| u64::from(u32::from_ne_bytes(*word)))
-        .sum();
-    total + u64::from(u32::from_ne_bytes(last))
+    let mut total = 0;
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for word in words {
+            total = add(total, u64::from_ne_bytes(*word));
+        }
+    }
+    let (words, rest) = rest.as_chunks::<8>();
+    for word in words {
+        total = add(total, u64::from_ne_bytes(*word));
+    }
+    let (pairs, rest) = rest.as_chunks::<2>();
+    for pair in pairs {
+        total = add(total, u64::from(u16::from_ne_bytes(*pair)));
+    }
+    if let [last] = *rest {
+        total = add(total, u64::from(u16::from_ne_bytes([last, 0])));
+    }
+    total
 }
 
-/// Adds the carries back in.
+/// One's complement addition.
+#[inline]
+fn add(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + u64::from(carry)
+}
+
+/// A sum of 64-bit, so of 16-bit words, in 16 bits.
 #[inline]
 fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);

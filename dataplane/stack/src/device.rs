@@ -26,7 +26,7 @@ pub(crate) struct Track {
     pub(crate) window_shift: u8,
     /// The timestamp echo sent last.
     pub(crate) timestamp_echo: u32,
-    /// The sequence number behind the highest byte received.
+    /// RCV.NXT: the sequence number behind what was received without a gap.
     pub(crate) received_end: u32,
     /// Something was sent.
     pub(crate) started: bool,
@@ -55,7 +55,6 @@ impl Track {
         let (sequence, flags) = (be32(header, 4), header[13]);
         counters.segments_sent += 1;
         if flags & RST != 0 {
-            counters.resets_sent += 1;
             return;
         }
         self.acknowledged = be32(header, 8);

@@ -231,6 +231,10 @@ impl Streams for Stack {
             return;
         }
         flow.discard_received();
+        if flow.state() == State::TimeWait {
+            // RFC 9293, section 3.10.5: there is nothing left to abort. The wait goes on after the release.
+            return;
+        }
         if flow.state() == State::SynSent && !flow.track.started {
             // The peer has not heard of the connection.
             flow.silence();
