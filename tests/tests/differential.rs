@@ -1,6 +1,8 @@
 //! The proxy against the real thing: the same random requests, cut into random segments, have to bring the same bytes.
 
+use std::io::Write;
 use std::net::SocketAddr;
+use tidegate_tests::client::Connection;
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, command};
 use tidegate_tests::config::LabConfig;
@@ -99,10 +101,15 @@ fn redis_request(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Sends `requests` cut at random places while a second thread reads everything that comes back.
-fn play(to: SocketAddr, requests: &[u8], seed: u64) -> Vec<u8> {
+/// Sends `requests` cut at random places while `read` takes what comes back.
+fn play(
+    to: SocketAddr,
+    requests: &[u8],
+    seed: u64,
+    read: impl FnOnce(Connection) -> Vec<u8>,
+) -> Vec<u8> {
     let mut random = Random::new(seed);
-    let mut connection = tidegate_tests::client::Connection::open(to).unwrap();
+    let connection = Connection::open(to).unwrap();
     let mut sender = connection.stream().try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -110,16 +117,36 @@ fn play(to: SocketAddr, requests: &[u8], seed: u64) -> Vec<u8> {
             while !rest.is_empty() {
                 let most = *random.pick(&[1, 3, 30, 1_500, 10_000]);
                 let (now, later) = rest.split_at((1 + random.below(most)).min(rest.len()));
-                std::io::Write::write_all(&mut sender, now).unwrap();
+                sender.write_all(now).unwrap();
                 if random.below(20) == 0 {
                     std::thread::yield_now();
                 }
                 rest = later;
             }
-            sender.shutdown(std::net::Shutdown::Write).unwrap();
         });
-        connection.rest().unwrap()
+        read(connection)
     })
+}
+
+/// Everything up to the reply of the `version` that ends each run. Requests without a reply make counting impossible.
+fn memcached_replies(connection: Connection) -> Vec<u8> {
+    let mut client = Memcached { connection };
+    let mut replies = Vec::new();
+    loop {
+        let reply = client.reply().unwrap();
+        if reply.starts_with(b"VERSION ") {
+            return replies;
+        }
+        replies.extend(reply);
+    }
+}
+
+/// One reply for each request.
+fn redis_replies(connection: Connection) -> Vec<u8> {
+    let mut client = Redis { connection };
+    (0..REQUESTS)
+        .flat_map(|_| client.raw_reply().unwrap())
+        .collect()
 }
 
 fn assert_same(proxied: &[u8], direct: &[u8], seed: u64) {
@@ -148,9 +175,10 @@ fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself() {
     let server = scene.lab.memcached[0].address(Family::V4);
     for seed in 0..RUNS {
         let mut random = Random::new(seed);
-        let requests: Vec<u8> = (0..REQUESTS)
+        let mut requests: Vec<u8> = (0..REQUESTS)
             .flat_map(|_| memcached_request(&mut random))
             .collect();
+        requests.extend(b"version\r\n");
         let empty = || {
             assert_eq!(
                 Memcached::open(server).unwrap().line("flush_all").unwrap(),
@@ -158,9 +186,16 @@ fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself() {
             );
         };
         scene.on_server(empty);
-        let direct = scene.on_server(|| play(server, &requests, seed));
+        let direct = scene.on_server(|| play(server, &requests, seed, memcached_replies));
         scene.on_server(empty);
-        let proxied = scene.on_client(|| play(memcached_vip(Family::V4), &requests, seed + 1_000));
+        let proxied = scene.on_client(|| {
+            play(
+                memcached_vip(Family::V4),
+                &requests,
+                seed + 1_000,
+                memcached_replies,
+            )
+        });
         assert_same(&proxied, &direct, seed);
     }
 }
@@ -186,9 +221,16 @@ fn random_redis_requests_bring_the_same_bytes_as_the_server_itself() {
             );
         };
         scene.on_server(empty);
-        let direct = scene.on_server(|| play(server, &requests, seed));
+        let direct = scene.on_server(|| play(server, &requests, seed, redis_replies));
         scene.on_server(empty);
-        let proxied = scene.on_client(|| play(redis_vip(Family::V4), &requests, seed + 1_000));
+        let proxied = scene.on_client(|| {
+            play(
+                redis_vip(Family::V4),
+                &requests,
+                seed + 1_000,
+                redis_replies,
+            )
+        });
         assert_same(&proxied, &direct, seed);
     }
 }

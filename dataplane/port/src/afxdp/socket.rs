@@ -49,7 +49,10 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
     let bytes = 2 * size as usize * CHUNK_BYTES;
     let setup = |action| move |source| error::of_setup(action, bytes, source);
 
-    // As many chunks on each side as its rings have entries: no ring can overflow, and no chunk waits without a ring.
+    // As many chunks on each side as its rings have entries: no ring can overflow, and no chunk waits without a ring. The fill
+    // ring has twice the entries: the kernel shows a burst in the RX ring a moment before it gives up the burst's fill entries
+    // (xsk_flush() submits the one, then releases the other), so their chunks can be back while the entries still count.
+    let fill_size = 2 * size;
     let umem = Umem::new(size, size).map_err(setup("map packet buffers"))?;
     let fd = raw_socket().map_err(setup("open an AF_XDP socket"))?;
     let registration = libc::xdp_umem_reg {
@@ -61,11 +64,11 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
         tx_metadata_len: 0,
     };
     set_option(&fd, libc::XDP_UMEM_REG, &registration).map_err(setup("register packet buffers"))?;
-    for option in [
-        libc::XDP_UMEM_FILL_RING,
-        libc::XDP_UMEM_COMPLETION_RING,
-        libc::XDP_RX_RING,
-        libc::XDP_TX_RING,
+    for (option, size) in [
+        (libc::XDP_UMEM_FILL_RING, fill_size),
+        (libc::XDP_UMEM_COMPLETION_RING, size),
+        (libc::XDP_RX_RING, size),
+        (libc::XDP_TX_RING, size),
     ] {
         set_option(&fd, option, &size).map_err(setup("size the rings of an AF_XDP socket"))?;
     }
@@ -82,10 +85,10 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
             &fd,
             libc::XDP_UMEM_PGOFF_FILL_RING as i64,
             &offsets.fr,
-            size,
+            fill_size,
         )
         .map_err(setup("map the fill ring"))?;
-        ProducerRing::new(mapping, layout, size)
+        ProducerRing::new(mapping, layout, fill_size)
     };
     let completion = {
         let (mapping, layout) = map_ring::<u64>(
@@ -110,7 +113,7 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
         ProducerRing::new(mapping, layout, size)
     };
 
-    // The fill ring is full before the first frame can arrive.
+    // The kernel has every receive chunk before the first frame can arrive.
     for address in umem.rx_addresses() {
         fill.write(address);
     }

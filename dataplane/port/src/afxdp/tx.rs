@@ -132,7 +132,11 @@ impl TxQueue for AfXdpTx {
         if self.free.len() < BURST_MAX {
             self.reap();
         }
-        self.free.len()
+        // There is a ring entry for each chunk, but a chunk can come back before its entry: when the device drops the only
+        // frame of a kick (NET_XMIT_DROP), the kernel completes the chunk and publishes the ring's consumer index only with
+        // the next frame that it sends.
+        let entries = self.ring.free(BURST_MAX as u32) as usize;
+        self.free.len().min(entries)
     }
 
     fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
