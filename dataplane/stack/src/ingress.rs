@@ -1,7 +1,7 @@
 //! From a received frame to its flow.
 
+use crate::bare_ack::write_ack;
 use crate::device::{FlowDevice, Track, is_before};
-use crate::egress::write_ack;
 use crate::flow::{Owner, Role};
 use crate::flow_table::FlowKey;
 use crate::frame::{FIN, Fault, RST, Segment, wire_address};
