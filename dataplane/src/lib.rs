@@ -1,1 +1,30 @@
 //! The worker process: one poll loop per queue.
+//!
+//! A worker is started by the manager as a hidden subcommand of the same executable, with its control socket as standard
+//! input. It opens one AF_XDP socket per port, gives up every privilege, and then does nothing but turn its loop: frames
+//! in, TCP, proxy, frames out. It decides nothing: what to listen on, which servers there are and how they are reached comes
+//! from the manager; what to do with a request is the proxy's.
+//!
+//! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`], [`privileges`] and [`assembly`] are its steps.
+//! * [`poll_loop`] is the loop; it knows its layers only through the two traits of [`layers`], so that it can be tested
+//!   without a NIC.
+//! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
+//! * [`control`] is a thread of its own: the loop never waits for the manager.
+#![forbid(unsafe_code)]
+
+pub mod affinity;
+pub mod assembly;
+pub mod clock;
+pub mod control;
+pub mod events;
+pub mod hand_over;
+pub mod idle;
+mod joints;
+pub mod layers;
+pub mod limits;
+pub mod linger;
+pub mod opening;
+pub mod poll_loop;
+pub mod privileges;
+pub mod publisher;
+pub mod worker;

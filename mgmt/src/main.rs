@@ -1,2 +1,163 @@
-//! The tidegate command.
-fn main() {}
+//! The `tidegate` command: the management process and what talks to it.
+//!
+//! `tidegate run` is the manager. It opens nothing that carries traffic itself: it checks the machine, attaches the steering
+//! programs, keeps one worker process per queue alive, mirrors routes and neighbours for them, and reports. A worker is this
+//! same executable, started with a hidden subcommand.
+//!
+//! **If the manager dies**, its steering programs go with it, because nothing else holds them: all traffic is the kernel's again,
+//! no frame reaches the workers, and they end themselves as soon as they see that their control socket is closed. A worker that
+//! hangs at that moment cannot; the next `tidegate run` of the same name finds it in the record and names the command that ends
+//! it. Reserved ports are given back by that next start, or by `tidegate clean-up`.
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod capabilities;
+mod check;
+mod clean_up;
+mod faults;
+mod kernel_listeners;
+mod log;
+mod manager;
+mod netlink;
+mod plan;
+mod preflight;
+mod reserved_ports;
+mod run;
+mod runtime_dir;
+mod shared;
+mod status;
+mod steering;
+mod supervisor;
+mod worker_process;
+
+use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::SigSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tidegate_config::{Config, QueueMap};
+
+/// A kernel-bypass cache proxy for memcached and Redis.
+#[derive(Parser)]
+#[command(name = "tidegate", version, about)]
+struct Cli {
+    /// Where runtime directories are.
+    #[arg(long, global = true, default_value = runtime_dir::DEFAULT_ROOT, value_name = "DIR")]
+    runtime_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy in the foreground until SIGTERM or Ctrl-C.
+    Run(ConfigArgs),
+    /// Check a configuration and print what would be done; needs no privileges.
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Look at the file alone, not at this machine.
+        #[arg(long)]
+        config_only: bool,
+    },
+    /// Show workers, queues, pools and servers of a running instance.
+    Status {
+        /// Name of the instance; not needed when only one runs.
+        #[arg(long)]
+        name: Option<String>,
+        /// Print everything as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End and undo what a killed instance left behind.
+    CleanUp {
+        /// Name of the instance.
+        #[arg(long, default_value = "tidegate")]
+        name: String,
+    },
+    /// Print the version.
+    Version,
+    #[command(hide = true)]
+    Worker,
+}
+
+#[derive(Args)]
+struct ConfigArgs {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Queues and cores of a port instead of the configuration's: eth1:0=2,1=3. Once per port.
+    #[arg(long, value_name = "PORT:QUEUE=CORE,…")]
+    map: Vec<QueueMap>,
+}
+
+impl ConfigArgs {
+    /// Reads the file and applies the maps, or says everything that is wrong with them.
+    fn load(&self) -> Result<Config, Vec<String>> {
+        let file = self.config.display().to_string();
+        let text = std::fs::read_to_string(&self.config)
+            .map_err(|error| vec![format!("cannot read {file}: {error}")])?;
+        let mut config = Config::parse(&text, &file).map_err(|errors| {
+            errors
+                .to_string()
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })?;
+        config.apply_maps(&self.map).map_err(|errors| {
+            errors
+                .iter()
+                .map(|error| format!("--map: {error}"))
+                .collect::<Vec<_>>()
+        })?;
+        Ok(config)
+    }
+
+    fn with_config(
+        &self,
+        then: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+    ) -> anyhow::Result<ExitCode> {
+        match self.load() {
+            Ok(config) => then(config),
+            Err(faults) => {
+                faults::print(&faults);
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let set_filter = log::start();
+    if matches!(cli.command, Command::Worker) {
+        // The manager blocks signals for its signal descriptor, and that is inherited: a worker takes them as they come.
+        let _cannot_fail = SigSet::empty().thread_set_mask();
+        return tidegate_dataplane::worker::run(set_filter);
+    }
+    match dispatch(&cli.command, &cli.runtime_dir) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => args.with_config(|config| run::run(config, root)),
+        Command::Check {
+            config,
+            config_only,
+        } => config.with_config(|config| Ok(check::run(&config, *config_only))),
+        Command::Status { name, json } => {
+            status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
+        }
+        Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
+        Command::Version => {
+            println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Worker => Ok(ExitCode::FAILURE),
+    }
+}

@@ -1,8 +1,13 @@
 //! Frames in and out of one NIC queue.
 //!
 //! A port is a pair of rings over one receive queue and one transmit queue of an interface. It moves Ethernet frames and
-//! knows nothing of what is in them. `afxdp` drives an AF_XDP socket, `wire` moves frames through shared memory between
-//! two processes or inside one, for benchmarks and simulation. This is the only crate of the data plane with `unsafe`.
+//! knows nothing of what is in them. This is the only crate of the data plane with `unsafe`.
+//!
+//! * [`afxdp`]: an AF_XDP socket on a queue of a NIC, for a worker.
+//! * [`wire`]: frames through shared memory between two processes or inside one, for benchmarks and simulation.
+//! * [`handover`]: frames that reached the wrong worker, through the same [`frame_ring`].
+//! * [`xdp`]: the program that decides which frames reach the sockets, for the manager; assembled and loaded with [`bpf`].
+//! * [`nic`]: what an interface is, for the manager.
 //!
 //! The receive and the transmit half are separate values, so that a frame can be read in place from the receive ring
 //! while its answer is written in place into the transmit ring. They share no buffer: the UMEM is divided once, at start,
@@ -23,7 +28,7 @@ mod test_support;
 pub mod wire;
 pub mod xdp;
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 /// Most frames of one burst. Larger bursts add latency to their first frame and fall out of the L1 cache; smaller ones
 /// spread the cost of a turn of the poll loop over fewer frames.
@@ -129,9 +134,10 @@ pub trait Port {
     fn info(&self) -> PortInfo;
     /// The descriptor that becomes readable when a frame arrives, for a worker that goes to sleep. `None`: nothing to
     /// sleep on, the caller has to poll.
-    fn wait_fd(&self) -> Option<RawFd>;
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
     /// Has to be called before each sleep on [`Port::wait_fd`]; `false`: something arrived meanwhile or there is nothing to
-    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here.
+    /// sleep on, poll instead. A wire rings its bell only for an end that asked for it here. Room to transmit wakes nobody:
+    /// an owner with frames that found no room has to poll.
     fn prepare_to_wait(&mut self) -> bool {
         self.wait_fd().is_some()
     }

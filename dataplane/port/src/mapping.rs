@@ -20,12 +20,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Zeroed memory of this process and of the threads in it. Every page is present from the start, so that the hot path
+    /// Zeroed memory of this process and of the threads in it; private, so that the kernel may back it with huge pages. Every page is present from the start, so that the hot path
     /// takes no page fault.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         Self::map(
             bytes,
-            libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
             -1,
             0,
         )

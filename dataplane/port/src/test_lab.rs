@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
+use std::sync::MutexGuard;
 
 use crate::nic::Nic;
-use crate::test_support::has_net_admin;
+use crate::test_support::{exclusive, has_net_admin};
 
 /// One network namespace.
 pub(crate) struct Host(OwnedFd);
@@ -66,6 +67,7 @@ impl Host {
 pub(crate) struct Lab {
     pub(crate) appliance: Host,
     pub(crate) peer: Host,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
 impl Lab {
@@ -75,6 +77,7 @@ impl Lab {
             eprintln!("SKIPPED, needs root: network namespaces");
             return None;
         }
+        let exclusive = exclusive();
         let (appliance, peer) = (Host::new(), Host::new());
         let queues = "numrxqueues 2 numtxqueues 2";
         let peer_path = format!("/proc/{}/fd/{}", std::process::id(), peer.0.as_raw_fd());
@@ -91,6 +94,10 @@ impl Lab {
         // Both ends at once have a carrier only after the second.
         appliance.ip("link set tg0 up");
         peer.ip("link set tg1 up");
-        Some(Self { appliance, peer })
+        Some(Self {
+            appliance,
+            peer,
+            _exclusive: exclusive,
+        })
     }
 }

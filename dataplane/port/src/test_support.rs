@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 fn poll(fd: BorrowedFd<'_>, timeout_ms: i32) -> bool {
     let mut poll = libc::pollfd {
@@ -23,10 +24,18 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>) {
     assert!(poll(fd, 20_000), "nobody rang within 20 s");
 }
 
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
+
+/// Held by tests that fork, and by tests that expect something to be gone once its descriptor is closed: a forked child has a
+/// copy of every descriptor of this process, those of other tests included.
+pub(crate) fn exclusive() -> MutexGuard<'static, ()> {
+    EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A child process.
 pub(crate) struct Child(libc::pid_t);
 
-/// Runs `body` in a child process, which ends with it.
+/// Runs `body` in a child process, which ends with it. The caller holds [`exclusive`].
 pub(crate) fn fork(body: impl FnOnce()) -> Child {
     // SAFETY: the child runs on with this thread only. It allocates, which glibc allows after fork, and takes no lock that
     // another thread of the test runner could have held.

@@ -4,7 +4,7 @@
 //! stack and proxy code above it as a NIC. It loses nothing: a full ring shows as no [`TxQueue::room`].
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::doorbell::Doorbell;
 use crate::frame_ring::{self, Consumer, FRAME_BYTES_MAX, Popped, Producer, RingError, SLOT_BYTES};
@@ -258,11 +258,8 @@ impl Port for WirePort {
         self.info
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
-        self.own_bell
-            .as_ref()
-            .map(|bell| bell.as_fd())
-            .map(|fd: BorrowedFd<'_>| fd.as_raw_fd())
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.own_bell.as_ref().map(AsFd::as_fd)
     }
 
     fn prepare_to_wait(&mut self) -> bool {

@@ -23,6 +23,9 @@ pub const REPLY_TOKEN_BYTES_MAX: usize = 512;
 /// cache server, and its end would never be found.
 pub const REPLY_LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// The reply to nearly every storage command.
+const STORED: &[u8] = b"STORED\r\n";
+
 /// Why a server's bytes are not a reply. After any of these the connection has to be closed: where the next reply
 /// starts is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +124,20 @@ impl ReplyScanner {
         self.values_left == 0 && self.data_left == 0 && self.line_passed == 0
     }
 
+    #[inline]
     fn scan_single_line(&mut self, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
+        if !self.begun && buf.starts_with(STORED) {
+            self.begun = true;
+            self.values_left = 0;
+            return Ok(ReplyScan {
+                bytes: STORED.len(),
+                done: true,
+            });
+        }
+        self.scan_any_line(buf)
+    }
+
+    fn scan_any_line(&mut self, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
         if self.values_left == 0 && self.line_passed == 0 {
             return Ok(ReplyScan {
                 bytes: 0,

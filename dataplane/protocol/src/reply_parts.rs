@@ -170,9 +170,7 @@ pub fn parse_value_header(buf: &[u8]) -> ValueHeader {
 
 #[inline]
 fn parse_value_line(buf: &[u8]) -> ValueHeader {
-    let Some(key_end) = find_byte(buf, 6, b' ') else {
-        return incomplete_value_line(buf);
-    };
+    let key_end = token_end(buf, 6);
     let flags_end = token_end(buf, key_end + 1);
     if let NumberLine::Number { value, end } = number_line(buf, flags_end + 1)
         && value_line_is_sound(buf, key_end, flags_end, end)
@@ -220,6 +218,7 @@ pub(crate) fn value_line_is_sound(
     line_bytes: usize,
 ) -> bool {
     (7..=6 + MEMCACHED_KEY_BYTES_MAX).contains(&key_end)
+        && buf.get(key_end) == Some(&b' ')
         && buf.get(flags_end) == Some(&b' ')
         && line_bytes <= REPLY_TOKEN_BYTES_MAX
 }

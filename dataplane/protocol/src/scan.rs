@@ -161,3 +161,7 @@ pub(crate) fn unsigned(digits: &[u8]) -> Option<u64> {
     }
     Some(value)
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

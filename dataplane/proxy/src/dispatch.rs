@@ -66,6 +66,9 @@ impl Proxy {
             Err(fault) => return self.fail_request(streams, client, request, source, fault),
         };
         let stream = self.links[link as usize].stream;
+        if request.bytes > streams.send_capacity(stream) {
+            return self.fail_request(streams, client, request, source, Fault::RequestTooLarge);
+        }
         if streams.send_room(stream) < request.bytes {
             return self.wait_for_server(client, server);
         }

@@ -64,7 +64,6 @@ impl Proxy {
         let state = &mut self.links[link as usize];
         state.stream = stream;
         state.open = true;
-        state.connected = false;
         state.server = server;
         state.position = NIL;
         state.writer = NIL;
@@ -113,9 +112,7 @@ impl Proxy {
                 return self.close_link(streams, link, fault);
             }
             StreamStatus::Connecting => return,
-            StreamStatus::Open | StreamStatus::HalfClosed => {
-                self.links[link as usize].connected = true
-            }
+            StreamStatus::Open | StreamStatus::HalfClosed => {}
         }
         let writer = self.links[link as usize].writer;
         if writer != NIL {

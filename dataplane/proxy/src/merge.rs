@@ -58,12 +58,11 @@ impl Proxy {
             self.servers[server as usize].counters.reply_bytes += bytes as u64;
             match step {
                 Step::Done => return Ok(true),
-                Step::Again => {}
                 Step::More if bytes == 0 => {
                     let full = received == streams.receive_capacity(stream);
                     return if full { Err(Fault::Garbage) } else { Ok(false) };
                 }
-                Step::More => {}
+                Step::More | Step::Again => {}
             }
         }
     }

@@ -260,9 +260,11 @@ impl Proxy {
         if is_next && entry.chain.is_empty() && !entry.over {
             self.pop_head(streams, client);
             let next = self.clients[client as usize].head;
-            if next != NIL && !matches!(self.pendings[next].answer, Answer::Waiting) {
-                self.flush(streams, client);
-            } else if next != NIL && !self.pendings[next].chain.is_empty() {
+            if next == NIL {
+                return;
+            }
+            let next = &self.pendings[next];
+            if !matches!(next.answer, Answer::Waiting) || !next.chain.is_empty() {
                 self.flush(streams, client);
             }
             return;

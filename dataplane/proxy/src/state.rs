@@ -179,7 +179,6 @@ pub(crate) struct Entry {
 pub(crate) struct Link {
     pub stream: StreamId,
     pub open: bool,
-    pub connected: bool,
     pub server: u16,
     /// Position among the shared connections of its server; [`NIL`] for an exclusive one.
     pub position: u32,

@@ -31,21 +31,27 @@ impl Proxy {
 
     /// When [`Proxy::tick`] has something to do next, if nothing else happens before.
     pub fn next_timer_us(&self) -> Option<u64> {
+        if self.in_flight > 0 {
+            return Some(self.next_tick_us);
+        }
         let ejected = self
             .servers
             .iter()
-            .filter(|s| s.ejected_until_us != 0)
-            .map(|s| s.ejected_until_us)
+            .map(|server| server.ejected_until_us)
+            .filter(|&until| until != 0)
             .min();
         let stalled = self.stall_queue.front().map(|&(due, _)| due);
-        let waiting = self.servers.iter().any(|s| s.waiting.first != NIL);
-        let soon = (self.in_flight > 0 || waiting).then_some(self.next_tick_us);
+        let waiting = self
+            .servers
+            .iter()
+            .any(|server| server.waiting.first != NIL)
+            .then_some(self.next_tick_us);
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
-        [ejected, stalled, soon, preconnect]
+        let due = [ejected, stalled, waiting, preconnect]
             .into_iter()
             .flatten()
-            .min()
-            .map(|due| due.max(self.next_tick_us))
+            .min()?;
+        Some(due.max(self.next_tick_us))
     }
 
     fn tick_server<S: Streams>(&mut self, streams: &mut S, server: u16) {

@@ -281,7 +281,7 @@ fn failing_servers_are_ejected_and_come_back() {
 #[test]
 fn a_client_that_vanishes_in_an_upload_costs_only_that_connection() {
     let mut world = World::new(&[pool(Protocol::Memcached, 1)], &limits(), 5);
-    let half = [&b"set big 0 0 100000\r\n"[..], &[b'x'; 30_000]].concat();
+    let half = [&b"set big 0 0 100000\r\n"[..], &vec![b'x'; 30_000]].concat();
     let client = world.connect(half);
     let other = world.connect(b"get k\r\n".to_vec());
     world.settle(1_000);

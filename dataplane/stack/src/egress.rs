@@ -71,6 +71,10 @@ impl Stack {
                 &mut self.counters,
             );
         }
+        if flow.owes_bare_ack() && tx.room() > 0 {
+            acknowledge(&self.table.key(slot), flow, tx, &mut self.counters);
+            return;
+        }
         let (set, track, link) = flow.parts();
         let mut full = false;
         let mut device = FlowDevice {
@@ -213,6 +217,27 @@ impl Stack {
         self.counters.acks_held += 1;
         true
     }
+}
+
+/// Acknowledges what was received of a request that is on its way to a server, which is most of what is acknowledged without
+/// data. Through smoltcp such a segment costs as much as one with a reply.
+///
+/// smoltcp does not learn of it and accepts only what its own last segment allowed, so the right edge of the window stays
+/// where that put it. The reply that follows moves it on.
+fn acknowledge(
+    key: &FlowKey,
+    flow: &mut Flow,
+    tx: &mut impl TxQueue,
+    counters: &mut StackCounters,
+) {
+    let track = &mut flow.track;
+    track.window = track.window_left() as u16;
+    track.acknowledged = track.received_end;
+    if let Some(timestamp) = track.timestamp_recent {
+        track.timestamp_echo = timestamp;
+    }
+    let sequence = track.sent_end;
+    write_ack(key, flow, &flow.link, sequence, tx, counters);
 }
 
 /// When the keep-alive of a flow is due; `u64::MAX`: never.

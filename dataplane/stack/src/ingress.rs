@@ -103,7 +103,10 @@ impl Stack {
         let after = socket.state();
         let (received_after, queued_after) = (socket.recv_queue(), socket.send_queue());
         let taken = received_after.saturating_sub(received_before);
-        flow.track.received_end = flow.track.received_end.wrapping_add(taken as u32);
+        if taken > 0 {
+            flow.track.received_end = flow.track.received_end.wrapping_add(taken as u32);
+            flow.track.timestamp_recent = segment.timestamp();
+        }
         if after != before {
             self.state_changed(slot, before, after, segment);
         } else if taken > 0 || queued_after < queued_before {

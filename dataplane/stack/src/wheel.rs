@@ -162,9 +162,9 @@ mod tests {
     fn nothing_expires_early_or_more_than_a_bucket_late() {
         let mut wheel = TimerWheel::new(1, 1_000_000);
         wheel.arm(0, 2_000_000);
-        assert_eq!(expired(&mut wheel, 2_000_000 - 1), []);
+        assert!(expired(&mut wheel, 2_000_000 - 1).is_empty());
         assert_eq!(expired(&mut wheel, 2_000_000 + 2 * TICK_US), [0]);
-        assert_eq!(expired(&mut wheel, 9_000_000), []);
+        assert!(expired(&mut wheel, 9_000_000).is_empty());
     }
 
     #[test]

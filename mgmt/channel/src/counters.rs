@@ -16,7 +16,8 @@ pub struct CounterRow {
 macro_rules! scope {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $help:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(default)]
         pub struct $name { $(#[doc = $help] pub $field: u64,)* }
         impl $name {
             /// Names and help texts, in the order of [`Self::words`].

@@ -1,4 +1,29 @@
 //! What crosses the process boundary between the manager and its workers: control messages, shared-memory layouts and
 //! the table of counters.
+//!
+//! Three things cross, each in the way that suits it:
+//!
+//! * **Control** ([`control`], [`message`]): typed messages over a `SOCK_SEQPACKET` socket pair, each acknowledged by its
+//!   generation number, with descriptors attached where needed. What does not fit a packet travels as a sealed memory
+//!   file ([`payload`]).
+//! * **Statistics** ([`statistics`]): the worker writes words, the manager reads them. One sequence lock per block, no
+//!   system call and no waiting on either side.
+//! * **Paths** ([`paths`]): the manager writes where each server is reached, the workers read. They cannot map it writable.
+//!
+//! Neither side believes what the other left in shared memory: files are sealed against truncation before they are
+//! mapped, sizes and offsets come from the configuration alone, and a sequence lock that never settles is reported as
+//! "no news", not waited for. All `unsafe` is in [`shm`].
+#![deny(unsafe_code)]
 
+pub mod control;
 pub mod counters;
+pub mod message;
+pub mod paths;
+pub mod payload;
+pub mod seqlock;
+#[allow(
+    unsafe_code,
+    reason = "mapping shared memory; each block says why it is sound"
+)]
+pub mod shm;
+pub mod statistics;

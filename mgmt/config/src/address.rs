@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 pub(crate) enum AddressError {
     #[error("a Unix socket cannot be reached over a network interface, write ADDRESS:PORT")]
     Unix,
+    /// Not shown: a URL may hold a password.
+    #[error("a URL, write ADDRESS:PORT alone; passwords have options of their own")]
+    Url,
     #[error("no port, write ADDRESS:PORT")]
     NoPort,
     #[error("port {0:?} is not a number between 1 and 65535")]
@@ -23,11 +26,34 @@ pub(crate) enum AddressError {
 
 /// `ADDRESS:PORT`, an IPv6 address with or without brackets.
 pub(crate) fn parse(text: &str) -> Result<SocketAddr, AddressError> {
-    if text.starts_with('/') {
-        return Err(AddressError::Unix);
-    }
+    check_kind(text)?;
     let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
     join(host, port)
+}
+
+/// Turns away what is no address with a port at all.
+pub(crate) fn check_kind(text: &str) -> Result<(), AddressError> {
+    if text.starts_with('/') {
+        Err(AddressError::Unix)
+    } else if is_url(text) {
+        Err(AddressError::Url)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether `text` may be a URL, which may hold a password.
+fn is_url(text: &str) -> bool {
+    text.contains('@') || text.contains("://")
+}
+
+/// How faults show an address, or what stands in its place.
+pub(crate) fn shown(text: &str) -> String {
+    if is_url(text) {
+        "\"***\"".to_owned()
+    } else {
+        format!("{text:?}")
+    }
 }
 
 /// An address from its two parts.

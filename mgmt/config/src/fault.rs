@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: where, and what would be right.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One fault of a file.
@@ -56,13 +57,17 @@ enum Kind {
 /// Collects faults while a text is read. Readers of nested tables share it.
 pub(crate) struct Faults<'t> {
     text: &'t str,
+    /// Byte offset of the beginning of each line.
+    lines: Vec<usize>,
     entries: RefCell<Vec<Entry>>,
 }
 
 impl<'t> Faults<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
+        let newlines = text.match_indices('\n').map(|(at, _)| at + 1);
         Self {
             text,
+            lines: std::iter::once(0).chain(newlines).collect(),
             entries: RefCell::default(),
         }
     }
@@ -92,21 +97,18 @@ impl<'t> Faults<'t> {
     }
 
     fn position(&self, at: usize) -> (usize, usize) {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = before.split(|&byte| byte == b'\n').count();
-        let start = before.iter().rposition(|&byte| byte == b'\n');
-        let column = String::from_utf8_lossy(&before[start.map_or(0, |newline| newline + 1)..])
-            .chars()
-            .count()
-            + 1;
-        (line, column)
+        let at = at.min(self.text.len());
+        let line = self.lines.partition_point(|&start| start <= at);
+        let start = self.lines.get(line - 1).copied().unwrap_or(0);
+        let before = &self.text.as_bytes()[start..at];
+        (line, String::from_utf8_lossy(before).chars().count() + 1)
     }
 
     /// The faults in file order; the error of a file, if there are any.
     pub(crate) fn into_result(self, file: &str) -> Result<(), ConfigErrors> {
         let mut entries = self.entries.take();
         entries.sort_by_key(|entry| entry.at);
-        let broken: Vec<usize> = entries
+        let broken: BTreeSet<usize> = entries
             .iter()
             .filter(|entry| entry.kind == Kind::Syntax)
             .map(|entry| self.line(entry.at))

@@ -116,9 +116,10 @@ pub const CLIENT_BUFFER_BYTES: Limit = Limit::new(4 * KIB, 2 * KIB, MIB);
 /// requests wait or fail. Too high: memory, times twice `server_buffer_bytes`.
 pub const SERVER_CONNECTIONS_MAX: Limit = Limit::new(256, 1, 65_536);
 
-/// `server_buffer_bytes`. Why: requests of many clients share one connection; 64 KiB is 5 Gbit/s at 100 µs. Too low: clients
-/// pause (`paused_servers`). Too high: memory, and deeper queues in front of a slow server.
-pub const SERVER_BUFFER_BYTES: Limit = Limit::new(64 * KIB, 4 * KIB, 16 * MIB);
+/// `server_buffer_bytes`. Why: requests of many clients share one connection, and a request that was held goes into it as a
+/// whole, so it is twice `request_hold_bytes`. Too low: clients pause (`paused_servers`). Too high: memory, and deeper queues
+/// in front of a slow server.
+pub const SERVER_BUFFER_BYTES: Limit = Limit::new(256 * KIB, 8 * KIB, 16 * MIB);
 
 /// `requests_max`. Why: four per client slot, or a depth of 64 for a thousand busy ones. Too low: clients pause
 /// (`paused_requests`). Too high: memory, about 100 bytes each.
@@ -132,9 +133,9 @@ pub const CLIENT_REQUESTS_MAX: Limit = Limit::new(1_024, 1, 1_048_576);
 /// are refused or wait. Too high: memory, about 32 bytes each.
 pub const SPLIT_KEYS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 
-/// `request_hold_bytes`. Why: a request over several servers has to be seen as a whole; 256 KiB are 1,000 keys of 250 bytes. Too low:
-/// large multi-key requests are refused. Too high: one client may make a worker hold this much.
-pub const REQUEST_HOLD_BYTES: Limit = Limit::new(256 * KIB, 4 * KIB, 64 * MIB);
+/// `request_hold_bytes`. Why: a request over several servers has to be seen as a whole; 128 KiB are 2,000 keys of 60 bytes. Too low:
+/// large multi-key requests are refused. Too high: memory, since a worker may hold over a hundred of them.
+pub const REQUEST_HOLD_BYTES: Limit = Limit::new(128 * KIB, 4 * KIB, 8 * MIB);
 
 /// `reply_hold_bytes`. Why: four clients at their own limit. Too low: servers pause while replies wait for their turn
 /// (`paused_replies`). Too high: memory of each worker.
@@ -173,6 +174,8 @@ const _: () = {
     assert!(HALF_OPEN_MAX.default <= CLIENTS_MAX.default);
     assert!(CLIENT_REQUESTS_MAX.default <= REQUESTS_MAX.default);
     assert!(REQUEST_HOLD_BYTES.default >= CLIENT_BUFFER_BYTES.default);
+    assert!(2 * REQUEST_HOLD_BYTES.default <= SERVER_BUFFER_BYTES.default);
+    assert!(2 * REQUEST_HOLD_BYTES.max <= SERVER_BUFFER_BYTES.max);
     assert!(CLIENT_REPLY_HOLD_BYTES.default <= REPLY_HOLD_BYTES.default);
     assert!(SERVER_BUFFER_BYTES.default / SEGMENT_BYTES_MIN <= RING_SIZE.default);
     assert!(CLIENT_BUFFER_BYTES.default / SEGMENT_BYTES_MIN <= RING_SIZE.default);

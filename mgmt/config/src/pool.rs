@@ -240,7 +240,7 @@ fn listen(reader: &mut Reader<'_>) -> (Vec<SocketAddr>, Vec<usize>) {
     let mut read = |Text { text, at }| match address::parse(text) {
         Ok(address) => Some((address, at)),
         Err(error) => {
-            reader.fault(at, &format!("listen {text:?}: {error}"));
+            reader.fault(at, &format!("listen {}: {error}", address::shown(text)));
             None
         }
     };
@@ -275,7 +275,7 @@ fn servers(reader: &mut Reader<'_>) -> (Vec<ServerConfig>, Vec<usize>) {
             Some((server, at))
         }
         Err(error) => {
-            reader.fault(at, &format!("server {text:?}: {error}"));
+            reader.fault(at, &format!("server {}: {error}", address::shown(text)));
             None
         }
     };

@@ -39,13 +39,11 @@ impl ServerConfig {
     /// Parses `ADDRESS:PORT[:WEIGHT][ NAME]`. An IPv6 address stands in brackets; without them the weight has to be there, and
     /// the parts are told apart from the end, as twemproxy does it.
     pub(crate) fn parse(text: &str) -> Result<Self, ServerError> {
-        if text.starts_with('/') {
-            return Err(AddressError::Unix.into());
-        }
         let (place, name) = match text.split_once(' ') {
             Some((place, name)) => (place, Some(name)),
             None => (text, None),
         };
+        address::check_kind(place)?;
         let (host, port, weight) = parts(place)?;
         let bracketed = address::bare(host);
         let bare_ipv6 = bracketed.is_none() && host.contains(':');

@@ -91,12 +91,13 @@ pub(crate) fn read(mut reader: Reader<'_>) -> Draft {
     let clients_max = reader.number_u32("clients_max", &CLIENTS_MAX);
     let half_open_max = half_open_max(&mut reader, &clients_max);
     let client_buffer_bytes = reader.power_of_two("client_buffer_bytes", &CLIENT_BUFFER_BYTES);
-    let server_buffer_bytes = reader.power_of_two("server_buffer_bytes", &SERVER_BUFFER_BYTES);
+    let mut server_buffer_bytes = reader.power_of_two("server_buffer_bytes", &SERVER_BUFFER_BYTES);
     let server_connections_max =
         reader.number_u32("server_connections_max", &SERVER_CONNECTIONS_MAX);
     let requests_max = reader.number_u32("requests_max", &REQUESTS_MAX);
     let client_requests_max = client_requests_max(&mut reader, &requests_max);
-    let request_hold_bytes = request_hold_bytes(&mut reader, &client_buffer_bytes);
+    let request_hold_bytes =
+        request_hold_bytes(&mut reader, &client_buffer_bytes, &mut server_buffer_bytes);
     let (reply_hold_bytes, client_reply_hold_bytes) = reply_holds(&mut reader);
     let source_ports = source_ports(&mut reader);
     let config = WorkerConfig {
@@ -168,11 +169,23 @@ fn client_requests_max(reader: &mut Reader<'_>, requests_max: &Field<u32>) -> Fi
     of_client
 }
 
-/// A request that fits the receive buffer must be held as well, or it could be received and never served.
-fn request_hold_bytes(reader: &mut Reader<'_>, client_buffer_bytes: &Field<u32>) -> Field<u32> {
+/// A request that fits the receive buffer must be held as well, or it could be received and never served. One that was held
+/// goes into a server's send buffer as a whole, with room for what the proxy adds.
+fn request_hold_bytes(
+    reader: &mut Reader<'_>,
+    client_buffer_bytes: &Field<u32>,
+    server_buffer_bytes: &mut Field<u32>,
+) -> Field<u32> {
     let mut hold = reader.number_u32("request_hold_bytes", &REQUEST_HOLD_BYTES);
     if hold.at.is_none() {
+        if server_buffer_bytes.at.is_some() {
+            hold.value = hold.value.min(server_buffer_bytes.value / 2);
+        }
         hold.value = hold.value.max(client_buffer_bytes.value);
+    }
+    if server_buffer_bytes.at.is_none() {
+        let needed = hold.value.saturating_mul(2).checked_next_power_of_two();
+        server_buffer_bytes.value = server_buffer_bytes.value.max(needed.unwrap_or(u32::MAX));
     }
     reader.relation(
         &hold,
@@ -181,6 +194,15 @@ fn request_hold_bytes(reader: &mut Reader<'_>, client_buffer_bytes: &Field<u32>)
         &format!(
             "request_hold_bytes = {} must be at least client_buffer_bytes = {}",
             hold.value, client_buffer_bytes.value
+        ),
+    );
+    reader.relation(
+        &hold,
+        server_buffer_bytes,
+        hold.value <= server_buffer_bytes.value / 2,
+        &format!(
+            "request_hold_bytes = {} must be at most half of server_buffer_bytes = {}",
+            hold.value, server_buffer_bytes.value
         ),
     );
     hold
@@ -250,7 +272,7 @@ fn user(reader: &mut Reader<'_>) -> Option<String> {
 
 fn source_address(reader: &mut Reader<'_>) -> Option<IpAddr> {
     let Text { text, at } = reader.text("source_address")?;
-    match address::ip(text) {
+    match address::check_kind(text).and_then(|()| address::ip(text)) {
         Ok(ip) => Some(ip),
         Err(error) => {
             reader.fault(at, &format!("source_address: {error}"));

@@ -24,7 +24,7 @@ mod tx;
 mod umem;
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,20 +107,28 @@ impl AfXdpPort {
             (false, false) => PortMode::Copy,
             (false, true) => PortMode::Generic,
         };
-        let in_flight_max = match (opened.zero_copy, config.in_flight_max) {
-            (true, _) | (false, 0) => ring_size,
-            (false, limit) => limit.min(ring_size),
+        // In zero-copy modes the link is the driver's own ring, which takes what fits and loses nothing.
+        let limits = match (opened.zero_copy, config.in_flight_max) {
+            (true, _) => tx::TxLimits {
+                kick: ring_size,
+                in_flight: ring_size,
+                zero_copy: true,
+            },
+            (false, 0) => tx::TxLimits {
+                kick: opened.tx_budget,
+                in_flight: ring_size,
+                zero_copy: false,
+            },
+            (false, most) => tx::TxLimits {
+                kick: opened.tx_budget,
+                in_flight: most.min(ring_size),
+                zero_copy: false,
+            },
         };
         let socket = opened.socket;
         Ok(Self {
             rx: AfXdpRx::new(socket.clone(), opened.fill, opened.rx),
-            tx: AfXdpTx::new(
-                socket.clone(),
-                opened.tx,
-                opened.completion,
-                in_flight_max,
-                opened.zero_copy,
-            ),
+            tx: AfXdpTx::new(socket.clone(), opened.tx, opened.completion, limits),
             socket,
             info: PortInfo {
                 mac: config.mac,
@@ -160,8 +168,8 @@ impl Port for AfXdpPort {
         self.info
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
-        Some(self.socket.fd.as_raw_fd())
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.fd.as_fd())
     }
 
     fn counters(&mut self) -> PortCounters {

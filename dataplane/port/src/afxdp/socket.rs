@@ -14,8 +14,17 @@ use crate::mapping::Mapping;
 /// `XDP_MAX_TX_SKB_BUDGET` of `linux/if_xdp.h`, since Linux 6.17.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 
-/// Descriptors that one kick may transmit, where the kernel lets us choose; otherwise 32. Two bursts of answers.
+/// Frames that one kick may send, where the kernel lets us choose: two bursts of answers.
 const TX_BUDGET: u32 = 128;
+
+/// What the kernel charges for a frame of up to 1,792 bytes, rounded up: data, headroom and the skb itself.
+const SKB_BYTES: usize = 4_096;
+
+/// Frames in flight for which the send buffer is raised, at most 16 MiB: more than any NIC's ring holds.
+const IN_FLIGHT_COUNTED_MAX: u32 = 4_096;
+
+/// Frames that one kick sends otherwise (`TX_BATCH_SIZE` of `net/xdp/xsk.c`).
+const TX_BUDGET_DEFAULT: u32 = 32;
 
 /// The socket and the memory registered with it. Fields drop in this order: the socket goes first.
 pub(super) struct Socket {
@@ -31,6 +40,8 @@ pub(super) struct Opened {
     pub(super) rx: ConsumerRing<libc::xdp_desc>,
     pub(super) tx: ProducerRing<libc::xdp_desc>,
     pub(super) zero_copy: bool,
+    /// Frames that one kick sends, in copy modes.
+    pub(super) tx_budget: u32,
 }
 
 pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
@@ -38,7 +49,10 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
     let bytes = 2 * size as usize * CHUNK_BYTES;
     let setup = |action| move |source| error::of_setup(action, bytes, source);
 
-    // As many chunks on each side as its rings have entries: no ring can overflow, and no chunk waits without a ring.
+    // As many chunks on each side as its rings have entries: no ring can overflow, and no chunk waits without a ring. The fill
+    // ring has twice the entries: the kernel shows a burst in the RX ring a moment before it gives up the burst's fill entries
+    // (xsk_flush() submits the one, then releases the other), so their chunks can be back while the entries still count.
+    let fill_size = 2 * size;
     let umem = Umem::new(size, size).map_err(setup("map packet buffers"))?;
     let fd = raw_socket().map_err(setup("open an AF_XDP socket"))?;
     let registration = libc::xdp_umem_reg {
@@ -50,16 +64,20 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
         tx_metadata_len: 0,
     };
     set_option(&fd, libc::XDP_UMEM_REG, &registration).map_err(setup("register packet buffers"))?;
-    for option in [
-        libc::XDP_UMEM_FILL_RING,
-        libc::XDP_UMEM_COMPLETION_RING,
-        libc::XDP_RX_RING,
-        libc::XDP_TX_RING,
+    for (option, size) in [
+        (libc::XDP_UMEM_FILL_RING, fill_size),
+        (libc::XDP_UMEM_COMPLETION_RING, size),
+        (libc::XDP_RX_RING, size),
+        (libc::XDP_TX_RING, size),
     ] {
         set_option(&fd, option, &size).map_err(setup("size the rings of an AF_XDP socket"))?;
     }
     // An older kernel does not know the option: then a kick sends fewer frames, and flush() kicks more often.
-    let _ = set_option(&fd, XDP_MAX_TX_SKB_BUDGET, &TX_BUDGET.min(size));
+    let wanted = TX_BUDGET.min(size);
+    let tx_budget =
+        set_option(&fd, XDP_MAX_TX_SKB_BUDGET, &wanted).map_or(TX_BUDGET_DEFAULT, |()| wanted);
+
+    allow_in_flight(&fd, size);
 
     let offsets = ring_offsets(&fd).map_err(setup("read the ring layout"))?;
     let mut fill = {
@@ -67,10 +85,10 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
             &fd,
             libc::XDP_UMEM_PGOFF_FILL_RING as i64,
             &offsets.fr,
-            size,
+            fill_size,
         )
         .map_err(setup("map the fill ring"))?;
-        ProducerRing::new(mapping, layout, size)
+        ProducerRing::new(mapping, layout, fill_size)
     };
     let completion = {
         let (mapping, layout) = map_ring::<u64>(
@@ -95,7 +113,7 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
         ProducerRing::new(mapping, layout, size)
     };
 
-    // The fill ring is full before the first frame can arrive.
+    // The kernel has every receive chunk before the first frame can arrive.
     for address in umem.rx_addresses() {
         fill.write(address);
     }
@@ -110,6 +128,7 @@ pub(super) fn open(config: &AfXdpConfig) -> Result<Opened, AfXdpError> {
         rx,
         tx,
         zero_copy,
+        tx_budget,
     })
 }
 
@@ -121,6 +140,16 @@ fn raw_socket() -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// In copy modes each frame on its way is an skb that counts against the socket's send buffer: the default of 208 KiB holds some
+/// 90 frames of full size, after which kicks say EAGAIN. Without `CAP_NET_ADMIN` the limit of `net.core.wmem_max` applies, and
+/// `flush()` makes more of smaller kicks.
+fn allow_in_flight(fd: &OwnedFd, frames: u32) {
+    let bytes = (frames.min(IN_FLIGHT_COUNTED_MAX) as usize * SKB_BYTES) as libc::c_int;
+    if set_option_at(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes).is_err() {
+        let _ = set_option_at(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes);
+    }
 }
 
 /// Binds to the queue.
@@ -218,11 +247,15 @@ pub(super) fn statistics(fd: &OwnedFd) -> io::Result<libc::xdp_statistics> {
 }
 
 fn set_option<T: Copy>(fd: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
+    set_option_at(fd, libc::SOL_XDP, option, value)
+}
+
+fn set_option_at<T: Copy>(fd: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     // SAFETY: passes a live value with its length; the kernel only reads it.
     let outcome = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_XDP,
+            level,
             option,
             std::ptr::from_ref(value).cast(),
             size_of::<T>() as u32,

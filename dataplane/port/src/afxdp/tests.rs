@@ -11,7 +11,7 @@ use crate::test_lab::{Host, Lab};
 use crate::test_support::{fork, wait_readable};
 use crate::xdp::fixtures::{CLIENT4, answer4, tcp4};
 use crate::xdp::{AttachMode, AttachPolicy, Verdict, XdpError, XdpSteering};
-use crate::{RxQueue, TxQueue};
+use crate::{Flushed, RxQueue, TxQueue};
 
 const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 11_211);
 
@@ -448,4 +448,53 @@ fn the_nic_of_the_lab_is_described_as_it_is() {
         std::thread::yield_now();
     }
     assert!(lab.appliance.nic("tg0").is_up);
+}
+
+#[test]
+fn frames_that_the_device_drops_are_counted() {
+    let Some(lab) = Lab::new() else { return };
+    let mut port = open(&lab.appliance, &config(&lab.appliance, "tg0", 0)).unwrap();
+    lab.peer.ip("link set tg1 down");
+    (0..10).for_each(|_| send(&mut port, &tcp4(VIP)));
+    flush(&mut port);
+    let counters = port.counters();
+    assert_eq!((counters.tx_frames, counters.tx_dropped), (10, 10));
+    assert_eq!(port.halves().1.room(), 1_024, "the chunks came back");
+}
+
+#[test]
+fn frames_wait_while_our_own_link_is_down() {
+    let Some(lab) = Lab::new() else { return };
+    let mut peer = end(&lab.peer, "tg1", CLIENT4, AttachPolicy::NativeOnly);
+    let mut port = open(&lab.appliance, &config(&lab.appliance, "tg0", 0)).unwrap();
+    lab.appliance.ip("link set tg0 down");
+    let mut answer = tcp4(VIP);
+    answer4(&tcp4(VIP), &mut answer);
+    (0..10).for_each(|_| send(&mut port, &answer));
+    assert_eq!(
+        port.halves().1.flush(),
+        Flushed {
+            pending: 10,
+            kicks: 1
+        }
+    );
+    lab.appliance.ip("link set tg0 up");
+    flush(&mut port);
+    receive(&mut peer.ports[0], 10, |frame| assert_eq!(frame, answer));
+}
+
+#[test]
+fn a_burst_needs_one_kick_and_an_idle_flush_none() {
+    let Some(lab) = Lab::new() else { return };
+    let mut port = open(&lab.appliance, &config(&lab.appliance, "tg0", 0)).unwrap();
+    assert_eq!(port.halves().1.flush(), Flushed::default());
+    (0..BURST_MAX / 2).for_each(|_| send(&mut port, &tcp4(VIP)));
+    assert_eq!(
+        port.halves().1.flush(),
+        Flushed {
+            pending: 0,
+            kicks: 1
+        }
+    );
+    assert_eq!(port.counters().tx_kick_retries, 0);
 }

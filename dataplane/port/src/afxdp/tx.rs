@@ -17,6 +17,17 @@ const KICKS_MAX: u32 = 64;
 /// receiving is what empties it.
 const STALLS_MAX: u32 = 4;
 
+/// What one flush may do to the link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TxLimits {
+    /// Frames that one kick sends.
+    pub(super) kick: u32,
+    /// Frames shown to the kernel and not completed.
+    pub(super) in_flight: u32,
+    /// The driver takes frames from the ring by itself.
+    pub(super) zero_copy: bool,
+}
+
 /// The transmit half of an AF_XDP port.
 pub struct AfXdpTx {
     socket: Arc<Socket>,
@@ -26,8 +37,7 @@ pub struct AfXdpTx {
     free: Vec<u64>,
     /// Frames shown to the kernel and not completed.
     in_flight: u32,
-    in_flight_max: u32,
-    zero_copy: bool,
+    limits: TxLimits,
     pub(super) frames: u64,
     pub(super) bytes: u64,
     pub(super) kicks: u64,
@@ -50,8 +60,7 @@ impl AfXdpTx {
         socket: Arc<Socket>,
         ring: ProducerRing<libc::xdp_desc>,
         completion: ConsumerRing<u64>,
-        in_flight_max: u32,
-        zero_copy: bool,
+        limits: TxLimits,
     ) -> Self {
         let free = socket.umem.tx_addresses().collect();
         Self {
@@ -60,8 +69,7 @@ impl AfXdpTx {
             completion,
             free,
             in_flight: 0,
-            in_flight_max,
-            zero_copy,
+            limits,
             frames: 0,
             bytes: 0,
             kicks: 0,
@@ -103,7 +111,7 @@ impl AfXdpTx {
             return Kicked::Done;
         }
         match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EBUSY) if !self.zero_copy => {
+            Some(libc::EBUSY) if !self.limits.zero_copy => {
                 // In copy mode the kernel says EBUSY when the device dropped the frame (NET_XMIT_DROP), for example
                 // because veth's peer ring was full. The chunk completes, the frame is lost, TCP sends it again.
                 self.dropped += 1;
@@ -124,7 +132,11 @@ impl TxQueue for AfXdpTx {
         if self.free.len() < BURST_MAX {
             self.reap();
         }
-        self.free.len()
+        // There is a ring entry for each chunk, but a chunk can come back before its entry: when the device drops the only
+        // frame of a kick (NET_XMIT_DROP), the kernel completes the chunk and publishes the ring's consumer index only with
+        // the next frame that it sends.
+        let entries = self.ring.free(BURST_MAX as u32) as usize;
+        self.free.len().min(entries)
     }
 
     fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
@@ -151,9 +163,10 @@ impl TxQueue for AfXdpTx {
         self.reap();
         let (mut kicks, mut stalls) = (0, 0);
         let pending = loop {
-            // A burst is shown to the kernel in portions, each no larger than what the link has taken off our hands:
-            // veth's peer ring holds 256 frames and drops the rest.
-            self.in_flight += self.ring.publish(self.in_flight_max - self.in_flight);
+            // A burst is shown to the kernel in portions: no larger than what one kick sends, and no larger than what the
+            // link has taken off our hands, because veth's peer ring holds 256 frames and drops the rest.
+            let portion = self.limits.kick.min(self.limits.in_flight - self.in_flight);
+            self.in_flight += self.ring.publish(portion);
             let unconsumed = self.ring.unconsumed();
             let pending = unconsumed + self.ring.unpublished();
             if unconsumed == 0 || !self.ring.needs_wakeup() || kicks == KICKS_MAX {
@@ -167,7 +180,7 @@ impl TxQueue for AfXdpTx {
             // A zero-copy driver works on its own after one kick, a broken link not at all.
             if matches!(kicked, Kicked::Failed)
                 || stalls == STALLS_MAX
-                || (self.zero_copy && stalls > 0)
+                || (self.limits.zero_copy && stalls > 0)
             {
                 break left + self.ring.unpublished();
             }

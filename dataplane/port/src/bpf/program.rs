@@ -12,9 +12,8 @@ use super::attr::{Attr, Command};
 /// Room for the verifier's explanation of a program of a few hundred instructions.
 const LOG_BYTES: usize = 1 << 18;
 
-/// Some helpers are reserved to programs under a licence compatible with the GPL. The project's is "MIT OR Apache-2.0", and
-/// this is how the kernel spells the closest it knows.
-const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+/// The project's own. Helpers that the kernel reserves to programs under the GPL are not used.
+const LICENSE: &std::ffi::CStr = c"MIT OR Apache-2.0";
 
 /// Kinds of `enum bpf_prog_type`, with the place they attach to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +109,15 @@ impl Program {
         Ok(Link { fd })
     }
 
+    /// Keeps the program loaded, for other tools to attach, until the file (on a bpffs) is removed.
+    pub fn pin(&self, path: &Path) -> Result<(), BpfError> {
+        pin(
+            self.fd.as_fd(),
+            path,
+            "pin a BPF program (is a bpffs mounted there?)",
+        )
+    }
+
     /// Runs the program on a packet, as if it had arrived on queue 0 of the loopback interface.
     pub fn test_run(&self, packet: &[u8]) -> Result<TestRun, BpfError> {
         // The program may make the packet longer, by at most the kernel's headroom.
@@ -147,18 +155,23 @@ pub struct Link {
 impl Link {
     /// Keeps the program attached after this process, until the file (on a bpffs) is removed.
     pub fn pin(&self, path: &Path) -> Result<(), BpfError> {
-        let action = "pin a BPF link (is a bpffs mounted there?)";
-        let path = CString::new(path.as_os_str().as_bytes()).map_err(|error| {
-            BpfError::new(action, io::Error::new(io::ErrorKind::InvalidInput, error))
-        })?;
-        let mut attr = Attr::new()
-            .u64(0, path.as_ptr() as u64)
-            .fd(8, self.fd.as_fd());
-        // SAFETY: the path is a live C string.
-        unsafe { attr.call(Command::ObjectPin) }
-            .map(drop)
-            .map_err(|source| BpfError::new(action, source))
+        pin(
+            self.fd.as_fd(),
+            path,
+            "pin a BPF link (is a bpffs mounted there?)",
+        )
     }
+}
+
+fn pin(object: BorrowedFd<'_>, path: &Path, action: &'static str) -> Result<(), BpfError> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|error| {
+        BpfError::new(action, io::Error::new(io::ErrorKind::InvalidInput, error))
+    })?;
+    let mut attr = Attr::new().u64(0, path.as_ptr() as u64).fd(8, object);
+    // SAFETY: the path is a live C string.
+    unsafe { attr.call(Command::ObjectPin) }
+        .map(drop)
+        .map_err(|source| BpfError::new(action, source))
 }
 
 impl AsFd for Link {

@@ -247,3 +247,78 @@ fn two_threads_exchange_every_frame_intact() {
     }
     writer.join().unwrap();
 }
+
+/// Marsaglia's xorshift, enough to disturb a ring.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn whatever_the_other_side_writes_nothing_panics_and_bounds_hold() {
+    for seed in 1..=20u64 {
+        println!("seed {seed}");
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let ring = SharedRing::anonymous(8).unwrap();
+        let (mut producer, mut consumer) =
+            (Producer::new(ring.clone()), Consumer::new(ring.clone()));
+        let mut out = [0u8; FRAME_BYTES_MAX];
+        for _ in 0..5_000 {
+            let value = random(&mut state);
+            let near = |index: u32| {
+                index
+                    .wrapping_add((value >> 8) as u32 % 24)
+                    .wrapping_sub(12)
+            };
+            match value % 8 {
+                0 => ring
+                    .header()
+                    .head
+                    .0
+                    .store((value >> 16) as u32, Ordering::Release),
+                1 => ring
+                    .header()
+                    .tail
+                    .0
+                    .store((value >> 16) as u32, Ordering::Release),
+                2 => ring.header().head.0.store(
+                    near(ring.header().head.0.load(Ordering::Acquire)),
+                    Ordering::Release,
+                ),
+                3 => ring.header().tail.0.store(
+                    near(ring.header().tail.0.load(Ordering::Acquire)),
+                    Ordering::Release,
+                ),
+                4 => ring.set_slot_length((value >> 16) as u32, (value >> 48) as u16),
+                5 => {
+                    let room = producer.room();
+                    assert!(room <= 8);
+                    for _ in 0..room {
+                        producer.push(1, 60, |frame| frame.fill(7));
+                    }
+                    let _ = producer.publish();
+                }
+                6 => {
+                    assert!(consumer.waiting() <= 8);
+                    while let Some(popped) = consumer.pop(&mut out) {
+                        assert!(matches!(
+                            popped,
+                            Popped::Malformed
+                                | Popped::Frame {
+                                    bytes: 1..=FRAME_BYTES_MAX,
+                                    ..
+                                }
+                        ));
+                    }
+                    consumer.release();
+                }
+                _ => {
+                    consumer.prepare_to_wait();
+                }
+            }
+        }
+        assert!(producer.index_faults() + consumer.index_faults() > 0);
+    }
+}

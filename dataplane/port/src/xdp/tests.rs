@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::MutexGuard;
 
 use super::fixtures::*;
 use super::program::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
@@ -37,10 +38,12 @@ struct Bench {
     maps: SteeringMaps,
     program: Program,
     socket: OwnedFd,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
 /// Two pools on each IP version, source ports 20,000 to 20,100. `None` without privileges.
 fn bench() -> Option<Bench> {
+    let exclusive = crate::test_support::exclusive();
     let maps = privileged(SteeringMaps::create(4))?;
     let program = privileged(load(&maps))?;
     for port in [11_211, 6_379] {
@@ -56,6 +59,7 @@ fn bench() -> Option<Bench> {
         maps,
         program,
         socket,
+        _exclusive: exclusive,
     })
 }
 
@@ -253,18 +257,8 @@ fn ours_without_a_worker_is_dropped_so_that_the_kernel_sends_no_reset() {
 
 #[test]
 fn a_socket_that_dies_takes_its_entry_along() {
-    let Some(bench) = bench() else { return };
-    let Bench {
-        maps,
-        program,
-        socket,
-    } = bench;
-    drop(socket);
-    let bench = Bench {
-        maps,
-        program,
-        socket: self::socket(),
-    };
+    let Some(mut bench) = bench() else { return };
+    bench.socket = socket();
     bench.expect(
         "dead worker",
         &tcp4(v4(VIP4, 11_211)),

@@ -49,11 +49,21 @@ pub(crate) const BAD_DATA_CHUNK_PASSED_ON: Refusal = Refusal::close(BAD_DATA_CHU
 #[inline]
 pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
     if resume.at == 0
-        && let Some(request) = retrieval::parse_single_get(buf)
+        && let Some(request) = parse_frequent(buf)
     {
         return Parsed::Whole(request);
     }
     parse_line(buf, resume)
+}
+
+/// The two requests that nearly all are.
+#[inline]
+fn parse_frequent(buf: &[u8]) -> Option<Request> {
+    match buf.first_chunk::<4>()? {
+        b"get " => retrieval::parse_single_get(buf),
+        b"set " => storage::parse_plain_set(buf),
+        _ => None,
+    }
 }
 
 fn parse_line(buf: &[u8], resume: &mut Resume) -> Parsed {
@@ -153,3 +163,6 @@ fn line_request(line: &Line, name: &'static str) -> Request {
         reply: crate::reply::ReplyShape::Line,
     }
 }
+
+#[cfg(test)]
+mod tests;

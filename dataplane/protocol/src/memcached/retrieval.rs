@@ -12,12 +12,9 @@ const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument\r\n";
 /// Most blanks before the name of a retrieval that is longer than other lines may be. memcached: 100.
 const LEADING_BLANKS_MAX: usize = 100;
 
-/// The request by far most frequent: `get`, one blank, one key, CR LF.
+/// The rest of the request by far most frequent: `get`, one blank, then one key, CR LF.
 #[inline]
 pub(super) fn parse_single_get(buf: &[u8]) -> Option<Request> {
-    if !buf.starts_with(b"get ") {
-        return None;
-    }
     let end = token_end(buf, 4);
     if buf.get(end..end + 2)? != b"\r\n" || !(5..=4 + MEMCACHED_KEY_BYTES_MAX).contains(&end) {
         return None;

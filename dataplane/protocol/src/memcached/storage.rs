@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use crate::request::{Parsed, Refusal};
+use crate::reply::ReplyShape;
+use crate::request::{Parsed, Refusal, Request, Route};
 use crate::rest::{Ends, RequestRest};
-use crate::scan::unsigned;
+use crate::scan::{NumberLine, number_line, token_end, unsigned};
 
 use super::line::{Line, is_key};
 use super::{
@@ -17,6 +18,46 @@ const BLOCK_BYTES_MAX: u64 = i32::MAX as u64 - 2;
 
 /// Most digits of a `cas unique`, which has 64 bits.
 const CAS_DIGITS_MAX: usize = 20;
+
+/// The storage request by far most frequent, with few instructions: `set`, single blanks, short numbers, no `noreply`, its block
+/// whole. `None` leaves it to [`parse`], which would say the same.
+#[inline]
+pub(super) fn parse_plain_set(buf: &[u8]) -> Option<Request> {
+    let key_end = token_end(buf, 4);
+    let exptime_start = number_and_blank(buf, key_end + 1)?;
+    let bytes_start = number_and_blank(buf, exptime_start)?;
+    let NumberLine::Number { value, end } = number_line(buf, bytes_start) else {
+        return None;
+    };
+    if buf[key_end] != b' ' || !is_key(&(4..key_end)) || value < 0 || value as u64 > BLOCK_BYTES_MAX
+    {
+        return None;
+    }
+    let content_end = end + value as usize;
+    if buf.get(content_end..content_end + 2)? != b"\r\n" {
+        return None;
+    }
+    Some(Request {
+        name: "set",
+        route: Route::Key,
+        argc: 1,
+        key: 4..key_end,
+        prefix: 0..0,
+        bytes: content_end + 2,
+        noreply: None,
+        reply: ReplyShape::Line,
+    })
+}
+
+/// The position behind the blank behind the number of at most nine digits at `at`: so many fit 32 bits with and without sign.
+#[inline]
+fn number_and_blank(buf: &[u8], at: usize) -> Option<usize> {
+    let mut end = at;
+    while buf.get(end)?.is_ascii_digit() {
+        end += 1;
+    }
+    (buf[end] == b' ' && (1..=9).contains(&(end - at))).then_some(end + 1)
+}
 
 /// Parses `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]` and the data block.
 pub(super) fn parse(buf: &[u8], mut line: Line, name: &'static str, with_cas: bool) -> Parsed {

@@ -102,3 +102,16 @@ fn fold_bytes(name: &[u8]) -> Folded {
     padded[..name.len()].copy_from_slice(name);
     [0, 8, 16].map(|at| word_at(&padded, at).unwrap_or(0) & FOLD)
 }
+
+/// How many slots are looked at until the command `name` is found.
+#[cfg(test)]
+pub(super) fn probes(name: &str) -> usize {
+    let first = slot_of(fold_name(name), name.len());
+    let is_its_slot = |distance: &usize| {
+        let index = SLOT_TABLE[(first + distance) % SLOTS];
+        index != EMPTY && command(index).name == name
+    };
+    (0..SLOTS)
+        .find(is_its_slot)
+        .map_or(SLOTS, |distance| distance + 1)
+}

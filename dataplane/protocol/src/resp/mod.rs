@@ -73,3 +73,6 @@ pub(crate) fn bulk_fault(buf: &[u8], at: usize) -> Refusal {
         recovery: Recovery::Close,
     }
 }
+
+#[cfg(test)]
+mod tests;

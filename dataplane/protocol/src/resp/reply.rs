@@ -7,7 +7,7 @@ use crate::scan::{NumberLine, number_line};
 #[inline]
 pub(crate) fn scan_resp(scanner: &mut ReplyScanner, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
     if !scanner.begun
-        && let Some(bytes) = whole_bulk(buf)
+        && let Some(bytes) = whole_frequent(buf)
     {
         scanner.begun = true;
         scanner.values_left = 0;
@@ -16,11 +16,12 @@ pub(crate) fn scan_resp(scanner: &mut ReplyScanner, buf: &[u8]) -> Result<ReplyS
     scan_values(scanner, buf)
 }
 
-/// The bytes of the bulk at the front of `buf` if it is whole: the reply to most reads.
+/// The bytes of the reply at the front of `buf` if it is whole and one of the two by far most frequent: a bulk for most
+/// reads, `+OK` for most writes.
 #[inline]
-fn whole_bulk(buf: &[u8]) -> Option<usize> {
+fn whole_frequent(buf: &[u8]) -> Option<usize> {
     if *buf.first()? != b'$' {
-        return None;
+        return buf.starts_with(b"+OK\r\n").then_some(5);
     }
     let NumberLine::Number { value, end } = number_line(buf, 1) else {
         return None;

@@ -2,7 +2,7 @@
 
 use super::commands::{Command, Rule};
 use super::limits::REDIS_ARGUMENTS_MAX;
-use super::{BULK_BYTES_MIN, BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
+use super::{BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
 use crate::reply::ReplyShape;
 use crate::request::{
     Local, Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Split, incomplete,
@@ -18,19 +18,21 @@ const SHOWN_NAME_BYTES_MAX: u32 = 128;
 /// Parses what stands at the front of `buf`.
 #[inline]
 pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
-    if resume.argc == 0 {
-        if let Some(request) = frequent::parse(buf) {
-            return Parsed::Whole(request);
-        }
-        if let Some(parsed) = front(buf, resume) {
-            return parsed;
-        }
+    if resume.argc == 0
+        && let Some(request) = frequent::parse(buf)
+    {
+        return Parsed::Whole(request);
     }
-    parse_arguments(buf, resume)
+    parse_general(buf, resume)
 }
 
-/// Parses on behind the name.
-fn parse_arguments(buf: &[u8], resume: &mut Resume) -> Parsed {
+/// Parses a request of any shape.
+pub(super) fn parse_general(buf: &[u8], resume: &mut Resume) -> Parsed {
+    if resume.argc == 0
+        && let Some(parsed) = front(buf, resume)
+    {
+        return parsed;
+    }
     let command = lookup::command(resume.command);
     if resume.until_key > 0
         && let Some(parsed) = walk_to_key(buf, resume, command)
@@ -69,54 +71,16 @@ fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
     let argc = count as u32;
     let (name_start, name_bytes) = match bulk_header(buf, header_end) {
         BulkHeader::Bulk { start, bytes } => (start, bytes),
-        BulkHeader::Incomplete => {
-            return Some(incomplete(buf, header_end + argc as usize * BULK_BYTES_MIN));
-        }
+        BulkHeader::Incomplete => return Some(incomplete(buf, 0)),
         BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, header_end))),
     };
+    let index = match name(buf, name_start, name_bytes) {
+        Name::Known(index) => index,
+        Name::Unknown => return Some(refused(resume, unknown(name_start, name_bytes, argc))),
+        Name::Incomplete { need } => return Some(incomplete(buf, need)),
+        Name::BadEnd => return Some(refused(resume, super::BAD_BULK_END)),
+    };
     let name_end = name_start + name_bytes as usize;
-    let found = match buf.get(name_end..name_end + 2) {
-        Some(b"\r\n") => lookup::find(buf, name_start, name_bytes as usize),
-        Some(_) => return Some(refused(resume, super::BAD_BULK_END)),
-        // A name too long to be known does not have to be here whole.
-        None if name_bytes as usize > lookup::NAME_BYTES_MAX => {
-            let shown_end = name_start + name_bytes.min(SHOWN_NAME_BYTES_MAX) as usize;
-            if buf.len() < shown_end {
-                return Some(incomplete(buf, shown_end));
-            }
-            None
-        }
-        None => {
-            return Some(incomplete(
-                buf,
-                name_end + 2 + (argc as usize - 1) * BULK_BYTES_MIN,
-            ));
-        }
-    };
-    let Some(index) = found else {
-        let reply = RefusalText::Named {
-            before: "-ERR unknown command '",
-            name_start: name_start as u32,
-            name_bytes: name_bytes.min(SHOWN_NAME_BYTES_MAX),
-            after: "'\r\n",
-        };
-        let rest = RequestRest {
-            args_left: argc - 1,
-            body_left: name_bytes + 2,
-            ends: Ends::Bulk,
-        };
-        return Some(refused(
-            resume,
-            Refusal {
-                reply,
-                recovery: Recovery::Skip {
-                    bytes: name_start,
-                    rest,
-                },
-            },
-        ));
-    };
-
     let command = lookup::command(index);
     let (until_key, fault) = check(command, argc);
     if let Some(reply) = fault {
@@ -133,6 +97,63 @@ fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
         command: index,
     };
     None
+}
+
+/// What a name is.
+enum Name {
+    Incomplete {
+        need: usize,
+    },
+    /// The command at this index of the table.
+    Known(u16),
+    Unknown,
+    /// No CR LF behind it.
+    BadEnd,
+}
+
+/// Looks at the name of `bytes` bytes at `start`.
+#[inline]
+fn name(buf: &[u8], start: usize, bytes: u32) -> Name {
+    if bytes as usize > lookup::NAME_BYTES_MAX {
+        // It does not have to be here whole to be unknown, only as far as the reply shows it.
+        let need = start + bytes.min(SHOWN_NAME_BYTES_MAX) as usize;
+        return if buf.len() < need {
+            Name::Incomplete { need }
+        } else {
+            Name::Unknown
+        };
+    }
+    let end = start + bytes as usize;
+    match buf.get(end..end + 2) {
+        Some(b"\r\n") => {
+            lookup::find(buf, start, bytes as usize).map_or(Name::Unknown, Name::Known)
+        }
+        Some(_) => Name::BadEnd,
+        None => Name::Incomplete { need: end + 2 },
+    }
+}
+
+/// The refusal of a command that is not in the table. What is skipped starts with its name.
+#[cold]
+fn unknown(name_start: usize, name_bytes: u32, argc: u32) -> Refusal {
+    let reply = RefusalText::Named {
+        before: "-ERR unknown command '",
+        name_start: name_start as u32,
+        name_bytes: name_bytes.min(SHOWN_NAME_BYTES_MAX),
+        after: "'\r\n",
+    };
+    let rest = RequestRest {
+        args_left: argc - 1,
+        body_left: name_bytes + 2,
+        ends: Ends::Bulk,
+    };
+    Refusal {
+        reply,
+        recovery: Recovery::Skip {
+            bytes: name_start,
+            rest,
+        },
+    }
 }
 
 /// The refusal `reply` of a request of which `args_left` arguments follow `at`.
@@ -195,10 +216,9 @@ fn check(command: &'static Command, argc: u32) -> (u32, Option<&'static str>) {
 fn walk_to_key(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Option<Parsed> {
     loop {
         let at = resume.at as usize;
-        let least = at + resume.rest.bytes_min();
         let (start, bytes) = match bulk_header(buf, at) {
             BulkHeader::Bulk { start, bytes } => (start, bytes as usize),
-            BulkHeader::Incomplete => return Some(incomplete(buf, least)),
+            BulkHeader::Incomplete => return Some(incomplete(buf, 0)),
             BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, at))),
         };
         let end = start + bytes;
@@ -206,10 +226,7 @@ fn walk_to_key(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Op
             Some(b"\r\n") => {}
             Some(_) => return Some(refused(resume, super::BAD_BULK_END)),
             None => {
-                return Some(incomplete(
-                    buf,
-                    end + 2 + (resume.rest.args_left as usize - 1) * BULK_BYTES_MIN,
-                ));
+                return Some(incomplete(buf, end + 2));
             }
         }
         resume.at = (end + 2) as u32;
@@ -242,7 +259,7 @@ fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> P
     let from = resume.at as usize;
     let mut at = from;
     if !resume.rest.is_done() {
-        match resume.rest.measure(&buf[from..]) {
+        match resume.rest.measure(buf.get(from..).unwrap_or_default()) {
             Ok(scan) => at += scan.bytes,
             Err(refusal) => return refused(resume, refusal.shifted(from)),
         }
@@ -262,14 +279,17 @@ fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> P
         *resume = Resume::default();
         return Parsed::Whole(request);
     }
-    let need = (at + resume.rest.bytes_min()).max(buf.len() + 1);
     match request.route {
-        Route::Key | Route::Any => Parsed::Head {
-            request,
-            rest: resume.rest,
-            need,
-        },
-        Route::Split(_) | Route::Local(_) => Parsed::Incomplete { need },
+        Route::Key | Route::Any => {
+            let need = (at + resume.rest.bytes_min()).max(buf.len() + 1);
+            Parsed::Head {
+                request,
+                rest: resume.rest,
+                need,
+            }
+        }
+        // Only as far as the bulk that was begun: a fault behind it is then answered as soon as it is here.
+        Route::Split(_) | Route::Local(_) => incomplete(buf, at + resume.rest.body_left as usize),
     }
 }
 

@@ -11,15 +11,26 @@ const POINTS_RESERVED_PER_SERVER: usize =
 
 /// The ring: one word per point, its value above and its server below, sorted. One comparison of words compares values, and
 /// a cache line holds eight points.
+///
+/// Points lie evenly, so a table over the leading bits of the hash value, with about as many entries as there are points, leads
+/// to within a point or two of the one sought, where a binary search takes nine steps over 480 points.
 pub(super) struct Ketama {
+    /// Ends with a copy of the first point at the highest value, which closes the ring. Empty when no server is live.
     points: Vec<u64>,
+    /// For each combination of leading bits the first point at or after it.
+    starts: Box<[u32]>,
+    /// How far a hash value is shifted to leave the leading bits.
+    shift: u32,
 }
 
 impl Ketama {
     /// An empty ring with room for `servers` servers.
     pub(super) fn new(servers: usize) -> Self {
+        let starts = (servers * usize::from(KETAMA_POINTS_PER_SERVER)).next_power_of_two();
         Self {
-            points: Vec::with_capacity(servers * POINTS_RESERVED_PER_SERVER),
+            points: Vec::with_capacity(servers * POINTS_RESERVED_PER_SERVER + 1),
+            starts: vec![0; starts].into(),
+            shift: u32::BITS - starts.ilog2(),
         }
     }
 
@@ -51,15 +62,37 @@ impl Ketama {
             let rank = (*point & u64::from(u32::MAX)) as usize;
             *point = (*point & !u64::from(u32::MAX)) | u64::from(members[rank].position);
         }
+        if let Some(first) = self.points.first() {
+            self.points.push(first | u64::from(u32::MAX) << 32);
+        }
+        self.index();
+    }
+
+    /// Fills `starts`.
+    fn index(&mut self) {
+        let mut filled = 0;
+        for (index, point) in self.points.iter().enumerate() {
+            let bucket = leading(point >> 32, self.shift);
+            if let Some(starts) = self.starts.get_mut(filled..=bucket) {
+                starts.fill(index as u32);
+                filled = bucket + 1;
+            }
+        }
     }
 
     /// The server of a hash value, as its position in the file; `None` when the ring is empty.
     pub(super) fn find(&self, hash: u32) -> Option<usize> {
+        let start = self.starts.get(leading(hash.into(), self.shift))?;
         let wanted = u64::from(hash) << 32;
-        let index = self.points.partition_point(|&point| point < wanted);
-        let point = self.points.get(index).or_else(|| self.points.first())?;
+        let points = self.points.get(*start as usize..)?;
+        let point = points.iter().find(|&&point| point >= wanted)?;
         Some((point & u64::from(u32::MAX)) as usize)
     }
+}
+
+/// The leading bits of a value: all but the lowest `shift` of its 32.
+fn leading(value: u64, shift: u32) -> usize {
+    (value >> shift) as usize
 }
 
 /// MD5 of `<name>-<index>`.
@@ -115,23 +148,35 @@ mod tests {
         }
     }
 
+    /// The owner by the definition: the first point at or after the hash, wrapping to the first of all.
+    fn owner(points: &[u64], hash: u32) -> Option<usize> {
+        let after = points.iter().find(|&&point| point >> 32 >= u64::from(hash));
+        after
+            .or(points.first())
+            .map(|point| (point & u64::from(u32::MAX)) as usize)
+    }
+
     #[test]
-    fn the_ring_wraps_to_its_first_point() {
-        let mut ring = Ketama::new(2);
-        ring.rebuild(&[member(1, "a", 1), member(0, "b", 1)]);
-        assert_eq!(ring.points.len(), 320);
-        assert!(ring.points.is_sorted_by_key(|point| point >> 32));
-        let last = (ring.points[319] >> 32) as u32;
-        let first = ring.points[0] & 0xffff_ffff;
-        assert!(last < u32::MAX);
-        assert_eq!(ring.find(last + 1), Some(first as usize));
-        assert_eq!(ring.find(0), Some(first as usize));
-        let owner = ring.points[319] & 0xffff_ffff;
-        assert_eq!(
-            ring.find(last),
-            Some(owner as usize),
-            "a point owns its own value"
-        );
+    fn every_hash_finds_the_first_point_at_or_after_it_and_the_ring_wraps() {
+        for servers in [1, 2, 3, 7, 100] {
+            let mut ring = Ketama::new(servers as usize);
+            let mut members: Vec<Member> = (0..servers)
+                .map(|n| member(servers - 1 - n, &format!("s{n}"), 1 + n % 3))
+                .collect();
+            // The last round has one server less.
+            for live in [true, servers == 1] {
+                members[0].live = live;
+                ring.rebuild(&members);
+                let points = ring.points[..ring.points.len() - 1].to_vec();
+                assert!(points.is_sorted_by_key(|point| point >> 32));
+                let edges = points.iter().map(|point| (point >> 32) as u32);
+                let around =
+                    edges.flat_map(|edge| [edge.saturating_sub(1), edge, edge.saturating_add(1)]);
+                for hash in around.chain([0, 1, u32::MAX - 1, u32::MAX]) {
+                    assert_eq!(ring.find(hash), owner(&points, hash), "{servers}: {hash}");
+                }
+            }
+        }
     }
 
     #[test]

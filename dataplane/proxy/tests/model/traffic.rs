@@ -27,7 +27,9 @@ fn bulk(arg: &[u8]) -> Vec<u8> {
 
 pub fn resp(args: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", args.len()).into_bytes();
-    args.iter().for_each(|arg| out.extend(bulk(arg)));
+    for arg in args {
+        out.extend(bulk(arg));
+    }
     out
 }
 
@@ -61,7 +63,7 @@ pub fn generate(rng: &mut Rng, protocol: Protocol, client: usize, shape: &Shape)
     for n in 0..shape.requests {
         match protocol {
             Protocol::Memcached => {
-                memcached_request(rng, client, shape, n, &mut store, &mut traffic)
+                memcached_request(rng, client, shape, n, &mut store, &mut traffic);
             }
             Protocol::Redis => redis_request(rng, client, shape, n, &mut store, &mut traffic),
         }
@@ -145,9 +147,9 @@ fn redis_request(
                 .map(|i| (key(rng, client), format!("[c{client}#{n}.{i}]").into()))
                 .collect();
             let mut args: Vec<&[u8]> = vec![b"mset"];
-            pairs
-                .iter()
-                .for_each(|(k, v)| args.extend([k.as_slice(), v.as_slice()]));
+            for (key, value) in &pairs {
+                args.extend([key.as_slice(), value.as_slice()]);
+            }
             resp(&args)
         }
         9 => many(rng, b"DEL"),

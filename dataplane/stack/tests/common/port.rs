@@ -1,7 +1,7 @@
 //! A port whose rings are in memory: bounded, and without allocation once it is made.
 
 use super::MTU_BYTES;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use tidegate_port::{Flushed, Port, PortCounters, PortInfo, PortMode, RxQueue, TxQueue};
 
 /// A ring of frames that never allocates after it was made.
@@ -130,7 +130,7 @@ impl Port for MemoryPort {
         }
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 

@@ -1,7 +1,9 @@
 //! Whole files: what they become, and what is wrong with them.
 
+mod random;
+mod shipped;
+
 use crate::{Config, HashKind, Protocol, QueueMap, Queues, limits};
-use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// The least that is a configuration.
@@ -253,6 +255,9 @@ fn passwords_stand_in_no_output() {
         REDIS.replace("\"hunter2\"", "hunter2"),
         REDIS.replace("\"hunter2\"", "[\"hunter2\"]"),
         REDIS.replace("redis_auth =", "redis_auth"),
+        REDIS.replace("10.0.1.21:6379:2", "redis://:hunter4@10.0.1.21:6379"),
+        REDIS.replace("10.0.0.10:6379", "user:hunter4@10.0.0.10:6379"),
+        REDIS.replace("hash_tag", "x = 1\nserver_auth"),
     ] {
         let found = faults(&broken);
         assert!(!found.is_empty(), "{broken}");
@@ -341,6 +346,38 @@ fn ports_with_other_queues_or_cores_are_faults() {
 }
 
 #[test]
+fn queues_may_be_a_table_of_their_own() {
+    let text = MINIMAL.replace("[[pool]]", "[port.queues]\n0 = 2\n1 = 3\n[[pool]]");
+    assert_eq!(
+        parse(&text).queue_map(),
+        Some(&BTreeMap::from([(0, 2), (1, 3)]))
+    );
+}
+
+#[test]
+fn each_mistake_in_queues_is_named() {
+    let with = |queues: &str| {
+        faults(&MINIMAL.replace("\"eth1\"", &format!("\"eth1\"\nqueues = {queues}")))
+    };
+    let cases = [
+        ("{}", "name at least queue 0"),
+        ("\"all\"", "must be \"auto\" or a table"),
+        ("2", "must be \"auto\" or a table"),
+        (
+            "{ 0 = 1024 }",
+            "core \"1024\" is not a number from 0 to 1023",
+        ),
+        ("{ 0 = -1 }", "core \"-1\" is not a number"),
+        ("{ rx0 = 1 }", "queue \"rx0\" is not a number below 256"),
+        ("{ 0 = 1, 00 = 2 }", "queue 0 is named twice"),
+        ("{ 1 = 1 }", "queue 0 has no core"),
+    ];
+    for (queues, part) in cases {
+        assert_one(&with(queues), &["port \"eth1\": queues", part]);
+    }
+}
+
+#[test]
 fn an_interface_twice_is_a_fault() {
     assert_one(
         &faults_with("[[port]]", "interface = \"eth1\""),
@@ -421,6 +458,7 @@ fn a_default_follows_a_smaller_limit_that_is_written() {
     assert_eq!(config.worker.client_requests_max, 64);
     assert_eq!(config.worker.client_reply_hold_bytes, 65_536);
     assert_eq!(config.worker.request_hold_bytes, 1_048_576);
+    assert_eq!(config.worker.server_buffer_bytes, 2_097_152);
 }
 
 #[test]
@@ -485,177 +523,5 @@ fn warnings_name_what_is_seldom_meant() {
     ];
     for (warning, part) in warnings.iter().zip(parts) {
         assert!(warning.contains(part), "{warning}");
-    }
-}
-
-/// Every file of `configs/`, by name.
-fn shipped() -> BTreeMap<String, String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs");
-    let files = std::fs::read_dir(folder).expect("the folder of the examples");
-    files
-        .map(|file| {
-            let path = file.expect("an entry").path();
-            let text = std::fs::read_to_string(&path).expect("a readable file");
-            (
-                path.file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-                text,
-            )
-        })
-        .collect()
-}
-
-#[test]
-fn every_shipped_configuration_parses_without_a_warning() {
-    let files = shipped();
-    assert!(files.len() >= 2, "{:?}", files.keys());
-    for (name, text) in files {
-        let config = Config::parse(&text, &name).unwrap_or_else(|errors| panic!("{errors}"));
-        assert_eq!(config.warnings(), Vec::<String>::new(), "{name}");
-    }
-}
-
-#[test]
-fn the_example_shows_every_option_with_its_default() {
-    let text = shipped().remove("example.toml").expect("the example");
-    let config = parse(&text);
-    let is_option = |line: &str| {
-        line.split_once(" = ").is_some_and(|(key, _)| {
-            !key.is_empty()
-                && key
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        })
-    };
-    // Options whose default is "none" or depends on the machine show an example instead.
-    let examples = [
-        "mtu_bytes",
-        "hash_tag",
-        "redis_auth",
-        "server_auth",
-        "user",
-        "source_address",
-    ];
-    let mut shown = Vec::new();
-    let uncommented: Vec<&str> = text
-        .lines()
-        .map(|line| match line.strip_prefix('#') {
-            Some(option) if is_option(option) => {
-                let key = option.split(" = ").next().unwrap_or_default();
-                shown.push(key);
-                if examples.contains(&key) {
-                    line
-                } else {
-                    option
-                }
-            }
-            _ => line,
-        })
-        .collect();
-    assert_eq!(parse(&uncommented.join("\n")), config);
-    for line in config.effective_toml().lines() {
-        let line = line.trim_start_matches("# ");
-        let key = line.split([' ', ':']).next().unwrap_or_default();
-        if line.contains(" = ") || examples.contains(&key) {
-            let written = text
-                .lines()
-                .any(|line| line.starts_with(&format!("{key} = ")));
-            assert!(
-                written || shown.contains(&key),
-                "{key} is not in the example"
-            );
-        }
-    }
-}
-
-/// Lines that are nearly a configuration: words, values and headers of the real thing in any order.
-fn nearly() -> impl Strategy<Value = String> {
-    let words: Vec<&'static str> = vec![
-        "[[port]]",
-        "[[pool]]",
-        "[worker]",
-        "[port]",
-        "\n",
-        "\n",
-        "\n",
-        " = ",
-        "=",
-        ",",
-        "{",
-        "}",
-        "[",
-        "]",
-        "name",
-        "interface",
-        "queues",
-        "listen",
-        "servers",
-        "protocol",
-        "hash_tag",
-        "source_ports",
-        "ring_size",
-        "clients_max",
-        "\"eth1\"",
-        "\"auto\"",
-        "\"10.0.0.1:1\"",
-        "\"::1:1:1 a\"",
-        "\"[::1]:2\"",
-        "\"redis\"",
-        "\"1024-65535\"",
-        "\"",
-        "'''",
-        "0",
-        "-1",
-        "4096",
-        "18446744073709551616",
-        "0x10",
-        "1e9",
-        "true",
-        "1979-05-27",
-        "# c",
-        "é",
-        "\u{0}",
-        "a.b",
-        "{ 0 = 2, 1 = 3 }",
-        "\r\n",
-        "\t",
-    ];
-    prop::collection::vec(prop::sample::select(words), 0..60).prop_map(|words| words.concat())
-}
-
-proptest! {
-    #[test]
-    fn no_text_panics(text in "\\PC*") {
-        let _ = Config::parse(&text, "t.toml");
-    }
-
-    #[test]
-    fn nothing_that_is_nearly_a_configuration_panics(text in nearly()) {
-        if let Err(errors) = Config::parse(&text, "t.toml") {
-            prop_assert!(!errors.faults.is_empty());
-            let lines = text.split('\n').count();
-            for fault in errors.faults {
-                prop_assert!((1..=lines).contains(&fault.line), "line {} of {}", fault.line, lines);
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_cut_anywhere_is_a_fault_or_a_configuration(cut in 0..REDIS.len()) {
-        let text = &REDIS[..cut];
-        match Config::parse(text, "t.toml") {
-            Ok(config) => prop_assert!(!config.pools.is_empty() && !config.ports.is_empty()),
-            Err(errors) => {
-                // Which cut it was is all that may be told of the password.
-                prop_assert!(!errors.to_string().contains("hunter"));
-            }
-        }
-    }
-
-    #[test]
-    fn no_map_panics(text in "[a-z:=,0-9 -]{0,24}") {
-        let _ = text.parse::<QueueMap>();
     }
 }

@@ -1,0 +1,359 @@
+//! Replies: how long they are and whether they are errors, however they are cut into pieces.
+
+mod driver;
+
+use driver::{measure, segmentations};
+use tidegate_protocol::{
+    ArrayHeader, LineReply, REPLY_LINE_BYTES_MAX, REPLY_TOKEN_BYTES_MAX, ReplyError, ReplyScanner,
+    ReplyShape, ValueHeader, parse_array_header, parse_integer_reply, parse_status_reply,
+    parse_value_header,
+};
+
+/// Asserts that `reply` is measured whole in any pieces, with more bytes behind it and without.
+fn assert_measured(shape: ReplyShape, reply: &str, is_error: bool) {
+    for behind in ["", "+", "END\r\n", "$5\r\n"] {
+        let stream = format!("{reply}{behind}");
+        for pieces in segmentations(stream.as_bytes()) {
+            let cuts: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
+            let measured = measure(shape, pieces);
+            assert_eq!(
+                measured,
+                Ok((reply.len(), is_error, true)),
+                "{stream:?} in pieces of {cuts:?}"
+            );
+        }
+    }
+    // A part of a reply never looks like a whole one.
+    for end in 0..reply.len() {
+        let (_, _, done) =
+            measure(shape, [&reply.as_bytes()[..end]]).expect("the front of a sound reply");
+        assert!(!done, "{:?}", &reply[..end]);
+    }
+}
+
+fn assert_faulty(shape: ReplyShape, reply: &str, expected: ReplyError) {
+    for pieces in segmentations(reply.as_bytes()) {
+        assert_eq!(measure(shape, pieces), Err(expected), "{reply:?}");
+    }
+}
+
+#[test]
+fn resp_values_are_measured() {
+    for reply in [
+        "+OK\r\n",
+        "+\r\n",
+        ":-12\r\n",
+        "$-1\r\n",
+        "$0\r\n\r\n",
+        "$3\r\na\r\n\r\n",
+        "$12\r\nhello\r\nworld\r\n",
+        "*-1\r\n",
+        "*0\r\n",
+        "*2\r\n$1\r\na\r\n$-1\r\n",
+        "*3\r\n*2\r\n:1\r\n*0\r\n*-1\r\n*1\r\n*1\r\n+x\r\n",
+        "*1\r\n-ERR inside\r\n",
+    ] {
+        assert_measured(ReplyShape::Resp, reply, false);
+    }
+    for reply in ["-ERR no\r\n", "-\r\n", "-OOM x\r\n"] {
+        assert_measured(ReplyShape::Resp, reply, true);
+    }
+}
+
+#[test]
+fn resp_garbage_is_told_apart() {
+    for (reply, error) in [
+        ("%1\r\n", ReplyError::UnexpectedByte(b'%')),
+        ("STORED\r\n", ReplyError::UnexpectedByte(b'S')),
+        ("*1\r\n\r\n", ReplyError::UnexpectedByte(b'\r')),
+        ("$x\r\n", ReplyError::BadLength),
+        ("$-2\r\n", ReplyError::BadLength),
+        ("*-2\r\n", ReplyError::BadLength),
+        ("$99999999999999999999\r\n", ReplyError::BadLength),
+        ("$3\r\nabcd\r\n", ReplyError::BadDataEnd),
+        ("$3\r\nabc\rx", ReplyError::BadDataEnd),
+        ("+OK\n", ReplyError::BadLine),
+    ] {
+        assert_faulty(ReplyShape::Resp, reply, error);
+    }
+}
+
+#[test]
+fn nesting_without_end_is_measured_without_memory() {
+    let mut scanner = ReplyScanner::new(ReplyShape::Resp);
+    let front = b"*2\r\n".repeat(100_000);
+    assert_eq!(
+        scanner.scan(&front).map(|scan| (scan.bytes, scan.done)),
+        Ok((front.len(), false))
+    );
+    // Each array left one value open besides the next array.
+    let back = b":1\r\n".repeat(100_001);
+    assert_eq!(
+        scanner.scan(&back).map(|scan| (scan.bytes, scan.done)),
+        Ok((back.len(), true))
+    );
+}
+
+#[test]
+fn counts_that_overflow_are_refused() {
+    let mut scanner = ReplyScanner::new(ReplyShape::Resp);
+    let stream = b"*999999999999999999\r\n".repeat(20);
+    assert_eq!(scanner.scan(&stream), Err(ReplyError::BadLength));
+}
+
+#[test]
+fn redis_errors_that_tell_of_a_failing_server_are_known() {
+    for (reply, failing) in [
+        ("-OOM command not allowed\r\n", true),
+        ("-BUSY\r\n", true),
+        ("-LOADING Redis is loading\r\n", true),
+        ("-BUSYGROUP exists\r\n", false),
+        ("-ERR OOM\r\n", false),
+        ("*1\r\n-OOM x\r\n", false),
+        ("+LOADING\r\n", false),
+    ] {
+        let mut scanner = ReplyScanner::new(ReplyShape::Resp);
+        scanner.scan(reply.as_bytes()).expect("a sound reply");
+        assert_eq!(scanner.redis_server_failure(), failing, "{reply:?}");
+    }
+}
+
+#[test]
+fn memcached_lines_are_measured() {
+    for reply in [
+        "STORED\r\n",
+        "NOT_FOUND\r\n",
+        "42\r\n",
+        "VERSION 1.6.18\r\n",
+        "E\r\n",
+    ] {
+        assert_measured(ReplyShape::Line, reply, false);
+    }
+    for reply in [
+        "ERROR\r\n",
+        "CLIENT_ERROR bad data chunk\r\n",
+        "SERVER_ERROR out of memory\r\n",
+    ] {
+        assert_measured(ReplyShape::Line, reply, true);
+    }
+    assert_faulty(
+        ReplyShape::Line,
+        "-ERR\r\n",
+        ReplyError::UnexpectedByte(b'-'),
+    );
+    assert_faulty(ReplyShape::Line, "STORED\n", ReplyError::BadLine);
+}
+
+#[test]
+fn memcached_values_are_measured() {
+    let long = format!(
+        "VALUE {} 4294967295 3 18446744073709551615\r\nabc\r\nEND\r\n",
+        "k".repeat(250)
+    );
+    for reply in [
+        "END\r\n",
+        "VALUE k 0 0\r\n\r\nEND\r\n",
+        "VALUE k 0 5\r\nEND\r\n\r\nEND\r\n",
+        "VALUE k 12 3\r\nabc\r\nEND\r\n",
+        "VALUE k 0 3\r\nabc\r\nVALUE l 0 1\r\nx\r\nEND\r\n",
+        "VALUE k 0 3 77\r\nabc\r\nVALUE l 5 1 78\r\nx\r\nEND\r\n",
+        &long,
+    ] {
+        assert_measured(ReplyShape::Values, reply, false);
+    }
+    for reply in [
+        "ERROR\r\n",
+        "CLIENT_ERROR bad\r\n",
+        "SERVER_ERROR x\r\n",
+        "VALUE k 0 1\r\na\r\nSERVER_ERROR out of memory\r\n",
+    ] {
+        assert_measured(ReplyShape::Values, reply, true);
+    }
+}
+
+#[test]
+fn memcached_garbage_is_told_apart() {
+    let long = format!("VALUE {} 0 3\r\nabc\r\nEND\r\n", "k".repeat(251));
+    for (reply, error) in [
+        ("+OK\r\n", ReplyError::UnexpectedByte(b'+')),
+        ("STORED\r\n", ReplyError::BadLine),
+        ("ENDE\r\n", ReplyError::BadLine),
+        ("END\n", ReplyError::BadLine),
+        ("VALUE k 0 x\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0 -3\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE  0 3\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k\r\nl 0 3\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0\r\n0 3\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0 3 4 5\r\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0 3\nabc\r\n", ReplyError::BadLine),
+        ("VALUE k 0 3\r\nabcd\r\nEND\r\n", ReplyError::BadDataEnd),
+        (&long, ReplyError::BadLine),
+    ] {
+        assert_faulty(ReplyShape::Values, reply, error);
+    }
+}
+
+#[test]
+fn a_long_line_is_passed_on_in_pieces() {
+    for (shape, front) in [
+        (ReplyShape::Resp, "-ERR "),
+        (ReplyShape::Line, "SERVER_ERROR "),
+        (ReplyShape::Values, "SERVER_ERROR "),
+    ] {
+        let line = format!("{front}{}\r\n", "x".repeat(5000));
+        for piece in [1, 7, REPLY_TOKEN_BYTES_MAX + 1, 5001, 6000] {
+            assert_eq!(
+                measure(shape, line.as_bytes().chunks(piece)),
+                Ok((line.len(), true, true)),
+                "{shape:?} by {piece}"
+            );
+        }
+        let mut scanner = ReplyScanner::new(shape);
+        let scan = scanner
+            .scan(&line.as_bytes()[..=REPLY_TOKEN_BYTES_MAX])
+            .expect("the front of a line");
+        assert_eq!(
+            (scan.bytes, scan.done),
+            (REPLY_TOKEN_BYTES_MAX, false),
+            "{shape:?}"
+        );
+        assert!(scanner.is_error());
+    }
+}
+
+#[test]
+fn a_line_without_end_is_given_up() {
+    for (shape, front) in [
+        (ReplyShape::Resp, "+"),
+        (ReplyShape::Line, "S"),
+        (ReplyShape::Values, "SERVER_ERROR "),
+    ] {
+        let line = format!("{front}{}", "x".repeat(REPLY_LINE_BYTES_MAX + 1));
+        for piece in [100, 70_000] {
+            assert_eq!(
+                measure(shape, line.as_bytes().chunks(piece)),
+                Err(ReplyError::LineTooLong),
+                "{shape:?} by {piece}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_scanner_makes_progress_with_any_token_that_fits_its_limit() {
+    let line = format!(
+        "VALUE {} 4294967295 2147483647 18446744073709551615\r\n",
+        "k".repeat(250)
+    );
+    assert!(line.len() < REPLY_TOKEN_BYTES_MAX);
+    let mut scanner = ReplyScanner::new(ReplyShape::Values);
+    assert_eq!(
+        scanner.scan(line.as_bytes()).map(|scan| scan.bytes),
+        Ok(line.len())
+    );
+    for front in ["VALUE k", "VALUE k 0", "VALUE k 0 ", "VALUE k 0 3 "] {
+        let junk = front.to_owned() + &"1".repeat(REPLY_TOKEN_BYTES_MAX - front.len());
+        assert_eq!(
+            measure(ReplyShape::Values, [junk.as_bytes()]),
+            Err(ReplyError::BadLine),
+            "{front:?}"
+        );
+    }
+}
+
+#[test]
+fn fronts_of_merged_replies_are_read() {
+    for (reply, expected) in [
+        (
+            "*3\r\n$1",
+            ArrayHeader::Array {
+                elements: 3,
+                bytes: 4,
+            },
+        ),
+        (
+            "*0\r\n",
+            ArrayHeader::Array {
+                elements: 0,
+                bytes: 4,
+            },
+        ),
+        ("-ERR x\r\n+", ArrayHeader::Error { bytes: 8 }),
+        ("", ArrayHeader::Incomplete),
+        ("*3\r", ArrayHeader::Incomplete),
+        ("-ERR x\r", ArrayHeader::Incomplete),
+        ("*-1\r\n", ArrayHeader::Malformed),
+        ("*x\r\n", ArrayHeader::Malformed),
+        ("+OK\r\n", ArrayHeader::Malformed),
+    ] {
+        assert_eq!(parse_array_header(reply.as_bytes()), expected, "{reply:?}");
+    }
+    for (reply, expected) in [
+        (
+            ":-3\r\n+",
+            LineReply::Value {
+                value: -3,
+                bytes: 5,
+            },
+        ),
+        ("-ERR x\r\n", LineReply::Error { bytes: 8 }),
+        (":3", LineReply::Incomplete),
+        ("", LineReply::Incomplete),
+        (":x\r\n", LineReply::Malformed),
+        ("$1\r\n", LineReply::Malformed),
+    ] {
+        assert_eq!(parse_integer_reply(reply.as_bytes()), expected, "{reply:?}");
+    }
+    for (reply, expected) in [
+        (
+            "+OK\r\n+",
+            LineReply::Value {
+                value: (),
+                bytes: 5,
+            },
+        ),
+        ("-OOM x\r\n", LineReply::Error { bytes: 8 }),
+        ("+O", LineReply::Incomplete),
+        ("+O\n", LineReply::Malformed),
+        (":1\r\n", LineReply::Malformed),
+    ] {
+        assert_eq!(parse_status_reply(reply.as_bytes()), expected, "{reply:?}");
+    }
+}
+
+#[test]
+fn value_headers_are_read() {
+    for (reply, expected) in [
+        (
+            "VALUE abc 7 12\r\nx",
+            ValueHeader::Value {
+                key: 6..9,
+                header_bytes: 16,
+                data_bytes: 12,
+            },
+        ),
+        (
+            "VALUE abc 7 12 99\r\nx",
+            ValueHeader::Value {
+                key: 6..9,
+                header_bytes: 19,
+                data_bytes: 12,
+            },
+        ),
+        ("END\r\nx", ValueHeader::End { bytes: 5 }),
+        ("ERROR\r\n", ValueHeader::Error { bytes: 7 }),
+        ("SERVER_ERROR x\r\n", ValueHeader::Error { bytes: 16 }),
+        ("", ValueHeader::Incomplete),
+        ("E", ValueHeader::Incomplete),
+        ("END\r", ValueHeader::Incomplete),
+        ("VALUE", ValueHeader::Incomplete),
+        ("VALUE abc 7 12\r", ValueHeader::Incomplete),
+        ("VALUE abc 7 12", ValueHeader::Incomplete),
+        ("SERVER_", ValueHeader::Incomplete),
+        ("STORED\r\n", ValueHeader::Malformed),
+        ("VALUE abc 7\r\n", ValueHeader::Malformed),
+    ] {
+        assert_eq!(parse_value_header(reply.as_bytes()), expected, "{reply:?}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What an idle loop does: spin, then pause, then sleep.
+
+use crate::limits::{IDLE_AWAKE_US, IDLE_SPIN_US};
+use crossbeam::utils::Backoff;
+use tidegate_config::IdleMode;
+
+/// What to do until the next look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Look again at once.
+    Spin,
+    /// Let others run, then look again.
+    Pause,
+    /// Sleep until a descriptor or a timer wakes the loop.
+    Sleep,
+}
+
+/// How long the loop has been idle, and what follows from it.
+#[derive(Debug)]
+pub struct Idle {
+    mode: IdleMode,
+    since_us: Option<u64>,
+    backoff: Backoff,
+}
+
+impl Idle {
+    /// Starts busy.
+    pub fn new(mode: IdleMode) -> Self {
+        Self {
+            mode,
+            since_us: None,
+            backoff: Backoff::new(),
+        }
+    }
+
+    /// The turn found something to do.
+    #[inline]
+    pub fn busy(&mut self) {
+        if self.since_us.take().is_some() {
+            self.backoff.reset();
+        }
+    }
+
+    /// The turn found nothing to do.
+    #[inline]
+    pub fn rest(&mut self, now_us: u64) -> Rest {
+        let idle_us = now_us.saturating_sub(*self.since_us.get_or_insert(now_us));
+        match self.mode {
+            IdleMode::Spin => Rest::Spin,
+            IdleMode::Adaptive if idle_us < IDLE_SPIN_US => Rest::Spin,
+            IdleMode::Adaptive if idle_us < IDLE_AWAKE_US => Rest::Pause,
+            IdleMode::Adaptive => Rest::Sleep,
+        }
+    }
+
+    /// Gives way: a few processor pauses at first, the rest of the time slice later.
+    pub fn pause(&self) {
+        self.backoff.snooze();
+    }
+
+    /// Slept: being awake starts again.
+    pub fn slept(&mut self) {
+        self.busy();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_loop_spins_then_pauses_then_sleeps_and_begins_anew() {
+        let mut idle = Idle::new(IdleMode::Adaptive);
+        assert_eq!(idle.rest(1_000), Rest::Spin);
+        assert_eq!(idle.rest(1_000 + IDLE_SPIN_US - 1), Rest::Spin);
+        assert_eq!(idle.rest(1_000 + IDLE_SPIN_US), Rest::Pause);
+        assert_eq!(idle.rest(1_000 + IDLE_AWAKE_US), Rest::Sleep);
+        idle.slept();
+        assert_eq!(idle.rest(1_000 + IDLE_AWAKE_US), Rest::Spin);
+        idle.busy();
+        assert_eq!(idle.rest(9_000_000), Rest::Spin);
+    }
+
+    #[test]
+    fn a_dedicated_core_never_rests() {
+        let mut idle = Idle::new(IdleMode::Spin);
+        assert_eq!(idle.rest(0), Rest::Spin);
+        assert_eq!(idle.rest(u64::MAX), Rest::Spin);
+    }
+}

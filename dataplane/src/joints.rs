@@ -1,0 +1,111 @@
+//! The stack and the proxy as the layers of the loop.
+
+use crate::hand_over::HandOverSenders;
+use crate::layers::{Application, Transport};
+use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
+use tidegate_channel::paths::PathEntry;
+use tidegate_port::{Port, TxQueue};
+use tidegate_proxy::streams::{ServerId, Streams};
+use tidegate_proxy::{Event, Proxy};
+use tidegate_stack::{HandOver, Path, Stack};
+
+impl HandOver for HandOverSenders {
+    #[inline]
+    fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
+        self.send(worker, port, frame)
+    }
+}
+
+impl Transport for Stack {
+    #[inline]
+    fn tick(&mut self, now_us: u64) {
+        self.tick(now_us);
+    }
+
+    #[inline]
+    fn ingress(
+        &mut self,
+        frame: &[u8],
+        port: usize,
+        tx: &mut impl TxQueue,
+        hand_over: &mut HandOverSenders,
+    ) {
+        self.ingress(frame, port, tx, hand_over);
+    }
+
+    #[inline]
+    fn egress<P: Port>(&mut self, ports: &mut [P]) {
+        self.egress(ports);
+    }
+
+    #[inline]
+    fn has_pending_egress(&self) -> bool {
+        self.has_pending_egress()
+    }
+
+    #[inline]
+    fn next_timer_us(&self) -> Option<u64> {
+        self.next_timer_us()
+    }
+
+    fn set_path(&mut self, server: ServerId, path: Option<PathEntry>) {
+        let path = path.map(|entry| Path {
+            port: entry.port,
+            source: entry.source,
+            destination: entry.destination,
+            next_hop_mac: entry.next_hop_mac,
+        });
+        self.set_path(server, path);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.stop_accepting();
+    }
+
+    fn counters(&self) -> StackCounters {
+        self.counters()
+    }
+}
+
+impl<S: Streams> Application<S> for Proxy {
+    #[inline]
+    fn run(&mut self, streams: &mut S, now_us: u64) {
+        self.run(streams, now_us);
+    }
+
+    #[inline]
+    fn tick(&mut self, streams: &mut S, now_us: u64) {
+        self.tick(streams, now_us);
+    }
+
+    #[inline]
+    fn next_timer_us(&self) -> Option<u64> {
+        self.next_timer_us()
+    }
+
+    fn drain(&mut self, streams: &mut S, now_us: u64) {
+        self.drain(streams, now_us);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_drained()
+    }
+
+    #[inline]
+    fn owed(&self) -> usize {
+        self.owed()
+    }
+
+    fn pool_counters(&self, pool: usize) -> PoolCounters {
+        self.pool_counters(pool)
+    }
+
+    fn server_counters(&self, server: usize) -> ServerCounters {
+        self.server_counters(server)
+    }
+
+    #[inline]
+    fn take_event(&mut self) -> Option<Event> {
+        self.take_event()
+    }
+}

@@ -1,0 +1,59 @@
+//! What the poll loop needs of the layers it joins.
+//!
+//! The loop calls TCP and the proxy through these two traits, so that it can be tested with fakes and so that another
+//! transport (kernel sockets) can take the place of the stack.
+
+use crate::hand_over::HandOverSenders;
+use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
+use tidegate_channel::paths::PathEntry;
+use tidegate_port::{Port, TxQueue};
+use tidegate_proxy::Event;
+use tidegate_proxy::streams::{ServerId, Streams};
+
+/// Frames in, streams out.
+pub trait Transport: Streams {
+    /// Tells the time; expires what is due.
+    fn tick(&mut self, now_us: u64);
+    /// Takes one frame that arrived on port `port`.
+    fn ingress(
+        &mut self,
+        frame: &[u8],
+        port: usize,
+        tx: &mut impl TxQueue,
+        hand_over: &mut HandOverSenders,
+    );
+    /// Sends what is to be sent, once over every stream that has something.
+    fn egress<P: Port>(&mut self, ports: &mut [P]);
+    /// Whether the last egress left something behind because a ring was full.
+    fn has_pending_egress(&self) -> bool;
+    /// When [`Transport::tick`] has to be called next.
+    fn next_timer_us(&self) -> Option<u64>;
+    /// A server is now reached this way, or not at all.
+    fn set_path(&mut self, server: ServerId, path: Option<PathEntry>);
+    /// Accepts no new connection from now on.
+    fn stop_accepting(&mut self);
+    /// Counts so far.
+    fn counters(&self) -> StackCounters;
+}
+
+/// What is done with the streams.
+pub trait Application<S: Streams> {
+    /// Works through every stream that is ready.
+    fn run(&mut self, streams: &mut S, now_us: u64);
+    /// Expires what is due.
+    fn tick(&mut self, streams: &mut S, now_us: u64);
+    /// When [`Application::tick`] has to be called next.
+    fn next_timer_us(&self) -> Option<u64>;
+    /// Begins to close clients as soon as nothing is owed to them.
+    fn drain(&mut self, streams: &mut S, now_us: u64);
+    /// Whether nothing is owed any more after [`Application::drain`].
+    fn is_drained(&self) -> bool;
+    /// Replies that clients wait for.
+    fn owed(&self) -> usize;
+    /// Something that the operator should read in the log.
+    fn take_event(&mut self) -> Option<Event>;
+    /// Counts of one pool.
+    fn pool_counters(&self, pool: usize) -> PoolCounters;
+    /// Counts of one server, counted over all pools.
+    fn server_counters(&self, server: usize) -> ServerCounters;
+}

@@ -1,0 +1,56 @@
+//! The numbers of the poll loop, each with its reason.
+
+use tidegate_port::BURST_MAX;
+
+/// Frames taken from one queue in one turn. Larger bursts delay their first frame, smaller ones spread the cost of a turn
+/// over fewer frames.
+pub const BURST_FRAMES: usize = BURST_MAX;
+
+/// How long an idle loop spins at full speed before it pauses. The next frame of a closed loop of requests is usually
+/// there within this time. Too low: a wake-up of some 10 µs per request; too high: a core burns that others could use.
+pub const IDLE_SPIN_US: u64 = 20;
+
+/// How long an idle loop stays awake at all; between [`IDLE_SPIN_US`] and this it gives way to other processes. Falling
+/// asleep and waking cost together about a tenth of it, so a loop that sleeps in vain loses little.
+pub const IDLE_AWAKE_US: u64 = 100;
+
+/// Longest sleep. Bounds how late a lost wake-up is noticed, and keeps the heartbeat well inside the manager's patience.
+pub const SLEEP_MAX_US: u64 = 500_000;
+
+/// Replies recently owed from which on the loop waits for fuller bursts. Below it waiting would only add latency: a few
+/// clients that wait for their replies send nothing more meanwhile.
+pub const LINGER_OWED_MIN: usize = 16;
+
+/// Longest wait for a fuller burst. It is added to the latency of a request, and is a few per cent of what 16 clients see
+/// anyway.
+pub const LINGER_US: u64 = 40;
+
+/// A burst of this many frames waits no longer: the gain per frame is used up.
+pub const LINGER_FRAMES: usize = 32;
+
+/// Interval of publishing statistics while busy. `tidegate status` is never older than that; a hundred times a second costs
+/// well under a thousandth of the core.
+pub const PUBLISH_US: u64 = 10_000;
+
+/// Interval of the heartbeat while there is nothing to publish.
+pub const HEARTBEAT_US: u64 = 500_000;
+
+/// Ports of one worker. Two are usual (clients, servers); each costs a look at its ring per turn.
+pub const PORTS_MAX: usize = 16;
+
+/// Server blocks written per publication, in rotation: bounds the pause with tens of thousands of servers.
+pub const PUBLISH_SERVERS: usize = 256;
+
+/// After a drain owes nothing any more, how long connections may take to close in order before the worker exits anyway.
+pub const CLOSE_GRACE_US: u64 = 500_000;
+
+/// Commands between the control thread and the loop. The manager waits for each acknowledgement, so one would do.
+pub const COMMANDS: usize = 16;
+
+/// Events on their way to the log. A burst of failing connections is summed up well enough by its first few.
+pub const EVENTS: usize = 256;
+
+const _: () = assert!(IDLE_SPIN_US <= IDLE_AWAKE_US && IDLE_AWAKE_US < SLEEP_MAX_US);
+const _: () = assert!(LINGER_FRAMES <= BURST_FRAMES);
+const _: () = assert!(PUBLISH_US <= HEARTBEAT_US && SLEEP_MAX_US <= 2 * HEARTBEAT_US);
+const _: () = assert!(PUBLISH_SERVERS > 0 && COMMANDS > 1);

@@ -1,0 +1,111 @@
+//! Opens the sockets and builds the layers, as the manager's facts say.
+
+use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
+use tidegate_port::afxdp::{
+    AfXdpConfig, AfXdpError, AfXdpPort, DEFAULT_BIND_DEADLINE, DEFAULT_IN_FLIGHT_MAX,
+};
+use tidegate_proxy::Proxy;
+use tidegate_proxy::streams::Streams;
+use tidegate_stack::{Listener, QueueOracle, Stack, StackConfig, StackError, StackPort};
+
+/// Why sockets or layers could not be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum OpeningError {
+    #[error(transparent)]
+    Socket(#[from] AfXdpError),
+    #[error(transparent)]
+    Stack(#[from] StackError),
+}
+
+impl OpeningError {
+    /// Whether the same would happen again at the next attempt. A busy queue or a lack of memory may pass.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(
+            self,
+            Self::Socket(
+                AfXdpError::Busy { .. } | AfXdpError::Memory { .. } | AfXdpError::Down { .. }
+            )
+        )
+    }
+}
+
+/// Opens the worker's queue on every port.
+pub fn open_ports(start: &WorkerStart) -> Result<Vec<AfXdpPort>, OpeningError> {
+    let ports = start.config.ports.iter().zip(&start.ports);
+    ports
+        .map(|(config, facts)| {
+            let port = AfXdpPort::open(&AfXdpConfig {
+                ifindex: facts.ifindex,
+                queue: facts.queue,
+                ring_size: config.ring_size,
+                mtu_bytes: facts.mtu_bytes as usize,
+                mac: facts.mac,
+                generic: facts.generic,
+                require_zero_copy: config.require_zero_copy,
+                in_flight_max: DEFAULT_IN_FLIGHT_MAX,
+                bind_deadline: DEFAULT_BIND_DEADLINE,
+            })?;
+            Ok(port)
+        })
+        .collect()
+}
+
+fn oracle(facts: &PortFacts) -> QueueOracle {
+    match &facts.oracle {
+        Oracle::Single => QueueOracle::Single,
+        Oracle::PortXor { queues } => QueueOracle::PortXor { queues: *queues },
+        Oracle::Toeplitz { key, indirection } => QueueOracle::Toeplitz {
+            key: key.clone(),
+            indirection: indirection.clone(),
+        },
+        Oracle::Software { workers } => QueueOracle::Software { workers: *workers },
+    }
+}
+
+/// The TCP of this worker.
+pub fn build_stack(
+    start: &WorkerStart,
+    servers: usize,
+    now_us: u64,
+) -> Result<Stack, OpeningError> {
+    let config = &start.config;
+    let limits = &config.worker;
+    let listeners = config.listeners().map(|(pool, address)| {
+        let keepalive_s = config.pools[pool].client_keepalive_s;
+        Listener {
+            address,
+            keepalive_us: keepalive_s.map(|seconds| u64::from(seconds) * 1_000_000),
+        }
+    });
+    let ports = config.ports.iter().zip(&start.ports);
+    let ports = ports.map(|(config, facts)| StackPort {
+        mac: facts.mac,
+        mtu_bytes: facts.mtu_bytes as usize,
+        ack: config.ack,
+        oracle: oracle(facts),
+    });
+    let stack = StackConfig {
+        client_slots: limits.clients_max as usize,
+        client_buffer_bytes: limits.client_buffer_bytes as usize,
+        server_slots: limits.server_connections_max as usize,
+        server_buffer_bytes: limits.server_buffer_bytes as usize,
+        half_open_max: limits.half_open_max as usize,
+        listeners: listeners.collect(),
+        ports: ports.collect(),
+        servers,
+        worker: start.worker,
+        workers: start.workers,
+        source_ports: limits.source_ports,
+        seed: start.seed,
+    };
+    Ok(Stack::new(stack, now_us)?)
+}
+
+/// The proxy of this worker.
+pub fn build_proxy(start: &WorkerStart, stack: &Stack, now_us: u64) -> Proxy {
+    let config = &start.config;
+    // Another number than the stack's seed, which must not be guessed from what the proxy does at random.
+    let seed = start.seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
+    Proxy::new(&config.pools, &config.worker, stack.slots(), seed, now_us)
+}

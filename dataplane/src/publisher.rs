@@ -1,0 +1,103 @@
+//! Publishes what the layers count. Counting is plain memory; only this writes to the shared page, now and then.
+
+use crate::layers::{Application, Transport};
+use crate::limits::{HEARTBEAT_US, PUBLISH_SERVERS, PUBLISH_US};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tidegate_channel::counters::{LoopCounters, QueueCounters};
+use tidegate_channel::statistics::{StatisticsLayout, StatisticsWriter};
+use tidegate_port::{Port, PortCounters};
+
+/// Writes the statistics page of this worker.
+#[derive(Debug)]
+pub struct Publisher {
+    writer: StatisticsWriter,
+    layout: StatisticsLayout,
+    next_us: u64,
+    next_server: usize,
+    dirty: bool,
+}
+
+fn queue_counters(port: &PortCounters) -> QueueCounters {
+    QueueCounters {
+        rx_frames: port.rx_frames,
+        rx_bytes: port.rx_bytes,
+        tx_frames: port.tx_frames,
+        tx_bytes: port.tx_bytes,
+        tx_kicks: port.tx_kicks,
+        tx_kick_retries: port.tx_kick_retries,
+        rx_dropped: port.rx_dropped,
+        rx_ring_full: port.rx_ring_full,
+        rx_fill_ring_empty: port.rx_fill_ring_empty,
+        tx_invalid: port.tx_invalid,
+    }
+}
+
+/// Seconds since 1970, for the start time that the operator sees.
+pub fn unix_time_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl Publisher {
+    /// Publishes to `writer`, whose page has `layout`.
+    pub fn new(writer: StatisticsWriter, layout: StatisticsLayout) -> Self {
+        Self {
+            writer,
+            layout,
+            next_us: 0,
+            next_server: 0,
+            dirty: true,
+        }
+    }
+
+    /// A busy turn counted something.
+    #[inline]
+    pub fn counted(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Whether to publish now; once per turn. An idle loop publishes no more than its heartbeat.
+    #[inline]
+    pub fn is_due(&mut self, now_us: u64) -> bool {
+        if now_us < self.next_us {
+            return false;
+        }
+        if !self.dirty && now_us < self.next_us + (HEARTBEAT_US - PUBLISH_US) {
+            return false;
+        }
+        self.next_us = now_us + PUBLISH_US;
+        true
+    }
+
+    /// Whether something was counted since the last publication.
+    pub fn is_owed(&self) -> bool {
+        self.dirty
+    }
+
+    /// Writes every block; of very many servers only the next few.
+    pub fn publish<P: Port, T: Transport, A: Application<T>>(
+        &mut self,
+        counters: &mut LoopCounters,
+        ports: &mut [P],
+        stack: &T,
+        proxy: &A,
+    ) {
+        self.dirty = false;
+        counters.heartbeat += 1;
+        self.writer.write_loop(counters);
+        self.writer.write_stack(&stack.counters());
+        for (index, port) in ports.iter_mut().enumerate() {
+            self.writer
+                .write_queue(index, &queue_counters(&port.counters()));
+        }
+        for pool in 0..self.layout.pools {
+            self.writer.write_pool(pool, &proxy.pool_counters(pool));
+        }
+        for _ in 0..PUBLISH_SERVERS.min(self.layout.servers) {
+            self.next_server = (self.next_server + 1) % self.layout.servers;
+            let counters = proxy.server_counters(self.next_server);
+            self.writer.write_server(self.next_server, &counters);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The path table: how each server is reached, from the kernel's routes and neighbours, mirrored by the manager.
+//!
+//! The first words hold a generation that changes after any change, so that a worker whose table did not change reads one
+//! word per look. Each entry has its own sequence lock. Workers map the table read-only; it is sealed so that they cannot
+//! do otherwise.
+
+use crate::seqlock;
+use crate::shm::{self, LoadWords, ReadableWords, ShmError, WritableWords};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+/// Words before the first entry: the generation, alone on its cache line.
+const HEADER_WORDS: usize = 8;
+/// Words of an entry: its sequence and seven values, one cache line.
+const ENTRY_WORDS: usize = 8;
+/// Values of an entry: state, source (2), destination (2), destination port, MAC.
+const VALUES: usize = ENTRY_WORDS - 1;
+
+/// State word of a server that cannot be reached now.
+const STATE_NONE: u64 = 0;
+/// Low byte of the state word of an IPv4 path; the next byte is the port.
+const STATE_V4: u64 = 4;
+/// The same of an IPv6 path.
+const STATE_V6: u64 = 6;
+
+/// The way to one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathEntry {
+    /// Index of the port in the configuration.
+    pub port: u8,
+    /// Our address on that way.
+    pub source: IpAddr,
+    /// The server.
+    pub destination: SocketAddr,
+    /// Link-layer address of the next hop: the server itself or its gateway.
+    pub next_hop_mac: [u8; 6],
+}
+
+fn address_words(address: IpAddr) -> [u64; 2] {
+    let bits = match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    [(bits >> 64) as u64, bits as u64]
+}
+
+fn encode(entry: Option<PathEntry>) -> [u64; VALUES] {
+    let Some(entry) = entry else {
+        return [STATE_NONE; VALUES];
+    };
+    let family = if entry.destination.is_ipv4() {
+        STATE_V4
+    } else {
+        STATE_V6
+    };
+    let [source_high, source_low] = address_words(entry.source);
+    let [destination_high, destination_low] = address_words(entry.destination.ip());
+    let mac = entry
+        .next_hop_mac
+        .iter()
+        .fold(0, |mac, byte| mac << 8 | u64::from(*byte));
+    [
+        family | u64::from(entry.port) << 8,
+        source_high,
+        source_low,
+        destination_high,
+        destination_low,
+        u64::from(entry.destination.port()),
+        mac,
+    ]
+}
+
+fn decode(values: [u64; VALUES], ports: usize) -> Option<PathEntry> {
+    let [
+        state,
+        source_high,
+        source_low,
+        destination_high,
+        destination_low,
+        destination_port,
+        mac,
+    ] = values;
+    let port = u8::try_from(state >> 8)
+        .ok()
+        .filter(|port| usize::from(*port) < ports)?;
+    let address = |high: u64, low: u64| match state & 0xff {
+        STATE_V4 => Some(IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(low).ok()?))),
+        STATE_V6 => Some(IpAddr::V6(Ipv6Addr::from_bits(
+            u128::from(high) << 64 | u128::from(low),
+        ))),
+        _ => None,
+    };
+    let [_, _, next_hop_mac @ ..] = mac.to_be_bytes();
+    Some(PathEntry {
+        port,
+        source: address(source_high, source_low)?,
+        destination: SocketAddr::new(
+            address(destination_high, destination_low)?,
+            u16::try_from(destination_port).ok()?,
+        ),
+        next_hop_mac,
+    })
+}
+
+const fn table_words(servers: usize) -> usize {
+    HEADER_WORDS + servers * ENTRY_WORDS
+}
+
+/// The manager's side: owns the memory file.
+#[derive(Debug)]
+pub struct PathWriter {
+    file: OwnedFd,
+    words: WritableWords,
+    entries: Vec<Option<PathEntry>>,
+}
+
+impl PathWriter {
+    /// A table of `servers` entries, none of them reachable so far.
+    pub fn create(servers: usize) -> Result<Self, ShmError> {
+        let file = shm::create("tidegate-paths", table_words(servers))?;
+        let words = WritableWords::map(&file, table_words(servers))?;
+        shm::seal_for_readers(&file)?;
+        Ok(Self {
+            file,
+            words,
+            entries: vec![None; servers],
+        })
+    }
+
+    /// The file, to be passed to workers.
+    pub fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    /// What stands in the table for `server`.
+    pub fn get(&self, server: usize) -> Option<PathEntry> {
+        self.entries.get(server).copied().flatten()
+    }
+
+    /// Sets the way to `server`; returns whether that was news.
+    pub fn set(&mut self, server: usize, entry: Option<PathEntry>) -> bool {
+        if self.entries[server] == entry {
+            return false;
+        }
+        self.entries[server] = entry;
+        seqlock::write(
+            &self.words,
+            HEADER_WORDS + server * ENTRY_WORDS,
+            &encode(entry),
+        );
+        let generation = self.words.load(0, Ordering::Relaxed).wrapping_add(1);
+        // Release: a reader that sees the new generation sees the entry.
+        self.words.store(0, generation, Ordering::Release);
+        true
+    }
+}
+
+/// The worker's side.
+#[derive(Debug)]
+pub struct PathReader {
+    words: ReadableWords,
+    ports: usize,
+    generation: Option<u64>,
+    seen: Vec<Option<PathEntry>>,
+}
+
+impl PathReader {
+    /// Maps the table of `servers` entries; entries that name a port at or above `ports` count as unreachable.
+    pub fn map(file: impl AsFd, servers: usize, ports: usize) -> Result<Self, ShmError> {
+        let words = ReadableWords::map(file, table_words(servers))?;
+        Ok(Self {
+            words,
+            ports,
+            generation: None,
+            seen: vec![None; servers],
+        })
+    }
+
+    /// Whether anything may have changed since the last [`PathReader::poll`]: one load.
+    #[inline]
+    pub fn changed(&self) -> bool {
+        Some(self.words.load(0, Ordering::Acquire)) != self.generation
+    }
+
+    /// Calls `change` with each entry that differs from what was reported before. All entries start as unreachable.
+    pub fn poll(&mut self, mut change: impl FnMut(usize, Option<PathEntry>)) {
+        let generation = self.words.load(0, Ordering::Acquire);
+        let mut settled = true;
+        for (server, seen) in self.seen.iter_mut().enumerate() {
+            let mut values = [0; VALUES];
+            if seqlock::read(
+                &self.words,
+                HEADER_WORDS + server * ENTRY_WORDS,
+                &mut values,
+            )
+            .is_none()
+            {
+                settled = false;
+                continue;
+            }
+            let entry = decode(values, self.ports);
+            if entry != *seen {
+                *seen = entry;
+                change(server, entry);
+            }
+        }
+        self.generation = settled.then_some(generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4() -> PathEntry {
+        PathEntry {
+            port: 1,
+            source: "10.0.1.1".parse().unwrap(),
+            destination: "10.0.1.11:11211".parse().unwrap(),
+            next_hop_mac: [2, 0, 0, 0, 0, 0xff],
+        }
+    }
+
+    fn v6() -> PathEntry {
+        PathEntry {
+            port: 0,
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "[2001:db8::b]:6379".parse().unwrap(),
+            next_hop_mac: [0xfe, 1, 2, 3, 4, 5],
+        }
+    }
+
+    #[test]
+    fn changes_arrive_once() {
+        let mut writer = PathWriter::create(3).unwrap();
+        let mut reader = PathReader::map(writer.file(), 3, 2).unwrap();
+        assert!(writer.set(0, Some(v4())) && writer.set(2, Some(v6())));
+        assert!(!writer.set(0, Some(v4())), "the same again is no news");
+        let mut seen = Vec::new();
+        assert!(reader.changed());
+        reader.poll(|server, entry| seen.push((server, entry)));
+        assert_eq!(seen, [(0, Some(v4())), (2, Some(v6()))]);
+        assert!(!reader.changed());
+        writer.set(0, None);
+        assert!(reader.changed());
+        seen.clear();
+        reader.poll(|server, entry| seen.push((server, entry)));
+        assert_eq!(seen, [(0, None)]);
+        assert_eq!(writer.get(2), Some(v6()));
+    }
+
+    #[test]
+    fn workers_cannot_write_the_table() {
+        let writer = PathWriter::create(1).unwrap();
+        assert!(WritableWords::map(writer.file(), table_words(1)).is_err());
+    }
+
+    #[test]
+    fn nonsense_in_the_table_is_an_unreachable_server() {
+        let good = encode(Some(v4()));
+        assert_eq!(decode(good, 2), Some(v4()));
+        assert_eq!(
+            decode(good, 1),
+            None,
+            "a port that the worker does not have"
+        );
+        for (index, value) in [(0, 9), (0, u64::MAX), (2, u64::MAX), (5, 65_536)] {
+            let mut bad = good;
+            bad[index] = value;
+            assert_eq!(decode(bad, 2), None, "value {index} = {value}");
+        }
+        assert_eq!(decode([0; VALUES], 2), None);
+        assert_eq!(decode(encode(Some(v6())), 2), Some(v6()));
+    }
+}

@@ -1,0 +1,39 @@
+//! `tidegate check`: what would happen, without doing it and without privileges.
+
+use crate::plan::{self, Facts};
+use crate::preflight;
+use std::process::ExitCode;
+use tidegate_config::Config;
+
+/// Prints the effective configuration and the plan, or every fault.
+pub fn run(config: &Config, config_only: bool) -> ExitCode {
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    println!("{}", config.effective_toml());
+    if config_only {
+        return ExitCode::SUCCESS;
+    }
+    let mut faults = Vec::new();
+    let facts = Facts::gather(config);
+    match plan::make(config, &facts) {
+        Ok(plan) => {
+            for warning in &plan.warnings {
+                eprintln!("warning: {warning}");
+            }
+            // Comments, so that the whole output is a configuration.
+            for line in plan.to_string().lines() {
+                println!("# {line}");
+            }
+        }
+        Err(wrong) => faults.extend(wrong),
+    }
+    faults.extend(preflight::addresses(config, &facts));
+    faults.extend(preflight::user(config).err());
+    crate::faults::print(&faults);
+    if faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,351 @@
+//! The management process: one thread around `poll`, which supervises workers, mirrors the kernel's routes and neighbours,
+//! and answers `tidegate status`.
+
+use crate::netlink::events::Events;
+use crate::netlink::mirror::Mirror;
+use crate::netlink::query::Query;
+use crate::runtime_dir::{Record, Recorder};
+use crate::shared::Shared;
+use crate::status::server::StatusServer;
+use crate::steering::Steering;
+use crate::supervisor::Slot;
+use crate::worker_process::Said;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use tidegate_channel::message::ToWorker;
+
+/// How often heartbeats are looked at; also the longest sleep.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// Neighbours are looked at this often without any event, so that they stay confirmed: the kernel forgets what nobody uses.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while a neighbour is unresolved.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
+/// After an event, the time to gather more: a link that comes up brings a dozen at once.
+const EVENT_DELAY: Duration = Duration::from_millis(20);
+/// What a drained worker gets to exit after its deadline before it is killed.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// Why the manager ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked for it.
+    InOrder,
+    /// No worker can ever start.
+    Failed(String),
+}
+
+/// The end, as far as it has begun.
+#[derive(Debug)]
+struct Ending {
+    kill_at: Instant,
+    outcome: Ended,
+}
+
+/// Everything the manager holds.
+pub struct Manager {
+    /// What workers share.
+    pub shared: Shared,
+    /// The steering programs.
+    pub steering: Steering,
+    /// The workers.
+    pub slots: Vec<Slot>,
+    /// The way to the servers.
+    pub mirror: Mirror,
+    /// Questions to the kernel.
+    pub query: Query,
+    /// News from the kernel.
+    pub events: Events,
+    /// The status socket.
+    pub status: StatusServer,
+    /// Signals.
+    pub signals: SignalFd,
+    /// Writes the record.
+    pub recorder: Recorder,
+    /// What a later start would have to undo.
+    pub record: Record,
+    /// When the manager started.
+    pub started: Instant,
+    refresh_at: Instant,
+    heartbeat_at: Instant,
+    ending: Option<Ending>,
+}
+
+/// What [`Manager::new`] needs.
+pub struct Parts {
+    /// See [`Manager`].
+    pub shared: Shared,
+    /// See [`Manager`].
+    pub steering: Steering,
+    /// See [`Manager`].
+    pub mirror: Mirror,
+    /// See [`Manager`].
+    pub query: Query,
+    /// See [`Manager`].
+    pub events: Events,
+    /// See [`Manager`].
+    pub status: StatusServer,
+    /// See [`Manager`].
+    pub signals: SignalFd,
+    /// See [`Manager`].
+    pub recorder: Recorder,
+    /// See [`Manager`].
+    pub record: Record,
+}
+
+/// Which descriptors were readable.
+#[derive(Debug, Default)]
+struct Woken {
+    signals: bool,
+    events: bool,
+    status: bool,
+    workers: Vec<usize>,
+}
+
+impl Manager {
+    /// Puts the parts together; workers are due at once.
+    pub fn new(parts: Parts) -> Self {
+        let log = crate::log::filter();
+        let cores = parts.shared.plan.cores.iter().enumerate();
+        let slots = cores
+            .map(|(worker, core)| Slot::new(worker, *core, &log))
+            .collect();
+        let now = Instant::now();
+        Self {
+            shared: parts.shared,
+            steering: parts.steering,
+            slots,
+            mirror: parts.mirror,
+            query: parts.query,
+            events: parts.events,
+            status: parts.status,
+            signals: parts.signals,
+            recorder: parts.recorder,
+            record: parts.record,
+            started: now,
+            refresh_at: now,
+            heartbeat_at: now,
+            ending: None,
+        }
+    }
+
+    /// Whether the end has begun.
+    pub fn is_draining(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Runs until a signal ends it and all workers are gone.
+    pub fn run(&mut self) -> anyhow::Result<Ended> {
+        loop {
+            self.do_what_is_due(Instant::now());
+            if self.slots.iter().all(|slot| slot.process.is_none())
+                && let Some(ending) = self.ending.take()
+            {
+                return Ok(ending.outcome);
+            }
+            let woken = self.sleep()?;
+            if woken.signals {
+                self.take_signals()?;
+            }
+            if woken.events && self.events.take() {
+                self.refresh_at = self.refresh_at.min(Instant::now() + EVENT_DELAY);
+            }
+            for worker in woken.workers {
+                self.listen(worker);
+            }
+            if woken.status {
+                self.answer_status();
+            }
+        }
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) {
+        if now >= self.refresh_at {
+            self.refresh(now);
+        }
+        if now >= self.heartbeat_at {
+            self.heartbeat_at = now + HEARTBEAT_INTERVAL;
+            self.slots
+                .iter_mut()
+                .for_each(|slot| slot.check_heartbeat(now));
+        }
+        self.reap(now);
+        if let Some(ending) = &self.ending {
+            if now >= ending.kill_at {
+                self.slots.iter_mut().for_each(Slot::kill);
+            }
+            return;
+        }
+        let mut started = false;
+        for slot in &mut self.slots {
+            started |= slot.start_if_due(&self.shared, now);
+        }
+        if started {
+            self.write_record();
+        }
+    }
+
+    /// Ends of processes are looked for on each turn: a signal for a child may stand for several.
+    fn reap(&mut self, now: Instant) {
+        let last = self.ending.is_some();
+        for slot in &mut self.slots {
+            if slot.reap(now, last) {
+                self.steering.remove(slot.worker as u32);
+            }
+        }
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        let refreshed = self.mirror.refresh(&mut self.query, &mut self.shared.paths);
+        self.steering.set_sources(refreshed.sources);
+        if refreshed.changed {
+            self.shared.ring_bells();
+        }
+        self.refresh_at = now
+            + if refreshed.unresolved {
+                RESOLVE_INTERVAL
+            } else {
+                REFRESH_INTERVAL
+            };
+    }
+
+    fn write_record(&mut self) {
+        self.record.workers = self.slots.iter().filter_map(Slot::id).collect();
+        if let Err(error) = self.recorder.write(&self.record) {
+            tracing::error!("{error}");
+        }
+    }
+
+    fn sleep(&self) -> anyhow::Result<Woken> {
+        let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut wait = vec![
+            readable(self.signals.as_fd()),
+            readable(self.events.as_fd()),
+            readable(self.status.as_fd()),
+        ];
+        let fixed = wait.len();
+        let mut workers = Vec::with_capacity(self.slots.len());
+        for (worker, slot) in self.slots.iter().enumerate() {
+            if let Some(control) = slot.control() {
+                workers.push(worker);
+                wait.push(readable(control));
+            }
+        }
+        let timeout = self.next_due().saturating_duration_since(Instant::now());
+        // Rounded up: waking a little early would only mean to sleep again.
+        let timeout =
+            PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut wait, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let woken = |place: usize| wait[place].any().unwrap_or(true);
+        Ok(Woken {
+            signals: woken(0),
+            events: woken(1),
+            status: woken(2),
+            workers: (0..workers.len())
+                .filter(|index| woken(fixed + index))
+                .map(|index| workers[index])
+                .collect(),
+        })
+    }
+
+    fn next_due(&self) -> Instant {
+        let starts = self.slots.iter().filter_map(Slot::due);
+        let kill = self.ending.as_ref().map(|ending| ending.kill_at);
+        let fixed = [self.refresh_at, self.heartbeat_at];
+        starts
+            .chain(kill)
+            .chain(fixed)
+            .min()
+            .unwrap_or(self.heartbeat_at)
+    }
+
+    fn take_signals(&mut self) -> anyhow::Result<()> {
+        while let Some(signal) = self.signals.read_signal()? {
+            match Signal::try_from(signal.ssi_signo as i32) {
+                Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.end(signal),
+                Ok(Signal::SIGHUP) => {
+                    tracing::warn!(
+                        "reload is not available yet: restart to apply a changed configuration"
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The first request drains, the second kills.
+    fn end(&mut self, signal: Signal) {
+        if self.ending.is_some() {
+            tracing::warn!("{signal} again: ending at once");
+            self.slots.iter_mut().for_each(Slot::kill);
+            return;
+        }
+        let deadline_ms = self.shared.config.worker.drain_timeout_ms;
+        tracing::info!("{signal}: draining, at most {deadline_ms} ms");
+        self.begin_ending(deadline_ms, Ended::InOrder);
+    }
+
+    fn begin_ending(&mut self, deadline_ms: u32, outcome: Ended) {
+        let kill_at = Instant::now() + Duration::from_millis(deadline_ms.into()) + EXIT_GRACE;
+        self.ending = Some(Ending { kill_at, outcome });
+        self.slots
+            .iter_mut()
+            .for_each(|slot| slot.drain(deadline_ms));
+    }
+
+    fn listen(&mut self, worker: usize) {
+        for said in self.slots[worker].listen() {
+            match said {
+                Said::Sockets(sockets) => self.insert(worker, sockets),
+                Said::Ready => {
+                    let modes = self.slots[worker]
+                        .process
+                        .as_ref()
+                        .map(|process| process.modes.as_slice());
+                    let modes: Vec<String> = modes
+                        .unwrap_or_default()
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect();
+                    tracing::info!("worker {worker}: ready ({})", modes.join(", "));
+                }
+                Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
+            }
+        }
+    }
+
+    fn insert(&mut self, worker: usize, sockets: Vec<std::os::fd::OwnedFd>) {
+        match self.steering.insert(worker as u32, sockets) {
+            Ok(()) => {
+                if let Some(process) = &mut self.slots[worker].process {
+                    process.send(ToWorker::Inserted, &[]);
+                }
+            }
+            Err(error) => {
+                tracing::error!("worker {worker}: its sockets cannot be inserted: {error:#}");
+                if let Some(process) = &self.slots[worker].process {
+                    process.kill();
+                }
+            }
+        }
+    }
+
+    /// A worker that can never start is a fault of the start as a whole, unless some worker has already shown that it works.
+    fn failed(&mut self, worker: usize, reason: &str, permanent: bool) {
+        let works = self.slots.iter().any(|slot| slot.ever_ready);
+        if permanent && !works && self.ending.is_none() {
+            self.begin_ending(0, Ended::Failed(format!("worker {worker}: {reason}")));
+        }
+    }
+
+    fn answer_status(&mut self) {
+        let report = crate::status::gather::report(self);
+        self.status.answer(|| report.clone());
+    }
+}

@@ -1,0 +1,197 @@
+//! Understands routes, neighbours and addresses as the kernel tells them.
+
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+};
+use std::net::IpAddr;
+
+/// The kernel's answer to "how do I reach this address".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Outgoing interface.
+    pub ifindex: u32,
+    /// The router, unless the destination is a neighbour itself.
+    pub gateway: Option<IpAddr>,
+    /// The address that the kernel would send from.
+    pub source: Option<IpAddr>,
+    /// The destination is an address of this host.
+    pub local: bool,
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// Reads the answer to a route query. `None`: blackhole, prohibited, or nothing that we can send through.
+pub fn route(message: &RouteMessage) -> Option<Route> {
+    let mut route = Route {
+        ifindex: 0,
+        gateway: None,
+        source: None,
+        local: false,
+    };
+    match message.header.kind {
+        RouteType::Unicast => {}
+        RouteType::Local => route.local = true,
+        _ => return None,
+    }
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(ifindex) => route.ifindex = *ifindex,
+            RouteAttribute::Gateway(address) => route.gateway = ip(address),
+            // An IPv4 route through an IPv6 router.
+            RouteAttribute::Via(RouteVia::Inet(address)) => route.gateway = Some((*address).into()),
+            RouteAttribute::Via(RouteVia::Inet6(address)) => {
+                route.gateway = Some((*address).into());
+            }
+            RouteAttribute::PrefSource(address) => route.source = ip(address),
+            _ => {}
+        }
+    }
+    (route.ifindex != 0).then_some(route)
+}
+
+/// What the kernel knows of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Confirmed lately, or configured: there is nothing to ask for.
+    Fresh([u8; 6]),
+    /// Good enough to be used, but it should be confirmed.
+    Stale([u8; 6]),
+    /// The kernel asked, or has yet to ask.
+    Resolving,
+    /// The kernel asked and got no answer.
+    Failed,
+}
+
+/// Reads a neighbour entry.
+pub fn neighbour(message: &NeighbourMessage) -> Neighbour {
+    let mac = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                <[u8; 6]>::try_from(bytes.as_slice()).ok()
+            }
+            _ => None,
+        });
+    match (message.header.state, mac) {
+        (NeighbourState::Failed, _) => Neighbour::Failed,
+        (NeighbourState::Stale, Some(mac)) => Neighbour::Stale(mac),
+        (
+            NeighbourState::Reachable
+            | NeighbourState::Noarp
+            | NeighbourState::Permanent
+            | NeighbourState::Delay
+            | NeighbourState::Probe,
+            Some(mac),
+        ) => Neighbour::Fresh(mac),
+        _ => Neighbour::Resolving,
+    }
+}
+
+/// Reads an address of an interface.
+pub fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+    let find = |local: bool| {
+        message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) if local => Some(*address),
+                AddressAttribute::Address(address) if !local => Some(*address),
+                _ => None,
+            })
+    };
+    // On a point-to-point link `Address` is the other end; `Local` is ours wherever it is given.
+    Some((message.header.index, find(true).or_else(|| find(false))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::NetlinkMessage;
+    use netlink_packet_route::RouteNetlinkMessage;
+
+    /// The kernel's answer for 10.9.2.2 behind a router, over an interface with 10.9.2.1/24.
+    const ROUTE: &[u8] = &[
+        0x4c, 0, 0, 0, 0x18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0,
+        0, // header: 76 bytes, RTM_NEWROUTE
+        2, 32, 0, 0, 0xfe, 0, 0, 1, 0, 2, 0, 0, // AF_INET, /32, main table, unicast, cloned
+        8, 0, 15, 0, 0xfe, 0, 0, 0, // RTA_TABLE 254
+        8, 0, 1, 0, 10, 9, 2, 2, // RTA_DST
+        8, 0, 4, 0, 3, 0, 0, 0, // RTA_OIF 3
+        8, 0, 7, 0, 10, 9, 2, 1, // RTA_PREFSRC
+        8, 0, 5, 0, 10, 9, 2, 254, // RTA_GATEWAY
+        8, 0, 25, 0, 0, 0, 0, 0, // RTA_UID
+    ];
+
+    fn parse(bytes: &[u8]) -> RouteNetlinkMessage {
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes)
+            .unwrap()
+            .payload
+        {
+            netlink_packet_core::NetlinkPayload::InnerMessage(message) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_route_is_understood() {
+        let RouteNetlinkMessage::NewRoute(message) = parse(ROUTE) else {
+            panic!("no route")
+        };
+        let expected = Route {
+            ifindex: 3,
+            gateway: Some("10.9.2.254".parse().unwrap()),
+            source: Some("10.9.2.1".parse().unwrap()),
+            local: false,
+        };
+        assert_eq!(route(&message), Some(expected));
+        let mut local = message.clone();
+        local.header.kind = RouteType::Local;
+        assert_eq!(
+            route(&local),
+            Some(Route {
+                local: true,
+                ..expected
+            })
+        );
+        local.header.kind = RouteType::BlackHole;
+        assert_eq!(route(&local), None);
+    }
+
+    /// The kernel's message on a neighbour of interface 3.
+    fn neighbour_bytes(state: u8) -> Vec<u8> {
+        let mut bytes = vec![0x30, 0, 0, 0, 0x1c, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([2, 0, 0, 0, 3, 0, 0, 0, state, 0, 0, 1]);
+        bytes.extend([8, 0, 1, 0, 10, 9, 2, 2]);
+        bytes.extend([10, 0, 2, 0, 2, 0, 0, 0, 0, 7, 0, 0]);
+        bytes
+    }
+
+    #[test]
+    fn a_neighbour_is_used_while_the_kernel_would_use_it() {
+        let mac = [2, 0, 0, 0, 0, 7];
+        for (state, expected) in [
+            (0x02, Neighbour::Fresh(mac)),
+            (0x04, Neighbour::Stale(mac)),
+            (0x08, Neighbour::Fresh(mac)),
+            (0x10, Neighbour::Fresh(mac)),
+            (0x80, Neighbour::Fresh(mac)),
+            (0x20, Neighbour::Failed),
+            (0x01, Neighbour::Resolving),
+            (0x00, Neighbour::Resolving),
+        ] {
+            let RouteNetlinkMessage::NewNeighbour(message) = parse(&neighbour_bytes(state)) else {
+                panic!("no neighbour")
+            };
+            assert_eq!(neighbour(&message), expected, "state {state:#x}");
+        }
+    }
+}

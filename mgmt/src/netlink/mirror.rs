@@ -1,0 +1,351 @@
+//! Turns what the kernel knows into the path table.
+
+use super::answer::{Neighbour, Route};
+use super::query::Query;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use tidegate_channel::paths::{PathEntry, PathWriter};
+
+/// What the mirror asks; the kernel, or a test.
+pub trait Kernel {
+    /// How `destination` is reached.
+    fn route(&mut self, destination: IpAddr) -> io::Result<Option<Route>>;
+    /// What is known of a neighbour.
+    fn neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<Option<Neighbour>>;
+    /// Resolve or confirm a neighbour.
+    fn use_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()>;
+}
+
+impl Kernel for Query {
+    fn route(&mut self, destination: IpAddr) -> io::Result<Option<Route>> {
+        Query::route(self, destination)
+    }
+
+    fn neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
+        Query::neighbour(self, ifindex, address)
+    }
+
+    fn use_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
+        Query::use_neighbour(self, ifindex, address)
+    }
+}
+
+/// How an address is reached, or why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This way.
+    Path {
+        /// Index of the port.
+        port: u8,
+        /// Our address.
+        source: IpAddr,
+        /// The next hop.
+        next_hop_mac: [u8; 6],
+    },
+    /// The kernel is finding out about this next hop.
+    Resolving(IpAddr),
+    /// Not now, for this reason.
+    Not(String),
+}
+
+/// Mirrors routes and neighbours of all servers.
+pub struct Mirror {
+    servers: Vec<SocketAddr>,
+    /// Interface index → index of the port.
+    ports: BTreeMap<u32, u8>,
+    source: Option<IpAddr>,
+    /// What was last found, by address: to say each change once.
+    seen: BTreeMap<IpAddr, Reach>,
+}
+
+/// What a look at the kernel brought.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// The path table changed.
+    pub changed: bool,
+    /// Source addresses in use.
+    pub sources: BTreeSet<IpAddr>,
+    /// Some neighbour is not resolved: look again soon.
+    pub unresolved: bool,
+}
+
+impl Mirror {
+    /// Mirrors the way to `servers` through the interfaces of `ports`, in the order of the configuration.
+    pub fn new(servers: Vec<SocketAddr>, ports: &[u32], source: Option<IpAddr>) -> Self {
+        let ports = ports
+            .iter()
+            .zip(0..)
+            .map(|(ifindex, port)| (*ifindex, port))
+            .collect();
+        Self {
+            servers,
+            ports,
+            source,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Asks the kernel for the way to every server and updates the table.
+    pub fn refresh(&mut self, kernel: &mut impl Kernel, table: &mut PathWriter) -> Refreshed {
+        let mut refreshed = Refreshed::default();
+        let mut reach = BTreeMap::new();
+        for (index, server) in self.servers.iter().enumerate() {
+            let found = reach.entry(server.ip()).or_insert_with(|| {
+                self.reach(kernel, server.ip(), &mut refreshed.unresolved)
+                    .unwrap_or_else(|error| Reach::Not(format!("netlink: {error}")))
+            });
+            let entry = match found {
+                Reach::Path {
+                    port,
+                    source,
+                    next_hop_mac,
+                } => {
+                    refreshed.sources.insert(*source);
+                    Some(PathEntry {
+                        port: *port,
+                        source: *source,
+                        destination: *server,
+                        next_hop_mac: *next_hop_mac,
+                    })
+                }
+                Reach::Resolving(_) | Reach::Not(_) => None,
+            };
+            refreshed.changed |= table.set(index, entry);
+        }
+        for (address, found) in &reach {
+            if self.seen.get(address) != Some(found) {
+                report(*address, found);
+            }
+        }
+        self.seen = reach;
+        refreshed
+    }
+
+    fn reach(
+        &self,
+        kernel: &mut impl Kernel,
+        server: IpAddr,
+        unresolved: &mut bool,
+    ) -> io::Result<Reach> {
+        let Some(route) = kernel.route(server)? else {
+            return Ok(Reach::Not("no route".into()));
+        };
+        if route.local {
+            return Ok(Reach::Not(
+                "it is an address of this host: a server has to be another machine".into(),
+            ));
+        }
+        let Some(port) = self.ports.get(&route.ifindex) else {
+            return Ok(Reach::Not(format!(
+                "its route leaves through interface {}, which is no port of the configuration",
+                interface_name(route.ifindex)
+            )));
+        };
+        let source = self
+            .source
+            .filter(|source| source.is_ipv4() == server.is_ipv4())
+            .or(route.source);
+        let Some(source) = source else {
+            return Ok(Reach::Not(
+                "the kernel names no source address for it".into(),
+            ));
+        };
+        let next_hop = route.gateway.unwrap_or(server);
+        let neighbour = kernel
+            .neighbour(route.ifindex, next_hop)?
+            .unwrap_or(Neighbour::Resolving);
+        if !matches!(neighbour, Neighbour::Fresh(_)) {
+            kernel.use_neighbour(route.ifindex, next_hop)?;
+        }
+        let port = *port;
+        Ok(match neighbour {
+            Neighbour::Fresh(next_hop_mac) | Neighbour::Stale(next_hop_mac) => Reach::Path {
+                port,
+                source,
+                next_hop_mac,
+            },
+            Neighbour::Resolving => {
+                *unresolved = true;
+                Reach::Resolving(next_hop)
+            }
+            Neighbour::Failed => {
+                *unresolved = true;
+                Reach::Not(format!("neighbour {next_hop} does not answer"))
+            }
+        })
+    }
+
+    /// Why each server that cannot be reached now cannot.
+    pub fn unreachable(&self) -> impl Iterator<Item = (IpAddr, String)> {
+        self.seen.iter().filter_map(|(address, reach)| match reach {
+            Reach::Not(why) => Some((*address, why.clone())),
+            Reach::Resolving(next_hop) => {
+                Some((*address, format!("neighbour {next_hop} is being resolved")))
+            }
+            Reach::Path { .. } => None,
+        })
+    }
+}
+
+fn interface_name(ifindex: u32) -> String {
+    let name = nix::net::if_::if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("#{ifindex}"))
+}
+
+fn report(address: IpAddr, reach: &Reach) {
+    match reach {
+        Reach::Path {
+            port,
+            source,
+            next_hop_mac,
+        } => {
+            let mac = next_hop_mac.map(|byte| format!("{byte:02x}")).join(":");
+            tracing::info!("server {address}: port {port}, from {source}, next hop {mac}");
+        }
+        Reach::Resolving(next_hop) => {
+            tracing::info!("server {address}: resolving neighbour {next_hop}");
+        }
+        Reach::Not(why) => tracing::warn!("server {address} cannot be reached: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Fake {
+        routes: BTreeMap<IpAddr, Route>,
+        neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+        used: Vec<IpAddr>,
+    }
+
+    impl Kernel for Fake {
+        fn route(&mut self, destination: IpAddr) -> io::Result<Option<Route>> {
+            Ok(self.routes.get(&destination).copied())
+        }
+
+        fn neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
+            Ok(self.neighbours.get(&(ifindex, address)).copied())
+        }
+
+        fn use_neighbour(&mut self, _ifindex: u32, address: IpAddr) -> io::Result<()> {
+            self.used.push(address);
+            Ok(())
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    #[test]
+    fn a_server_behind_a_router_is_sent_to_the_routers_mac_once_it_is_known() {
+        let server: SocketAddr = "10.0.1.11:11211".parse().unwrap();
+        let mut kernel = Fake::default();
+        let route = Route {
+            ifindex: 4,
+            gateway: Some(ip("10.0.0.254")),
+            source: Some(ip("10.0.0.1")),
+            local: false,
+        };
+        kernel.routes.insert(server.ip(), route);
+        let mut mirror = Mirror::new(vec![server, server], &[3, 4], None);
+        let mut table = PathWriter::create(2).unwrap();
+
+        let first = mirror.refresh(&mut kernel, &mut table);
+        assert!(first.unresolved && !first.changed);
+        assert_eq!(
+            kernel.used,
+            [ip("10.0.0.254")],
+            "asked for once, though two servers share the address"
+        );
+        assert_eq!(mirror.unreachable().count(), 1);
+
+        kernel
+            .neighbours
+            .insert((4, ip("10.0.0.254")), Neighbour::Fresh(MAC));
+        let second = mirror.refresh(&mut kernel, &mut table);
+        assert!(second.changed && !second.unresolved);
+        assert_eq!(
+            second.sources.into_iter().collect::<Vec<_>>(),
+            [ip("10.0.0.1")]
+        );
+        let path = PathEntry {
+            port: 1,
+            source: ip("10.0.0.1"),
+            destination: server,
+            next_hop_mac: MAC,
+        };
+        assert_eq!((table.get(0), table.get(1)), (Some(path), Some(path)));
+        assert_eq!(kernel.used.len(), 1, "a fresh neighbour is left alone");
+
+        kernel
+            .neighbours
+            .insert((4, ip("10.0.0.254")), Neighbour::Failed);
+        assert!(mirror.refresh(&mut kernel, &mut table).changed);
+        assert_eq!(table.get(0), None);
+    }
+
+    #[test]
+    fn a_stale_neighbour_is_used_and_confirmed() {
+        let server: SocketAddr = "[2001:db8::b]:6379".parse().unwrap();
+        let mut kernel = Fake::default();
+        let route = Route {
+            ifindex: 3,
+            gateway: None,
+            source: Some(ip("2001:db8::1")),
+            local: false,
+        };
+        kernel.routes.insert(server.ip(), route);
+        kernel
+            .neighbours
+            .insert((3, server.ip()), Neighbour::Stale(MAC));
+        let mut mirror = Mirror::new(vec![server], &[3], Some(ip("10.0.0.77")));
+        let mut table = PathWriter::create(1).unwrap();
+        assert!(mirror.refresh(&mut kernel, &mut table).changed);
+        assert_eq!(kernel.used, [server.ip()]);
+        assert_eq!(
+            table.get(0).unwrap().source,
+            ip("2001:db8::1"),
+            "a source of the other family does not apply"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_explained() {
+        let servers: Vec<SocketAddr> = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let mut kernel = Fake::default();
+        let route = Route {
+            ifindex: 3,
+            gateway: None,
+            source: None,
+            local: true,
+        };
+        kernel.routes.insert(servers[0].ip(), route);
+        kernel.routes.insert(
+            servers[1].ip(),
+            Route {
+                ifindex: 999_999,
+                local: false,
+                ..route
+            },
+        );
+        let mut mirror = Mirror::new(servers, &[3], None);
+        let mut table = PathWriter::create(3).unwrap();
+        assert!(!mirror.refresh(&mut kernel, &mut table).changed);
+        let why: Vec<String> = mirror.unreachable().map(|(_, why)| why).collect();
+        assert!(why[0].contains("address of this host"), "{why:?}");
+        assert!(why[1].contains("#999999, which is no port"), "{why:?}");
+        assert_eq!(why[2], "no route");
+    }
+}

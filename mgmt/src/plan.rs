@@ -1,0 +1,420 @@
+//! Which worker serves which queue on which core, and how the queue of a tuple is known.
+//!
+//! A plan follows from the configuration and from what is known of this machine; nothing is changed yet. Every fault is
+//! reported at once.
+
+use std::collections::BTreeMap;
+use tidegate_channel::message::{Oracle, WORKERS_MAX};
+use tidegate_config::{Config, PortConfig, RssMode};
+use tidegate_port::nic::{Nic, Rss, RssFunction};
+
+/// What is known of this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Interfaces of the configuration; the text says why one cannot be used.
+    pub nics: BTreeMap<String, Result<Nic, String>>,
+    /// Cores that we may use, ascending.
+    pub cores: Vec<u32>,
+    /// Cores of each memory node.
+    pub node_cores: BTreeMap<u32, Vec<u32>>,
+}
+
+impl Facts {
+    /// Looks at the interfaces of `config` and at the cores.
+    pub fn gather(config: &Config) -> Self {
+        let nics = config.ports.iter().map(|port| {
+            let nic = Nic::by_name(&port.interface).map_err(|error| error.to_string());
+            (port.interface.clone(), nic)
+        });
+        let nics: BTreeMap<_, _> = nics.collect();
+        let nodes = nics.values().flatten().filter_map(|nic| nic.numa_node);
+        let node_cores = nodes
+            .filter_map(|node| Some((node, cores_of_node(node)?)))
+            .collect();
+        Self {
+            nics,
+            cores: tidegate_dataplane::affinity::available_cores(),
+            node_cores,
+        }
+    }
+}
+
+fn cores_of_node(node: u32) -> Option<Vec<u32>> {
+    let list =
+        std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist")).ok()?;
+    let mut cores = Vec::new();
+    for item in list.trim().split(',').filter(|item| !item.is_empty()) {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        cores.extend(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?);
+    }
+    Some(cores)
+}
+
+/// One port of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedPort {
+    /// The interface.
+    pub nic: Nic,
+    /// MTU to use.
+    pub mtu_bytes: u32,
+    /// How the queue of a tuple is known.
+    pub oracle: Oracle,
+}
+
+/// What will be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Ports, in the order of the configuration.
+    pub ports: Vec<PlannedPort>,
+    /// Worker n owns queue n of every port and runs on this core.
+    pub cores: Vec<u32>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Makes the plan, or says everything that is wrong.
+pub fn make(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+    let mut nics = Vec::new();
+    for port in &config.ports {
+        match facts.nics.get(&port.interface) {
+            Some(Ok(nic)) => nics.push((port, nic)),
+            Some(Err(fault)) => faults.push(fault.clone()),
+            None => faults.push(format!("interface {} was not looked at", port.interface)),
+        }
+    }
+    let cores = match config.queue_map() {
+        Some(map) => map.values().copied().collect(),
+        None => spread(&nics, facts),
+    };
+    check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
+    let workers = cores.len() as u32;
+    let ports: Vec<PlannedPort> = nics
+        .iter()
+        .map(|(port, nic)| {
+            check_queues(port, nic, workers, &mut faults, &mut warnings);
+            if !nic.is_up {
+                faults.push(format!("{0} is down: ip link set {0} up", port.interface));
+            }
+            PlannedPort {
+                nic: (*nic).clone(),
+                mtu_bytes: port.mtu_bytes.unwrap_or(nic.mtu_bytes as u32),
+                oracle: oracle(port, nic, workers, &mut faults, &mut warnings),
+            }
+        })
+        .collect();
+    if faults.is_empty() {
+        Ok(Plan {
+            ports,
+            cores,
+            warnings,
+        })
+    } else {
+        Err(faults)
+    }
+}
+
+/// `queues = "auto"`: as many workers as the narrowest port has queues, on the cores next to the first NIC.
+fn spread(nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<u32> {
+    let queues = nics
+        .iter()
+        .map(|(_, nic)| nic.rx_queues)
+        .min()
+        .unwrap_or(1)
+        .max(1);
+    let node = nics.iter().find_map(|(_, nic)| nic.numa_node);
+    let near = node.and_then(|node| facts.node_cores.get(&node));
+    let near = near.map_or(&facts.cores, |cores| cores);
+    let cores: Vec<u32> = near
+        .iter()
+        .copied()
+        .filter(|core| facts.cores.contains(core))
+        .collect();
+    // The first core takes most interrupts and the kernel's own work: it is used last.
+    let first = cores.first().copied();
+    let rest = cores.into_iter().skip(1).chain(first);
+    rest.take(queues as usize).collect()
+}
+
+fn check_cores(
+    cores: &[u32],
+    present: &[u32],
+    faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) {
+    for (worker, core) in cores.iter().enumerate() {
+        if !present.contains(core) {
+            let present = tidegate_dataplane::affinity::core_list(present);
+            faults.push(format!(
+                "core {core} (queue {worker}) is not available to this process; available: {present}"
+            ));
+        }
+        if cores[..worker].contains(core) {
+            warnings.push(format!(
+                "core {core} serves several queues: their workers take turns on it"
+            ));
+        }
+    }
+    if cores.is_empty() {
+        faults.push("no queue to serve".into());
+    }
+    if cores.len() > WORKERS_MAX {
+        faults.push(format!(
+            "{} queues: at most {WORKERS_MAX} workers are supported",
+            cores.len()
+        ));
+    }
+}
+
+fn check_queues(
+    port: &PortConfig,
+    nic: &Nic,
+    workers: u32,
+    faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) {
+    let (name, has, most) = (&port.interface, nic.rx_queues, nic.rx_queues_max);
+    if has < workers {
+        faults.push(if most >= workers {
+            format!("{name} has {has} receive queues, the plan needs {workers}: ethtool -L {name} combined {workers}")
+        } else {
+            format!(
+                "{name} has {has} receive queues and can have at most {most}, the plan needs {workers}: map fewer queues \
+                 (queues = {{ … }} or --map; ethtool -l {name} shows what it has, ethtool -L {name} combined N sets it)"
+            )
+        });
+    }
+    if has > workers {
+        warnings.push(format!(
+            "{name} has {has} receive queues but only {workers} are served: what arrives for us on the others is dropped; \
+             ethtool -L {name} combined {workers}"
+        ));
+    }
+}
+
+fn oracle(
+    port: &PortConfig,
+    nic: &Nic,
+    workers: u32,
+    faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Oracle {
+    if workers <= 1 {
+        return Oracle::Single;
+    }
+    let name = &port.interface;
+    match (port.rss, toeplitz(nic.rss.as_ref(), workers)) {
+        (RssMode::PortXor, _) => Oracle::PortXor { queues: workers },
+        (RssMode::Software, _) => Oracle::Software { workers },
+        (RssMode::Auto | RssMode::Toeplitz, Ok(oracle)) => oracle,
+        (RssMode::Toeplitz, Err(why)) => {
+            faults.push(format!(
+                "rss = \"toeplitz\" on {name}: {why}; use rss = \"auto\""
+            ));
+            Oracle::Software { workers }
+        }
+        (RssMode::Auto, Err(why)) => {
+            warnings.push(format!(
+                "{name}: {why}; a software hash chooses the worker of a flow, frames that arrive elsewhere are handed over"
+            ));
+            Oracle::Software { workers }
+        }
+    }
+}
+
+fn toeplitz(rss: Option<&Rss>, workers: u32) -> Result<Oracle, String> {
+    let Some(rss) = rss else {
+        return Err("the driver does not tell its RSS key and table".into());
+    };
+    if rss.function != RssFunction::Toeplitz {
+        return Err(format!(
+            "its RSS function is {:?}, not Toeplitz",
+            rss.function
+        ));
+    }
+    if let Some(queue) = rss.indirection.iter().find(|queue| **queue >= workers) {
+        return Err(format!(
+            "its RSS table sends frames to queue {queue}, which no worker serves"
+        ));
+    }
+    if rss.indirection.is_empty() || rss.key.len() < 40 {
+        return Err("its RSS key or table is empty".into());
+    }
+    Ok(Oracle::Toeplitz {
+        key: rss.key.clone(),
+        indirection: rss.indirection.clone(),
+    })
+}
+
+impl std::fmt::Display for Plan {
+    /// The queue → core plan as `tidegate check` prints it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (worker, core) in self.cores.iter().enumerate() {
+            let queues: Vec<String> = self
+                .ports
+                .iter()
+                .map(|port| format!("{}:{worker}", port.nic.name))
+                .collect();
+            writeln!(
+                f,
+                "worker {worker}: core {core}, queues {}",
+                queues.join(" ")
+            )?;
+        }
+        for port in &self.ports {
+            let oracle = match &port.oracle {
+                Oracle::Single => "one queue".into(),
+                Oracle::PortXor { queues } => format!("port-xor over {queues} queues"),
+                Oracle::Toeplitz { indirection, .. } => {
+                    format!("Toeplitz over a table of {}", indirection.len())
+                }
+                Oracle::Software { workers } => format!("software hash over {workers} workers"),
+            };
+            let (nic, mtu) = (&port.nic, port.mtu_bytes);
+            let driver = nic.driver.as_deref().unwrap_or("unknown driver");
+            writeln!(
+                f,
+                "{}: {driver}, MTU {mtu}, {} receive queues, {oracle}",
+                nic.name, nic.rx_queues
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [[port]]
+        interface = "eth1"
+        queues = { 0 = 2, 1 = 3 }
+        [[port]]
+        interface = "eth2"
+        queues = { 0 = 2, 1 = 3 }
+        [[pool]]
+        name = "sessions"
+        listen = "10.0.0.10:11211"
+        protocol = "memcached"
+        servers = ["10.0.1.11:11211:1"]
+    "#;
+
+    fn config() -> Config {
+        Config::parse(CONFIG, "test").unwrap()
+    }
+
+    fn nic(name: &str, queues: u32) -> Nic {
+        Nic {
+            name: name.into(),
+            ifindex: 3,
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu_bytes: 1_500,
+            is_up: true,
+            is_running: true,
+            driver: Some("veth".into()),
+            rx_queues: queues,
+            rx_queues_max: 8,
+            rss: None,
+            numa_node: None,
+        }
+    }
+
+    fn facts(nics: Vec<Nic>) -> Facts {
+        Facts {
+            nics: nics
+                .into_iter()
+                .map(|nic| (nic.name.clone(), Ok(nic)))
+                .collect(),
+            cores: vec![0, 1, 2, 3],
+            node_cores: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_worker_owns_the_same_queue_of_every_port() {
+        let plan = make(&config(), &facts(vec![nic("eth1", 2), nic("eth2", 2)])).unwrap();
+        assert_eq!(plan.cores, [2, 3]);
+        let text = plan.to_string();
+        assert!(
+            text.contains("worker 1: core 3, queues eth1:1 eth2:1"),
+            "{text}"
+        );
+        assert_eq!(plan.ports[0].oracle, Oracle::Software { workers: 2 });
+        assert_eq!(
+            plan.warnings.len(),
+            2,
+            "both ports fall back to the software hash: {:?}",
+            plan.warnings
+        );
+    }
+
+    #[test]
+    fn every_fault_of_the_machine_is_reported_at_once() {
+        let mut down = nic("eth1", 1);
+        down.is_up = false;
+        let mut facts = facts(vec![down]);
+        facts.nics.insert(
+            "eth2".into(),
+            Err("interface eth2 does not exist; present: eth1".into()),
+        );
+        facts.cores = vec![0, 1, 2];
+        let faults = make(&config(), &facts).unwrap_err().join("\n");
+        for expected in [
+            "interface eth2 does not exist",
+            "core 3 (queue 1) is not available to this process; available: 0-2",
+            "ethtool -L eth1 combined 2",
+            "ip link set eth1 up",
+        ] {
+            assert!(
+                faults.contains(expected),
+                "{expected:?} is not in\n{faults}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_nic_that_tells_its_table_is_believed_unless_it_names_queues_without_workers() {
+        let mut told = nic("eth1", 2);
+        let rss = Rss {
+            function: RssFunction::Toeplitz,
+            key: vec![1; 40],
+            indirection: vec![0, 1],
+        };
+        told.rss = Some(rss.clone());
+        let mut wide = nic("eth2", 4);
+        wide.rss = Some(Rss {
+            indirection: vec![0, 1, 2, 3],
+            ..rss
+        });
+        let plan = make(&config(), &facts(vec![told, wide])).unwrap();
+        assert!(matches!(plan.ports[0].oracle, Oracle::Toeplitz { .. }));
+        assert_eq!(plan.ports[1].oracle, Oracle::Software { workers: 2 });
+        let warnings = plan.warnings.join("\n");
+        assert!(
+            warnings.contains("only 2 are served") && warnings.contains("queue 2"),
+            "{warnings}"
+        );
+    }
+
+    #[test]
+    fn auto_takes_the_narrowest_port_and_the_first_core_last() {
+        let text = CONFIG.replace("queues = { 0 = 2, 1 = 3 }", "queues = \"auto\"");
+        let config = Config::parse(&text, "test").unwrap();
+        let plan = make(&config, &facts(vec![nic("eth1", 4), nic("eth2", 3)])).unwrap();
+        assert_eq!(plan.cores, [1, 2, 3]);
+        let plan = make(&config, &facts(vec![nic("eth1", 8), nic("eth2", 8)])).unwrap();
+        assert_eq!(plan.cores, [1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn one_worker_needs_no_oracle() {
+        let mut config = config();
+        let maps = ["eth1:0=1", "eth2:0=1"].map(|map| map.parse().unwrap());
+        config.apply_maps(&maps).unwrap();
+        let plan = make(&config, &facts(vec![nic("eth1", 1), nic("eth2", 1)])).unwrap();
+        assert_eq!(plan.ports[1].oracle, Oracle::Single);
+        assert!(plan.warnings.is_empty());
+    }
+}

@@ -1,0 +1,215 @@
+//! Everything that has to be right before anything is changed. All faults are found, not only the first.
+
+use crate::netlink::query::Query;
+use crate::plan::Facts;
+use crate::{capabilities, kernel_listeners};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::User;
+use std::net::{IpAddr, SocketAddr};
+use tidegate_channel::message::UserIds;
+use tidegate_config::Config;
+
+/// Who workers become when the configuration does not say.
+const DEFAULT_USER: &str = "nobody";
+
+/// Capabilities that are missing.
+pub fn privileges() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    match capabilities::effective(&status) {
+        Some(effective) => capabilities::missing(effective, memory_lock_is_unlimited()),
+        None => vec!["cannot read the capabilities of this process from /proc/self/status: is /proc mounted?".into()],
+    }
+}
+
+fn memory_lock_is_unlimited() -> bool {
+    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == nix::libc::RLIM_INFINITY)
+}
+
+/// Packet buffers are locked memory. Workers inherit the limit, and the capability that stands in for it until they have
+/// opened their sockets.
+pub fn raise_memory_lock() {
+    let unlimited = nix::libc::RLIM_INFINITY;
+    if setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited).is_ok()
+        || memory_lock_is_unlimited()
+    {
+        return;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !capabilities::effective(&status).is_some_and(capabilities::locks_memory) {
+        tracing::warn!(
+            "RLIMIT_MEMLOCK cannot be raised: large rings may not fit (CAP_SYS_RESOURCE, or ulimit -l unlimited)"
+        );
+    }
+}
+
+/// The unprivileged user.
+pub fn user(config: &Config) -> Result<UserIds, String> {
+    let name = config.worker.user.as_deref().unwrap_or(DEFAULT_USER);
+    match User::from_name(name) {
+        Ok(Some(user)) if user.uid.is_root() => Err(format!(
+            "user {name:?} is root: workers need an unprivileged one"
+        )),
+        Ok(Some(user)) => Ok(UserIds {
+            name: name.to_owned(),
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        }),
+        Ok(None) => Err(format!(
+            "user {name:?} does not exist: create it, or set worker.user to another"
+        )),
+        Err(error) => Err(format!("user {name:?} cannot be looked up: {error}")),
+    }
+}
+
+/// Faults of addresses: listened on but not on a port of ours, taken by a kernel socket, or ours where a server should be.
+pub fn addresses(config: &Config, facts: &Facts) -> Vec<String> {
+    let own = match Query::open().and_then(|mut query| query.addresses()) {
+        Ok(own) => own,
+        Err(error) => return vec![format!("cannot ask the kernel for its addresses: {error}")],
+    };
+    let ports: Vec<u32> = facts
+        .nics
+        .values()
+        .flatten()
+        .map(|nic| nic.ifindex)
+        .collect();
+    // An interface that is missing may be the one with the address: that fault is enough.
+    let ports = (ports.len() == facts.nics.len()).then_some(ports);
+    check_addresses(config, ports.as_deref(), &own, &kernel_listeners::all())
+}
+
+fn check_addresses(
+    config: &Config,
+    ports: Option<&[u32]>,
+    own: &[(u32, IpAddr)],
+    listeners: &[SocketAddr],
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    let interfaces: Vec<&str> = config
+        .ports
+        .iter()
+        .map(|port| port.interface.as_str())
+        .collect();
+    let interfaces = interfaces.join(", ");
+    let on_port = |wanted: IpAddr| {
+        ports.is_none_or(|ports| {
+            own.iter()
+                .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
+        })
+    };
+    for (pool, listen) in config.listeners() {
+        let pool = &config.pools[pool].name;
+        if !on_port(listen.ip()) {
+            let prefix = if listen.is_ipv4() { 32 } else { 128 };
+            faults.push(format!(
+                "pool {pool}: listen address {} is not on {interfaces}: ip addr add {}/{prefix} dev {}",
+                listen.ip(),
+                listen.ip(),
+                config.ports[0].interface
+            ));
+        }
+        if let Some(taken) = kernel_listeners::conflict(listeners, listen) {
+            faults.push(format!(
+                "pool {pool}: {listen} is in use: a kernel socket listens on {taken} (ss -ltnp sport = :{} shows whose)",
+                listen.port()
+            ));
+        }
+    }
+    if let Some(source) = config.worker.source_address
+        && !on_port(source)
+    {
+        faults.push(format!(
+            "worker.source_address {source} is not on {interfaces}"
+        ));
+    }
+    for (pool, server) in config.servers() {
+        if own
+            .iter()
+            .any(|(_, address)| *address == server.address.ip())
+        {
+            faults.push(format!(
+                "pool {}: server {} is an address of this host: a server has to be another machine",
+                config.pools[pool].name, server.address
+            ));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let text = r#"
+            [[port]]
+            interface = "eth1"
+            queues = { 0 = 0 }
+            [[pool]]
+            name = "sessions"
+            listen = ["10.0.0.10:11211", "[2001:db8::10]:11211"]
+            protocol = "memcached"
+            servers = ["10.0.1.11:11211:1"]
+        "#;
+        Config::parse(text, "test").unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_on_the_port_that_nobody_listens_on_are_fine() {
+        let own = [(3, ip("10.0.0.10")), (3, ip("2001:db8::10"))];
+        let listeners = ["10.0.0.10:22".parse().unwrap()];
+        assert_eq!(
+            check_addresses(&config(), Some(&[3]), &own, &listeners),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn every_address_that_is_missing_taken_or_our_own_is_named() {
+        let own = [
+            (3, ip("10.0.0.10")),
+            (4, ip("2001:db8::10")),
+            (1, ip("10.0.1.11")),
+        ];
+        let listeners = ["0.0.0.0:11211".parse().unwrap()];
+        let faults = check_addresses(&config(), Some(&[3]), &own, &listeners).join("\n");
+        for expected in [
+            "2001:db8::10 is not on eth1: ip addr add 2001:db8::10/128 dev eth1",
+            "10.0.0.10:11211 is in use: a kernel socket listens on 0.0.0.0:11211",
+            "server 10.0.1.11:11211 is an address of this host",
+        ] {
+            assert!(
+                faults.contains(expected),
+                "{expected:?} is not in\n{faults}"
+            );
+        }
+        assert!(!faults.contains("10.0.0.10 is not on"), "{faults}");
+    }
+
+    #[test]
+    fn with_an_interface_missing_the_other_faults_are_still_found() {
+        let own = [(1, ip("10.0.1.11"))];
+        let listeners = ["10.0.0.10:11211".parse().unwrap()];
+        let faults = check_addresses(&config(), None, &own, &listeners).join("\n");
+        assert!(
+            faults.contains("is in use") && faults.contains("address of this host"),
+            "{faults}"
+        );
+        assert!(!faults.contains("is not on"), "{faults}");
+    }
+
+    #[test]
+    fn a_user_that_does_not_exist_is_named() {
+        let mut config = config();
+        config.worker.user = Some("no-such-user-here".into());
+        assert!(user(&config).unwrap_err().contains("no-such-user-here"));
+        config.worker.user = Some("root".into());
+        assert!(user(&config).unwrap_err().contains("is root"));
+        config.worker.user = None;
+        assert_ne!(user(&config).unwrap().uid, 0);
+    }
+}

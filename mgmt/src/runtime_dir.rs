@@ -1,0 +1,297 @@
+//! The runtime directory of an instance: its lock, its status socket, and a record of what has to be undone.
+//!
+//! `/run/tidegate/<name>/` holds `lock` (held while the manager lives, so that a second instance of the same name is
+//! refused), `status.sock`, and `record.json`. A manager that is killed cannot clean up; the next start of the same name
+//! reads the record, undoes what it says, and reports workers that are left.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Where runtime directories are, unless the command line says otherwise.
+pub const DEFAULT_ROOT: &str = "/run/tidegate";
+/// Longest path of a Unix socket, without its closing zero byte.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// Another manager holds the lock.
+    #[error(
+        "an instance named {name:?} is running already (process {holder}); give this one another `name` in its configuration"
+    )]
+    Running {
+        /// The instance.
+        name: String,
+        /// What the lock file says.
+        holder: String,
+    },
+    /// The directory or a file in it cannot be written.
+    #[error(
+        "runtime directory: cannot write {path}: {error}; free space or make it writable, or choose another with --runtime-dir"
+    )]
+    Unwritable {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// The path is too long for a socket.
+    #[error(
+        "runtime directory: {path} is too long for a Unix socket (at most {SOCKET_PATH_BYTES_MAX} bytes): shorten `name`"
+    )]
+    TooLong {
+        /// The path of the socket.
+        path: PathBuf,
+    },
+}
+
+/// What a later start has to undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Ports that were added to the kernel's reserved ones, as text.
+    pub reserved_ports: String,
+    /// Workers that were started.
+    pub workers: Vec<ProcessId>,
+}
+
+/// A process that cannot be mistaken for another that got the same number later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now.
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (state, started) = parse_stat(&stat)?;
+        (state != 'Z').then_some(Self { pid, started })
+    }
+
+    /// Whether it still lives.
+    pub fn lives(&self) -> bool {
+        Self::of(self.pid) == Some(*self)
+    }
+}
+
+/// State and start time in the text of `/proc/<pid>/stat`. The name, in parentheses, may hold anything.
+pub fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut columns = rest.split(' ');
+    let state = columns.next()?.chars().next()?;
+    // The state is column 3, the start time column 22.
+    let started = columns.nth(18)?.parse().ok()?;
+    Some((state, started))
+}
+
+/// The directory of a running instance.
+#[derive(Debug)]
+pub struct RuntimeDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RuntimeDir {
+    /// Makes the directory and takes its lock.
+    pub fn claim(root: &Path, name: &str) -> Result<Self, RuntimeError> {
+        let path = root.join(name);
+        let socket = status_socket(root, name);
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(RuntimeError::TooLong { path: socket });
+        }
+        let unwritable = |path: &Path| {
+            let path = path.to_owned();
+            move |error| RuntimeError::Unwritable { path, error }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .create(root)
+            .map_err(unwritable(root))?;
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            outcome => outcome.map_err(unwritable(&path))?,
+        }
+        let lock_path = path.join("lock");
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(unwritable(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _unreadable = lock.read_to_string(&mut holder);
+                return Err(RuntimeError::Running {
+                    name: name.to_owned(),
+                    holder: holder.trim().to_owned(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(unwritable(&lock_path)(error)),
+        }
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(unwritable(&lock_path))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// What an earlier instance left behind; one that cannot be read is no record.
+    pub fn record(&self) -> Option<Record> {
+        let text = std::fs::read(self.path.join("record.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// What replaces the record.
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
+            path: self.path.join("record.json"),
+        }
+    }
+
+    /// The path of the status socket.
+    pub fn status_socket(&self) -> PathBuf {
+        self.path.join("status.sock")
+    }
+
+    /// Removes everything in the directory, and the directory.
+    pub fn remove(self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Writes the record of an instance.
+#[derive(Debug)]
+pub struct Recorder {
+    path: PathBuf,
+}
+
+impl Recorder {
+    /// Replaces the record; a crash leaves the old one or the new one.
+    pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
+        let new = self.path.with_extension("new");
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(&serde_json::to_vec(record)?)?;
+            std::fs::rename(&new, &self.path)
+        };
+        write().map_err(|error| RuntimeError::Unwritable {
+            path: self.path.clone(),
+            error,
+        })
+    }
+}
+
+/// Where an instance's status socket is.
+pub fn status_socket(root: &Path, name: &str) -> PathBuf {
+    root.join(name).join("status.sock")
+}
+
+/// Names of the instances that have a runtime directory.
+pub fn instances(root: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().join("status.sock").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir()
+                .join(format!("tidegate-runtime-{test}-{}", std::process::id()));
+            Self(path)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _gone = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_second_instance_of_the_same_name_is_refused_with_the_process_of_the_first() {
+        let root = Root::new("second");
+        let first = RuntimeDir::claim(&root.0, "edge").unwrap();
+        let error = RuntimeDir::claim(&root.0, "edge").unwrap_err().to_string();
+        assert!(
+            error.contains("\"edge\"") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
+        RuntimeDir::claim(&root.0, "other").unwrap().remove();
+        first.remove();
+        assert!(!root.0.join("edge").exists());
+        RuntimeDir::claim(&root.0, "edge").unwrap();
+    }
+
+    #[test]
+    fn a_killed_instance_leaves_a_record() {
+        let root = Root::new("record");
+        let first = RuntimeDir::claim(&root.0, "edge").unwrap();
+        assert_eq!(first.record(), None);
+        let record = Record {
+            reserved_ports: "40000-49999".into(),
+            workers: vec![ProcessId { pid: 1, started: 2 }],
+        };
+        first.recorder().write(&record).unwrap();
+        drop(first);
+        assert_eq!(
+            RuntimeDir::claim(&root.0, "edge").unwrap().record(),
+            Some(record)
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let error = RuntimeDir::claim(Path::new("/proc/nowhere"), "edge")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/proc/nowhere") && error.contains("--runtime-dir"),
+            "{error}"
+        );
+        let error = RuntimeDir::claim(Path::new("/tmp"), &"x".repeat(120)).unwrap_err();
+        assert!(matches!(error, RuntimeError::TooLong { .. }));
+    }
+
+    #[test]
+    fn processes_are_told_apart_by_their_start() {
+        let own = ProcessId::of(std::process::id()).unwrap();
+        assert!(own.lives());
+        assert!(
+            !ProcessId {
+                started: own.started + 1,
+                ..own
+            }
+            .lives()
+        );
+        let stat = "7 (a) S (b) R 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
+        assert_eq!(parse_stat(stat), Some(('R', 4242)));
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+}

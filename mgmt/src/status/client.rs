@@ -1,0 +1,51 @@
+//! The command's end of the status socket.
+
+use super::report::Report;
+use super::table;
+use crate::runtime_dir::{instances, status_socket};
+use anyhow::{Context, bail};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the manager may take; it answers within a turn of its loop.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Prints the status of `name`, or of the only instance there is.
+pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => only_instance(root)?,
+    };
+    let path = status_socket(root, &name);
+    let mut socket = UnixStream::connect(&path)
+        .with_context(|| format!("no instance named {name:?} answers at {}", path.display()))?;
+    socket.set_read_timeout(Some(READ_TIMEOUT))?;
+    let mut text = String::new();
+    socket
+        .read_to_string(&mut text)
+        .context("the manager did not answer in time")?;
+    let out = if json {
+        text
+    } else {
+        let report: Report =
+            serde_json::from_str(&text).context("the manager is of another version: try --json")?;
+        table::render(&report)
+    };
+    // A reader that went away (`| head`) is no error of ours.
+    let _closed = std::io::stdout().write_all(out.as_bytes());
+    Ok(())
+}
+
+fn only_instance(root: &Path) -> anyhow::Result<String> {
+    let mut names = instances(root);
+    match (names.pop(), names.is_empty()) {
+        (None, _) => bail!("no instance is running (looked in {})", root.display()),
+        (Some(name), true) => Ok(name),
+        (Some(last), false) => bail!(
+            "several instances are running, choose one with --name: {}, {last}",
+            names.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,147 @@
+//! Puts the report together from shared memory and from what the manager knows.
+
+use super::report::{PoolReport, PortReport, QueueReport, Report, ServerReport, WorkerReport};
+use crate::manager::Manager;
+use crate::supervisor::Slot;
+use crate::worker_process::WorkerProcess;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use tidegate_channel::counters::{PoolCounters, QueueCounters, ServerCounters};
+use tidegate_channel::statistics::WorkerStatistics;
+use tidegate_config::Config;
+
+/// What the kernel counts per interface and an operator has to see, because it is lost traffic.
+const DEVICE_COUNTERS: &[&str] = &[
+    "rx_dropped",
+    "rx_errors",
+    "rx_missed_errors",
+    "tx_dropped",
+    "tx_errors",
+    "tx_carrier_errors",
+];
+
+/// The report of this moment.
+pub fn report(manager: &mut Manager) -> Report {
+    let config = &manager.shared.config;
+    let workers: Vec<WorkerReport> = manager
+        .slots
+        .iter_mut()
+        .map(|slot| worker_report(slot, config))
+        .collect();
+    let unreachable = manager.mirror.unreachable().collect();
+    Report {
+        name: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        state: if manager.is_draining() {
+            "draining"
+        } else {
+            "running"
+        }
+        .into(),
+        uptime_s: manager.started.elapsed().as_secs(),
+        pools: pool_reports(config, &workers, &unreachable),
+        ports: port_reports(manager),
+        workers,
+    }
+}
+
+fn worker_report(slot: &mut Slot, config: &Config) -> WorkerReport {
+    let statistics = slot.statistics().unwrap_or_else(|| WorkerStatistics {
+        queues: vec![QueueCounters::default(); config.ports.len()],
+        pools: vec![PoolCounters::default(); config.pools.len()],
+        servers: vec![ServerCounters::default(); config.servers().count()],
+        ..WorkerStatistics::default()
+    });
+    let process = slot.process.as_ref();
+    let modes = process
+        .map(|process| process.modes.as_slice())
+        .unwrap_or_default();
+    let queues =
+        config
+            .ports
+            .iter()
+            .zip(statistics.queues)
+            .enumerate()
+            .map(|(index, (port, counters))| QueueReport {
+                interface: port.interface.clone(),
+                queue: slot.worker as u32,
+                mode: modes.get(index).copied(),
+                counters,
+            });
+    WorkerReport {
+        worker: slot.worker as u32,
+        pid: process.map(WorkerProcess::pid),
+        core: slot.core,
+        state: slot.state().into(),
+        uptime_s: process.map_or(0, |process| process.started.elapsed().as_secs()),
+        restarts: slot.starts.saturating_sub(1),
+        hung: slot.hung,
+        last_exit: slot.last_exit.clone(),
+        queues: queues.collect(),
+        poll_loop: statistics.worker,
+        stack: statistics.stack,
+        pools: statistics.pools,
+        servers: statistics.servers,
+    }
+}
+
+fn pool_reports(
+    config: &Config,
+    workers: &[WorkerReport],
+    unreachable: &BTreeMap<IpAddr, String>,
+) -> Vec<PoolReport> {
+    let mut server_index = 0;
+    let pools = config.pools.iter().enumerate().map(|(index, pool)| {
+        let mut counters = PoolCounters::default();
+        workers
+            .iter()
+            .filter_map(|worker| worker.pools.get(index))
+            .for_each(|pool| counters.add(pool));
+        let servers = pool.servers.iter().map(|server| {
+            let mut counters = ServerCounters::default();
+            let of_workers = workers
+                .iter()
+                .filter_map(|worker| worker.servers.get(server_index));
+            of_workers.for_each(|server| counters.add(server));
+            server_index += 1;
+            ServerReport {
+                name: server.name.clone(),
+                address: server.address.to_string(),
+                unreachable: unreachable.get(&server.address.ip()).cloned(),
+                counters,
+            }
+        });
+        PoolReport {
+            name: pool.name.clone(),
+            listen: pool.listen.iter().map(ToString::to_string).collect(),
+            counters,
+            servers: servers.collect(),
+        }
+    });
+    pools.collect()
+}
+
+fn port_reports(manager: &Manager) -> Vec<PortReport> {
+    let ports = manager
+        .shared
+        .config
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(index, port)| {
+            let (steering, verdicts) = manager.steering.report(index);
+            let device = DEVICE_COUNTERS.iter().filter_map(|name| {
+                let path = format!("/sys/class/net/{}/statistics/{name}", port.interface);
+                let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+                Some(((*name).to_owned(), value))
+            });
+            PortReport {
+                interface: port.interface.clone(),
+                steering,
+                verdicts,
+                device: device.collect(),
+            }
+        });
+    ports.collect()
+}

@@ -1,0 +1,210 @@
+//! Keeps a process alive for each worker.
+
+use crate::backoff::Backoff;
+use crate::runtime_dir::ProcessId;
+use crate::shared::Shared;
+use crate::worker_process::{Said, Stage, WorkerProcess};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+use tidegate_channel::message::ToWorker;
+use tidegate_channel::statistics::WorkerStatistics;
+
+fn when(delay: Duration) -> String {
+    if delay.is_zero() {
+        "at once".into()
+    } else {
+        format!("in {delay:?}")
+    }
+}
+
+/// One worker: a process most of the time, otherwise the time of the next one.
+pub struct Slot {
+    /// Its index.
+    pub worker: usize,
+    /// Its core.
+    pub core: u32,
+    /// Its process.
+    pub process: Option<WorkerProcess>,
+    /// Processes started so far.
+    pub starts: u64,
+    /// Processes that were killed because they hung.
+    pub hung: u64,
+    /// How the last process ended.
+    pub last_exit: Option<String>,
+    /// Whether any process of it was ever ready.
+    pub ever_ready: bool,
+    backoff: Backoff,
+    due: Option<Instant>,
+    log: String,
+}
+
+impl Slot {
+    /// A worker without a process that is due at once.
+    pub fn new(worker: usize, core: u32, log: &str) -> Self {
+        Self {
+            worker,
+            core,
+            process: None,
+            starts: 0,
+            hung: 0,
+            last_exit: None,
+            ever_ready: false,
+            backoff: Backoff::default(),
+            due: Some(Instant::now()),
+            log: log.to_owned(),
+        }
+    }
+
+    /// When the next process is due, if there is none.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Starts a process if it is time; returns whether one was started.
+    pub fn start_if_due(&mut self, shared: &Shared, now: Instant) -> bool {
+        if self.due.is_none_or(|due| due > now) {
+            return false;
+        }
+        let started = shared
+            .start(self.worker)
+            .and_then(|(descriptors, statistics)| {
+                Ok(WorkerProcess::spawn(
+                    descriptors,
+                    statistics,
+                    self.worker,
+                    &self.log,
+                )?)
+            });
+        match started {
+            Ok(process) => {
+                self.due = None;
+                self.starts += 1;
+                tracing::info!(
+                    "worker {}: process {} on core {}",
+                    self.worker,
+                    process.pid(),
+                    self.core
+                );
+                self.process = Some(process);
+                true
+            }
+            Err(error) => {
+                let delay = self.backoff.after(now, now);
+                tracing::error!(
+                    "worker {}: cannot be started: {error:#}; next start {}",
+                    self.worker,
+                    when(delay)
+                );
+                self.due = Some(now + delay);
+                false
+            }
+        }
+    }
+
+    /// Takes what the process said.
+    pub fn listen(&mut self) -> Vec<Said> {
+        let said = self
+            .process
+            .as_mut()
+            .map(WorkerProcess::listen)
+            .unwrap_or_default();
+        self.ever_ready |= said.iter().any(|said| matches!(said, Said::Ready));
+        said
+    }
+
+    /// Waits for the process if it ended, and plans the next one unless `last`. Returns whether it ended.
+    pub fn reap(&mut self, now: Instant, last: bool) -> bool {
+        let Some(process) = &mut self.process else {
+            return false;
+        };
+        let Some((status, text)) = process.ended() else {
+            return false;
+        };
+        let (worker, pid) = (self.worker, process.pid());
+        if last {
+            if status.success() {
+                tracing::info!("worker {worker}: process {pid} ended in order");
+            } else {
+                tracing::warn!("worker {worker}: process {pid}: {text}");
+            }
+            self.due = None;
+        } else {
+            let delay = if process.failed_for_good() {
+                self.backoff.give_time()
+            } else {
+                self.backoff.after(process.started, now)
+            };
+            tracing::error!(
+                "worker {worker}: process {pid}: {text}; next start {}",
+                when(delay)
+            );
+            self.due = Some(now + delay);
+        }
+        self.last_exit = Some(text);
+        self.process = None;
+        true
+    }
+
+    /// Kills a process that hangs; its end is seen by [`Slot::reap`].
+    pub fn check_heartbeat(&mut self, now: Instant) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if process.hangs(now) {
+            self.hung += 1;
+            tracing::error!(
+                "worker {}: process {} hangs: killing it",
+                self.worker,
+                process.pid()
+            );
+            process.kill_as_hung();
+        }
+    }
+
+    /// Asks the process to finish, and plans no other.
+    pub fn drain(&mut self, deadline_ms: u32) {
+        self.due = None;
+        if let Some(process) = &mut self.process {
+            match process.stage {
+                Stage::Starting => process.kill(),
+                Stage::Running | Stage::Draining => {
+                    process.stage = Stage::Draining;
+                    process.send(ToWorker::Drain { deadline_ms }, &[]);
+                }
+            }
+        }
+    }
+
+    /// Kills the process, and plans no other.
+    pub fn kill(&mut self) {
+        self.due = None;
+        if let Some(process) = &self.process {
+            process.kill();
+        }
+    }
+
+    /// The control socket of the process.
+    pub fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref()?.control()
+    }
+
+    /// Number and start of the process, for the record.
+    pub fn id(&self) -> Option<ProcessId> {
+        self.process.as_ref()?.id()
+    }
+
+    /// What `tidegate status` calls it.
+    pub fn state(&self) -> &'static str {
+        match self.process.as_ref().map(|process| process.stage) {
+            Some(Stage::Starting) => "starting",
+            Some(Stage::Running) => "running",
+            Some(Stage::Draining) => "draining",
+            None => "waiting",
+        }
+    }
+
+    /// What the process counted so far.
+    pub fn statistics(&mut self) -> Option<WorkerStatistics> {
+        Some(self.process.as_mut()?.statistics.read().clone())
+    }
+}

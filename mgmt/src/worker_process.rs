@@ -1,0 +1,294 @@
+//! One process of a worker, as the manager sees it: its control socket, its statistics, its heartbeat.
+
+use crate::runtime_dir::{ProcessId, parse_stat};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tidegate_channel::control::{ControlError, ControlSocket};
+use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
+use tidegate_channel::statistics::StatisticsReader;
+
+/// A heartbeat that stays away this long means that the loop hangs. It beats at least once a second.
+const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
+/// A worker has to be ready within this time. Most of it may be spent waiting for a queue that its predecessor kept.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A silence is counted in steps of at most this, so that a manager that was stopped itself does not blame its workers.
+const SILENCE_STEP: Duration = Duration::from_secs(1);
+
+/// Messages taken at a time, so that a worker that does nothing but talk cannot keep the manager from its other work.
+const MESSAGES_MAX: usize = 64;
+
+/// Where a process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It opens its sockets and gives up its privileges.
+    Starting,
+    /// It forwards.
+    Running,
+    /// It finishes what is owed.
+    Draining,
+}
+
+/// What a worker said that the manager has to act on.
+#[derive(Debug)]
+pub enum Said {
+    /// Its sockets, one per port.
+    Sockets(Vec<OwnedFd>),
+    /// It forwards now.
+    Ready,
+    /// It cannot go on.
+    Failed {
+        /// Why.
+        reason: String,
+        /// Whether trying again is pointless.
+        permanent: bool,
+    },
+}
+
+/// A running process.
+pub struct WorkerProcess {
+    child: Child,
+    control: ControlSocket,
+    control_open: bool,
+    generation: u64,
+    /// Its statistics page.
+    pub statistics: StatisticsReader,
+    /// How frames reach each of its queues, once it said so.
+    pub modes: Vec<ObtainedMode>,
+    /// Where it stands.
+    pub stage: Stage,
+    /// When it was started.
+    pub started: Instant,
+    failed: Option<(String, bool)>,
+    silence: Silence,
+    killed_as_hung: bool,
+}
+
+/// How long a heartbeat has not changed.
+#[derive(Debug)]
+struct Silence {
+    heartbeat: u64,
+    lasted: Duration,
+    looked: Instant,
+}
+
+impl Silence {
+    fn observe(&mut self, heartbeat: u64, now: Instant) -> Duration {
+        let step = now.saturating_duration_since(self.looked).min(SILENCE_STEP);
+        self.looked = now;
+        if heartbeat == self.heartbeat {
+            self.lasted += step;
+        } else {
+            self.heartbeat = heartbeat;
+            self.lasted = Duration::ZERO;
+        }
+        self.lasted
+    }
+}
+
+impl WorkerProcess {
+    /// Starts a process of `worker` and tells it to begin. `log` is its log filter.
+    pub fn spawn(
+        descriptors: StartDescriptors,
+        statistics: StatisticsReader,
+        worker: usize,
+        log: &str,
+    ) -> io::Result<Self> {
+        let (control, theirs) = ControlSocket::pair().map_err(io::Error::other)?;
+        // The executable may have been replaced since we started; this is still ours. A process group of its own keeps a
+        // terminal's Ctrl-C away: the manager decides how a worker ends.
+        let child = Command::new("/proc/self/exe")
+            .arg("worker")
+            .env(crate::log::FILTER_VARIABLE, log)
+            .env(crate::log::WORKER_VARIABLE, worker.to_string())
+            .stdin(Stdio::from(theirs))
+            .process_group(0)
+            .spawn()?;
+        let now = Instant::now();
+        let mut process = Self {
+            child,
+            control,
+            control_open: true,
+            generation: 0,
+            statistics,
+            modes: Vec::new(),
+            stage: Stage::Starting,
+            started: now,
+            failed: None,
+            silence: Silence {
+                heartbeat: 0,
+                lasted: Duration::ZERO,
+                looked: now,
+            },
+            killed_as_hung: false,
+        };
+        process
+            .control
+            .set_nonblocking()
+            .map_err(io::Error::other)?;
+        let list = descriptors.into_list();
+        let list: Vec<BorrowedFd<'_>> = list.iter().map(AsFd::as_fd).collect();
+        process.send(ToWorker::Start, &list);
+        Ok(process)
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its number and start, for the record.
+    pub fn id(&self) -> Option<ProcessId> {
+        ProcessId::of(self.pid())
+    }
+
+    /// The control socket, until its other end is closed.
+    pub fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.control_open.then(|| self.control.as_fd())
+    }
+
+    /// Sends a message. One that cannot be sent is to a worker that is gone or hangs, which shows by itself.
+    pub fn send(&mut self, message: ToWorker, descriptors: &[BorrowedFd<'_>]) {
+        self.generation += 1;
+        let envelope = Envelope {
+            generation: self.generation,
+            message,
+        };
+        if let Err(error) = self.control.send(&envelope, descriptors) {
+            tracing::warn!("worker process {}: {error}", self.pid());
+        }
+    }
+
+    /// Takes what the worker said.
+    pub fn listen(&mut self) -> Vec<Said> {
+        let mut said = Vec::new();
+        for _ in 0..MESSAGES_MAX {
+            match self.control.receive::<FromWorker>() {
+                // Once, before it has read a frame: whoever takes a worker over later has no say in the map.
+                Ok((FromWorker::Sockets { .. }, _)) if !self.modes.is_empty() => {
+                    tracing::error!("worker process {}: sockets at the wrong time", self.pid());
+                    self.kill();
+                }
+                Ok((FromWorker::Sockets { modes }, sockets)) => {
+                    self.modes = modes;
+                    said.push(Said::Sockets(sockets));
+                }
+                Ok((FromWorker::Ready, _)) => {
+                    self.stage = Stage::Running;
+                    said.push(Said::Ready);
+                }
+                Ok((FromWorker::Failed { reason, permanent }, _)) => {
+                    self.failed = Some((reason.clone(), permanent));
+                    said.push(Said::Failed { reason, permanent });
+                }
+                Ok((FromWorker::Acknowledged { .. }, _)) => {}
+                Err(ControlError::WouldBlock) => break,
+                Err(error) => {
+                    self.control_open = false;
+                    if !matches!(error, ControlError::Closed) {
+                        tracing::error!("worker process {}: {error}", self.pid());
+                        self.kill();
+                    }
+                    break;
+                }
+            }
+        }
+        said
+    }
+
+    /// How the process ended, if it did.
+    pub fn ended(&mut self) -> Option<(ExitStatus, String)> {
+        let status = self.child.try_wait().ok()??;
+        // What it said last may still wait in the socket.
+        self.listen();
+        let mut text = describe(status);
+        if self.killed_as_hung {
+            text.push_str(" because its heartbeat had stopped");
+        }
+        if let Some((reason, _)) = &self.failed {
+            text = format!("{text}: {reason}");
+        }
+        Some((status, text))
+    }
+
+    /// Whether the process said that trying again is pointless.
+    pub fn failed_for_good(&self) -> bool {
+        matches!(self.failed, Some((_, true)))
+    }
+
+    /// Whether the process has to be killed because it hangs. One that a debugger holds is left alone.
+    pub fn hangs(&mut self, now: Instant) -> bool {
+        if self.killed_as_hung {
+            return false;
+        }
+        if self.stage == Stage::Starting {
+            return now.saturating_duration_since(self.started) > START_PATIENCE;
+        }
+        let heartbeat = self.statistics.read_loop().heartbeat;
+        self.silence.observe(heartbeat, now) >= HEARTBEAT_PATIENCE && !self.is_traced()
+    }
+
+    fn is_traced(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.ok()
+            .and_then(|stat| parse_stat(&stat))
+            .is_some_and(|(state, _)| state == 't')
+    }
+
+    /// Kills the process because it hangs.
+    pub fn kill_as_hung(&mut self) {
+        self.killed_as_hung = true;
+        self.kill();
+    }
+
+    /// Kills the process, by its number: it is our child and not yet waited for, so the number is still its own.
+    pub fn kill(&self) {
+        let _already_gone = kill(Pid::from_raw(self.pid() as i32), Signal::SIGKILL);
+    }
+}
+
+/// How a process ended, in words.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(number)) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {number}"),
+        },
+        (None, None) => "ended".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_grows_by_small_steps_and_ends_with_a_beat() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut silence = Silence {
+            heartbeat: 0,
+            lasted: Duration::ZERO,
+            looked: start,
+        };
+        assert_eq!(silence.observe(0, at(1)), Duration::from_secs(1));
+        assert_eq!(
+            silence.observe(0, at(60)),
+            Duration::from_secs(2),
+            "the manager itself was away"
+        );
+        assert_eq!(silence.observe(1, at(61)), Duration::ZERO);
+        assert_eq!(silence.observe(1, at(62)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn ends_are_told_in_words() {
+        assert_eq!(describe(ExitStatus::from_raw(9)), "killed by SIGKILL");
+        assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exit code 3");
+    }
+}

@@ -1,0 +1,269 @@
+//! Tidegate on the lab's appliance, driven as an operator drives it: a file, a command, signals.
+
+use crate::config::LabConfig;
+use crate::lab::process::Process;
+use crate::lab::{Lab, program};
+use crate::netns::Namespace;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long Tidegate may take from its start to serving, and to end. Far above what it needs: it turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `tidegate run`. Dropping it ends it.
+#[derive(Debug)]
+pub struct Appliance {
+    process: Process,
+    host: Namespace,
+    name: String,
+    config_file: PathBuf,
+}
+
+impl Appliance {
+    /// Starts Tidegate with `config` and waits until every worker serves.
+    pub fn start(lab: &Lab, config: &LabConfig) -> Result<Self> {
+        let config_file = write_config(lab, &config.to_toml())?;
+        let mut command = lab.hosts.appliance.command(program("tidegate")?);
+        command.args(["run", "-c"]).arg(&config_file);
+        let process = Process::start_command(
+            &mut command,
+            "tidegate",
+            lab.directory().join("tidegate.log"),
+        )?;
+        let mut appliance = Self {
+            process,
+            host: lab.hosts.appliance.clone(),
+            name: config.name.clone(),
+            config_file,
+        };
+        appliance.wait_until_serving(config.queues as usize)?;
+        Ok(appliance)
+    }
+
+    /// Its file.
+    pub fn config_file(&self) -> &Path {
+        &self.config_file
+    }
+
+    /// The manager's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log_text()
+    }
+
+    /// What `tidegate status --json` says.
+    pub fn status(&self) -> Result<Status> {
+        let output = command(&self.host, &["status", "--name", &self.name, "--json"])?;
+        if !output.status.success() {
+            bail!(
+                "tidegate status failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        serde_json::from_slice(&output.stdout)
+            .map(Status)
+            .context("tidegate status --json printed something else")
+    }
+
+    /// What `tidegate status` says to people.
+    pub fn status_text(&self) -> Result<String> {
+        let output = command(&self.host, &["status", "--name", &self.name])?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Waits until `condition` holds for the status, and returns that status.
+    pub fn wait_for(&mut self, what: &str, condition: impl Fn(&Status) -> bool) -> Result<Status> {
+        let started = Instant::now();
+        loop {
+            let status = self.status();
+            if let Ok(status) = &status
+                && condition(status)
+            {
+                return Ok(Status(status.0.clone()));
+            }
+            if let Some(ended) = self.process.ended() {
+                bail!(
+                    "tidegate ended ({ended}) before {what}; it printed:\n{}",
+                    self.log()
+                );
+            }
+            if started.elapsed() > PATIENCE {
+                bail!(
+                    "no {what} within {PATIENCE:?}; last status: {status:?}; it printed:\n{}",
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to end in order and returns how it did.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.end_with(Signal::SIGTERM)
+    }
+
+    /// Lets it run on after this process.
+    pub fn stay(self) {
+        std::mem::forget(self);
+    }
+
+    /// Sends `signal` and returns how it ended.
+    pub fn end_with(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.process.signal(signal);
+        let log = self.process.log_text();
+        self.process
+            .wait(PATIENCE)
+            .with_context(|| format!("tidegate does not end on {signal}; it printed:\n{log}"))
+    }
+
+    /// Workers run within milliseconds; the kernel may take a moment longer to find the servers' link addresses, and until then
+    /// requests are answered with an error.
+    fn wait_until_serving(&mut self, workers: usize) -> Result<()> {
+        self.wait_for("serving", |status| {
+            let states = status.workers();
+            let running =
+                states.len() == workers && states.iter().all(|worker| worker.state == "running");
+            running && status.unreachable().is_empty()
+        })
+        .map(|_| ())
+    }
+}
+
+/// Runs `tidegate` with `arguments` on `host` to its end.
+pub fn command(host: &Namespace, arguments: &[&str]) -> Result<Output> {
+    Ok(host
+        .command(program("tidegate")?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?)
+}
+
+/// Writes a configuration into the lab's directory.
+pub fn write_config(lab: &Lab, text: &str) -> Result<PathBuf> {
+    let file = lab.directory().join("tidegate.toml");
+    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// A status as JSON. What a test needs of it is read here, in one place.
+#[derive(Debug)]
+pub struct Status(pub Value);
+
+/// One queue of one interface in a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// The interface.
+    pub interface: String,
+    /// The queue.
+    pub queue: u64,
+    /// How frames reach the worker.
+    pub mode: String,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+}
+
+/// One worker in a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Its number: the queue it owns.
+    pub index: u64,
+    /// Its process.
+    pub pid: i32,
+    /// Times it was started again.
+    pub restarts: u64,
+    /// In one word.
+    pub state: String,
+    /// Why the one before ended.
+    pub last_exit: String,
+}
+
+impl Status {
+    /// The workers, by number.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let number = |worker: &Value, field: &str| worker[field].as_u64().unwrap_or(0);
+        let text = |worker: &Value, field: &str| worker[field].as_str().unwrap_or("").to_owned();
+        let workers = self.0["workers"].as_array().map_or(&[][..], Vec::as_slice);
+        workers
+            .iter()
+            .map(|worker| WorkerStatus {
+                index: number(worker, "worker"),
+                pid: number(worker, "pid") as i32,
+                restarts: number(worker, "restarts"),
+                state: text(worker, "state"),
+                last_exit: text(worker, "last_exit"),
+            })
+            .collect()
+    }
+
+    /// A counter of the stack of worker `index`; absent ones are 0.
+    pub fn stack(&self, index: usize, counter: &str) -> u64 {
+        self.0["workers"][index]["stack"][counter]
+            .as_u64()
+            .unwrap_or(0)
+    }
+
+    /// All counters of the stack of worker `index`, by name.
+    pub fn stack_counters(&self, index: usize) -> Vec<(String, u64)> {
+        let counters = self.0["workers"][index]["stack"].as_object();
+        counters
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)))
+            .collect()
+    }
+
+    /// A counter of a pool, summed over all workers.
+    pub fn pool_total(&self, pool: &str, counter: &str) -> u64 {
+        let pools = self.0["pools"].as_array().map_or(&[][..], Vec::as_slice);
+        pools
+            .iter()
+            .filter(|entry| entry["name"] == pool)
+            .filter_map(|entry| entry["counters"][counter].as_u64())
+            .sum()
+    }
+
+    /// The queues of worker `index`.
+    pub fn queues(&self, index: usize) -> Vec<QueueStatus> {
+        let queues = self.0["workers"][index]["queues"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let text = |queue: &Value, field: &str| queue[field].as_str().unwrap_or("-").to_owned();
+        queues
+            .iter()
+            .map(|queue| QueueStatus {
+                interface: text(queue, "interface"),
+                queue: queue["queue"].as_u64().unwrap_or(0),
+                mode: text(queue, "mode"),
+                rx_frames: queue["counters"]["rx_frames"].as_u64().unwrap_or(0),
+                tx_frames: queue["counters"]["tx_frames"].as_u64().unwrap_or(0),
+            })
+            .collect()
+    }
+
+    /// Servers that the workers have no way to, and why.
+    pub fn unreachable(&self) -> Vec<String> {
+        let pools = self.0["pools"].as_array().into_iter().flatten();
+        let servers = pools
+            .filter_map(|pool| pool["servers"].as_array())
+            .flatten();
+        servers
+            .filter_map(|server| {
+                Some(format!(
+                    "{}: {}",
+                    server["name"],
+                    server["unreachable"].as_str()?
+                ))
+            })
+            .collect()
+    }
+}

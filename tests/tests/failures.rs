@@ -1,0 +1,358 @@
+//! Servers that die, hang and come back: errors where they belong, no reply to the wrong client, recovery.
+
+use nix::sys::signal::Signal;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tidegate_tests::client::HANG_GUARD;
+use tidegate_tests::client::memcached::{Memcached, items};
+use tidegate_tests::client::resp::{Redis, Value};
+use tidegate_tests::config::LabConfig;
+use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::{Lab, LabOptions};
+use tidegate_tests::scene::{Scene, memcached_client, redis_client};
+
+/// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
+fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !attempt() {
+        assert!(
+            started.elapsed() < HANG_GUARD,
+            "{what} did not come to pass"
+        );
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// A key that `holds` for, out of numbered candidates.
+fn key_where(mut holds: impl FnMut(&str) -> bool) -> String {
+    (0..1_000)
+        .map(|number| format!("probe-{number}"))
+        .find(|key| holds(key))
+        .expect("some key lands on each server")
+}
+
+/// A key of the Redis pool that lands on server `index`.
+fn redis_key_on(scene: &Scene, index: usize) -> String {
+    key_where(|key| {
+        let set = scene.on_client(|| {
+            redis_client(Family::V4)
+                .words(&format!("SET {key} x"))
+                .unwrap()
+        });
+        assert_eq!(set, Value::ok());
+        let server = scene.lab.redis[index].address(Family::V4);
+        scene.on_server(|| {
+            Redis::open(server)
+                .unwrap()
+                .words(&format!("EXISTS {key}"))
+                .unwrap()
+        }) == Value::Integer(1)
+    })
+}
+
+fn with_pool_lines(lines: &'static [&'static str]) -> impl FnOnce(&Lab) -> LabConfig {
+    move |lab| {
+        lines
+            .iter()
+            .fold(LabConfig::new(lab, Family::V4), |config, line| {
+                config.every_pool(line)
+            })
+    }
+}
+
+#[test]
+fn a_stopped_server_times_out_and_its_late_replies_reach_nobody() {
+    let Some(mut scene) = Scene::raise(
+        LabOptions::default(),
+        with_pool_lines(&["timeout_ms = 200"]),
+    ) else {
+        return;
+    };
+    let key = redis_key_on(&scene, 0);
+    let other = redis_key_on(&scene, 1);
+    let (get, get_other) = (format!("GET {key}"), format!("GET {other}"));
+
+    scene.lab.redis[0]
+        .process()
+        .unwrap()
+        .signal(Signal::SIGSTOP);
+    scene.on_client(|| {
+        let mut client = redis_client(Family::V4);
+        // Distinct values would show a reply that went astray.
+        for _ in 0..3 {
+            let reply = client.words(&get).unwrap();
+            assert!(reply.is_error("ERR"), "{reply:?}");
+            assert_eq!(
+                client.words(&get_other).unwrap(),
+                Value::bulk(b"x"),
+                "the other servers are not concerned"
+            );
+        }
+    });
+    scene.lab.redis[0]
+        .process()
+        .unwrap()
+        .signal(Signal::SIGCONT);
+    scene.on_client(|| {
+        let mut client = redis_client(Family::V4);
+        eventually("recovery after SIGCONT", || {
+            client.words(&get).unwrap() == Value::bulk(b"x")
+        });
+        for number in 0..200 {
+            let value = format!("late-{number}");
+            assert_eq!(
+                client.words(&format!("SET {key} {value}")).unwrap(),
+                Value::ok()
+            );
+            assert_eq!(client.words(&get).unwrap(), Value::bulk(value.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn a_dead_server_gets_errors_until_it_is_back() {
+    let Some(mut scene) = Scene::raise(
+        LabOptions::default(),
+        with_pool_lines(&["timeout_ms = 1000"]),
+    ) else {
+        return;
+    };
+    let key = redis_key_on(&scene, 0);
+    scene.lab.redis[0].kill();
+    scene.on_client(|| {
+        let mut client = redis_client(Family::V4);
+        for _ in 0..5 {
+            assert!(
+                client.words(&format!("GET {key}")).unwrap().is_error("ERR"),
+                "one reply for each request"
+            );
+        }
+        let many = client
+            .words(&format!("MGET {key} a b c d e f g h"))
+            .unwrap();
+        assert!(
+            many.is_error("ERR"),
+            "a part that failed fails the whole: {many:?}"
+        );
+    });
+    scene.lab.redis[0].restart().unwrap();
+    scene.on_client(|| {
+        let mut client = redis_client(Family::V4);
+        eventually("recovery after the restart", || {
+            client.words(&format!("GET {key}")).unwrap() == Value::Bulk(None)
+        });
+        assert_eq!(
+            client.words(&format!("SET {key} back")).unwrap(),
+            Value::ok()
+        );
+    });
+}
+
+#[test]
+fn an_ejected_server_hands_its_keys_over_and_takes_them_back() {
+    let lines = &[
+        "timeout_ms = 500",
+        "auto_eject_hosts = true",
+        "server_failure_limit = 2",
+        "server_retry_timeout_ms = 1000",
+    ];
+    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(lines)) else {
+        return;
+    };
+    let key = redis_key_on(&scene, 0);
+    scene.lab.redis[0].kill();
+    let set = format!("SET {key} elsewhere");
+    scene.on_client(|| {
+        // A client on each worker, because each worker judges servers by what it sees itself.
+        for _ in 0..8 {
+            let mut client = redis_client(Family::V4);
+            eventually("ejection", || client.words(&set).unwrap() == Value::ok());
+        }
+    });
+    let ejects = scene
+        .appliance
+        .status()
+        .unwrap()
+        .pool_total("redis", "ejects");
+    assert!(ejects > 0, "no ejection was counted");
+    scene.lab.redis[0].restart().unwrap();
+    let server = scene.lab.redis[0].address(Family::V4);
+    eventually("the return of the keys", || {
+        scene.on_client(|| {
+            let _ = redis_client(Family::V4).words(&set);
+        });
+        scene.on_server(|| Redis::open(server).unwrap().words("DBSIZE").unwrap())
+            != Value::Integer(0)
+    });
+}
+
+/// What the clients of the cross-talk test share.
+#[derive(Default)]
+struct Watch {
+    calm: AtomicBool,
+    errors: AtomicU64,
+}
+
+/// Successes that each client needs after the servers are calm again.
+const CALM_ROUNDS: usize = 30;
+
+/// A client whose values name it and its round, on a connection that `open` makes. Any value that it did not write itself
+/// fails the test, in `play`, which returns the number of errors that replaced replies.
+fn witness<C>(
+    token: usize,
+    watch: &Watch,
+    open: fn(Family) -> C,
+    play: fn(&mut C, usize, u64) -> io::Result<u64>,
+) {
+    let mut client = None;
+    let (mut round, mut calm_rounds) = (0_u64, 0);
+    while calm_rounds < CALM_ROUNDS {
+        round += 1;
+        let calm = watch.calm.load(Ordering::Relaxed);
+        match play(client.get_or_insert_with(|| open(Family::V4)), token, round) {
+            Ok(errors) => {
+                watch.errors.fetch_add(errors, Ordering::Relaxed);
+                calm_rounds += usize::from(calm && errors == 0);
+            }
+            Err(error) => {
+                let hung = error.kind() == ErrorKind::WouldBlock;
+                assert!(!hung, "client {token} got no reply in round {round}");
+                assert_ne!(
+                    error.kind(),
+                    ErrorKind::InvalidData,
+                    "client {token}: {error}"
+                );
+                client = None;
+            }
+        }
+    }
+}
+
+fn memcached_witness_round(client: &mut Memcached, token: usize, round: u64) -> io::Result<u64> {
+    let keys: Vec<String> = (0..4)
+        .map(|number| format!("w{token}-{number}-{round}"))
+        .collect();
+    let mut request = Vec::new();
+    for key in &keys {
+        request.extend(format!("set {key} {token} 0 {}\r\n{key}\r\n", key.len()).into_bytes());
+    }
+    request.extend(format!("get {}\r\n", keys.join(" ")).into_bytes());
+    client.connection.send(&request)?;
+    let mut errors = 0;
+    for key in &keys {
+        let reply = client.reply()?;
+        let refused = reply.starts_with(b"SERVER_ERROR");
+        assert!(
+            refused || reply == b"STORED\r\n",
+            "set {key}: {}",
+            reply.escape_ascii()
+        );
+        errors += u64::from(refused);
+    }
+    let reply = client.reply()?;
+    if reply.starts_with(b"SERVER_ERROR") {
+        return Ok(errors + 1);
+    }
+    for item in items(&reply)? {
+        assert!(
+            keys.iter().any(|key| key.as_bytes() == item.key),
+            "client {token} got {}",
+            item.key.escape_ascii()
+        );
+        assert_eq!(
+            (item.flags as usize, &item.value),
+            (token, &item.key),
+            "client {token} in round {round}"
+        );
+    }
+    Ok(errors)
+}
+
+fn redis_witness_round(client: &mut Redis, token: usize, round: u64) -> io::Result<u64> {
+    let key = format!("r{token}-{round}");
+    let others: Vec<String> = (0..4).map(|number| format!("{key}-{number}")).collect();
+    let mut words: Vec<&[u8]> = vec![b"MSET"];
+    for other in &others {
+        words.extend([other.as_bytes(), other.as_bytes()]);
+    }
+    let mut get: Vec<&[u8]> = vec![b"MGET"];
+    get.extend(others.iter().map(String::as_bytes));
+    let set = client.ask(&words)?;
+    assert!(
+        set == Value::ok() || set.is_error(""),
+        "client {token}: {set:?}"
+    );
+    let got = client.ask(&get)?;
+    match &got {
+        Value::Array(Some(values)) => {
+            assert_eq!(values.len(), others.len());
+            for (value, key) in values.iter().zip(&others) {
+                let own = *value == Value::bulk(key.as_bytes()) || *value == Value::Bulk(None);
+                assert!(
+                    own,
+                    "client {token} in round {round} got {value:?} for {key}"
+                );
+            }
+        }
+        Value::Error(_) => {}
+        other => panic!("client {token}: {other:?}"),
+    }
+    Ok(u64::from(set != Value::ok()) + u64::from(matches!(got, Value::Error(_))))
+}
+
+#[test]
+fn no_reply_reaches_another_client_while_servers_die_and_hang() {
+    const CLIENTS: usize = 12;
+    let Some(mut scene) = Scene::raise(
+        LabOptions::default(),
+        with_pool_lines(&["timeout_ms = 150"]),
+    ) else {
+        return;
+    };
+    let watch = Watch::default();
+    let client_host = scene.lab.hosts.client.clone();
+    std::thread::scope(|scope| {
+        for token in 0..CLIENTS {
+            let (watch, host) = (&watch, &client_host);
+            scope.spawn(move || {
+                host.run(|| witness(token, watch, memcached_client, memcached_witness_round));
+            });
+            scope.spawn(move || {
+                host.run(|| witness(token, watch, redis_client, redis_witness_round));
+            });
+        }
+        for round in 0..6 {
+            let index = round % 3;
+            let pause = Duration::from_millis(300);
+            scene.lab.memcached[index]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGSTOP);
+            scene.lab.redis[index].kill();
+            sleep(pause);
+            scene.lab.redis[index].restart().unwrap();
+            scene.lab.memcached[index]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGCONT);
+            scene.lab.redis[(index + 1) % 3]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGSTOP);
+            scene.lab.memcached[(index + 1) % 3].kill();
+            sleep(pause);
+            scene.lab.memcached[(index + 1) % 3].restart().unwrap();
+            scene.lab.redis[(index + 1) % 3]
+                .process()
+                .unwrap()
+                .signal(Signal::SIGCONT);
+        }
+        watch.calm.store(true, Ordering::Relaxed);
+    });
+    assert!(
+        watch.errors.load(Ordering::Relaxed) > 0,
+        "the disturbance disturbed nobody: the test proved nothing"
+    );
+}

@@ -1,0 +1,204 @@
+//! Servers that break the protocol. Each request still gets one reply, one error or a closed connection, and soon.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_tests::client::memcached::Memcached;
+use tidegate_tests::client::resp::{Redis, Value};
+use tidegate_tests::config::{LabConfig, PoolText};
+use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::servers::ServerKind;
+use tidegate_tests::lab::{Lab, LabOptions};
+use tidegate_tests::scene::{Scene, memcached_client};
+
+/// The port of the first fake, on the server host and on the virtual address; the others follow.
+const FIRST_PORT: u16 = 7_100;
+
+/// What a fake does with a connection on which a request has arrived.
+type Behaviour = fn(&mut TcpStream);
+
+/// Every behaviour, by name. The first word of the name tells the protocol.
+const FAKES: &[(&str, Behaviour)] = &[
+    ("memcached says something that is no reply", |stream| {
+        let _ = stream.write_all(b"\x00\xffwhat?\r\n\r\n");
+    }),
+    ("memcached ends in the middle of a value", |stream| {
+        let _ = stream.write_all(b"VALUE a 0 100\r\nabc");
+        let _ = stream.shutdown(Shutdown::Both);
+    }),
+    ("memcached announces a value of impossible size", |stream| {
+        let _ = stream.write_all(b"VALUE a 0 99999999999999999999\r\nabc\r\nEND\r\n");
+    }),
+    ("memcached writes a line without end", |stream| {
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    }),
+    ("memcached says nothing", |_| {}),
+    ("memcached closes", |stream| {
+        let _ = stream.shutdown(Shutdown::Both);
+    }),
+    ("memcached only closes its sending half", |stream| {
+        let _ = stream.shutdown(Shutdown::Write);
+    }),
+    ("redis says something that is no reply", |stream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    }),
+    ("redis announces a value of impossible size", |stream| {
+        let _ = stream.write_all(b"$99999999999999999999\r\n");
+    }),
+    ("redis announces a negative size", |stream| {
+        let _ = stream.write_all(b"$-7\r\n");
+    }),
+    ("redis nests arrays without end", |stream| {
+        while stream.write_all(b"*1\r\n*1\r\n*1\r\n").is_ok() {}
+    }),
+    ("redis ends in the middle of a value", |stream| {
+        let _ = stream.write_all(b"$100\r\nabc");
+        let _ = stream.shutdown(Shutdown::Both);
+    }),
+    ("redis says nothing", |_| {}),
+];
+
+/// Plays a server: every connection gets the same treatment at its first request and stays open until the proxy ends it.
+fn play(listener: &TcpListener, behave: Behaviour) {
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { return };
+        std::thread::spawn(move || {
+            let mut request = [0; 4096];
+            if matches!(stream.read(&mut request), Ok(bytes) if bytes > 0) {
+                behave(&mut stream);
+                while matches!(stream.read(&mut request), Ok(bytes) if bytes > 0) {}
+            }
+        });
+    }
+}
+
+fn fake_address(number: usize) -> SocketAddr {
+    addresses::fake(Family::V4, 0, FIRST_PORT + number as u16)
+}
+
+fn listener_address(number: usize) -> SocketAddr {
+    SocketAddr::new(addresses::vip(Family::V4), FIRST_PORT + number as u16)
+}
+
+fn kind(name: &str) -> ServerKind {
+    if name.starts_with("redis") {
+        ServerKind::Redis
+    } else {
+        ServerKind::Memcached
+    }
+}
+
+fn configure(lab: &Lab) -> LabConfig {
+    FAKES.iter().enumerate().fold(
+        LabConfig::new(lab, Family::V4),
+        |config, (number, (name, _))| {
+            let pool = PoolText::new(
+                &format!("fake-{number}"),
+                kind(name),
+                &[fake_address(number)],
+            );
+            config.pool(
+                pool.on_port(FIRST_PORT + number as u16)
+                    .with("timeout_ms = 300"),
+            )
+        },
+    )
+}
+
+#[test]
+fn servers_that_break_the_protocol_cost_an_error_and_nothing_else() {
+    let options = LabOptions {
+        memcached: 1,
+        redis: 0,
+        fakes: 1,
+        ..LabOptions::default()
+    };
+    let Some(scene) = Scene::raise(options, configure) else {
+        return;
+    };
+    for (number, (_, behave)) in FAKES.iter().enumerate() {
+        let listener =
+            Arc::new(scene.on_server(|| TcpListener::bind(fake_address(number)).unwrap()));
+        // Accepting works from any namespace; the thread ends with the test's process.
+        std::thread::spawn(move || play(&listener, *behave));
+    }
+    let before = scene.appliance.status().unwrap().workers();
+    scene.on_client(|| {
+        for (number, (name, _)) in FAKES.iter().enumerate() {
+            for _ in 0..3 {
+                ask_once(listener_address(number), name);
+            }
+            assert_eq!(
+                memcached_client(Family::V4)
+                    .set(b"beside", 0, b"1")
+                    .unwrap(),
+                "STORED",
+                "after: {name}"
+            );
+        }
+    });
+    assert_eq!(
+        scene.appliance.status().unwrap().workers(),
+        before,
+        "a worker was started again"
+    );
+}
+
+/// One request; a reply must be the protocol's error, or the connection closes.
+fn ask_once(to: SocketAddr, name: &str) {
+    match kind(name) {
+        ServerKind::Memcached => match Memcached::open(to).unwrap().ask(b"get a\r\n") {
+            Ok(reply) => assert!(
+                reply.starts_with(b"SERVER_ERROR"),
+                "{name}: {}",
+                reply.escape_ascii()
+            ),
+            Err(error) => assert_ended(&error, name),
+        },
+        ServerKind::Redis => match Redis::open(to).unwrap().words("GET a") {
+            Ok(reply) => assert!(matches!(reply, Value::Error(_)), "{name}: {reply:?}"),
+            Err(error) => assert_ended(&error, name),
+        },
+    }
+}
+
+fn assert_ended(error: &std::io::Error, name: &str) {
+    use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+    assert!(
+        matches!(error.kind(), ConnectionReset | UnexpectedEof),
+        "{name}: {error}"
+    );
+}
+
+#[test]
+fn a_server_that_answers_byte_by_byte_is_slow_and_no_more() {
+    let options = LabOptions {
+        memcached: 0,
+        redis: 0,
+        fakes: 1,
+        ..LabOptions::default()
+    };
+    let scene = Scene::raise(options, |lab| {
+        LabConfig::without_pools(lab)
+            .pool(PoolText::new("slow", ServerKind::Redis, &[fake_address(0)]).on_port(FIRST_PORT))
+    });
+    let Some(scene) = scene else { return };
+    let listener = scene.on_server(|| TcpListener::bind(fake_address(0)).unwrap());
+    std::thread::spawn(move || {
+        play(&listener, |stream| {
+            let _ = stream.set_nodelay(true);
+            for byte in b"$5\r\nhello\r\n" {
+                let _ = stream.write_all(&[*byte]);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    });
+    scene.on_client(|| {
+        let reply = Redis::open(listener_address(0))
+            .unwrap()
+            .words("GET a")
+            .unwrap();
+        assert_eq!(reply, Value::bulk(b"hello"));
+    });
+}

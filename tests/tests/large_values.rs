@@ -1,0 +1,166 @@
+//! Values of every size, and the memory that large ones take.
+
+use std::net::SocketAddr;
+use tidegate_tests::client::Connection;
+use tidegate_tests::client::memcached::Memcached;
+use tidegate_tests::client::resp::{Redis, Value};
+use tidegate_tests::config::LabConfig;
+use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::{Lab, LabOptions};
+use tidegate_tests::random::Random;
+use tidegate_tests::scene::{Scene, memcached_vip, redis_client, redis_vip};
+
+/// Around every size that something happens at: nothing, a segment, a buffer, powers of two.
+const SIZES: [usize; 13] = [
+    0,
+    1,
+    2,
+    1_400,
+    1_460,
+    4_095,
+    4_096,
+    16_384,
+    65_536,
+    100_001,
+    1 << 20,
+    (1 << 20) + 1,
+    8 << 20,
+];
+
+/// The largest value that is promised to pass.
+const LARGEST: usize = 64 << 20;
+
+/// How much more memory a worker may show for values of [`LARGEST`] bytes than for those before. A value that is held grows it
+/// by 64 MiB or more. What remains is memory that was allocated at start and that nobody had touched before: packet buffers
+/// become resident as they are used.
+const GROWTH_MAX_KIB: u64 = 32 * 1024;
+
+/// Memory of a process that is not shared with a file, in KiB.
+fn private_memory_kib(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the worker runs");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("RssAnon:"))
+        .expect("the kernel tells RssAnon");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("RssAnon is a number")
+}
+
+/// Stores and reads a value of each protocol through the given worker.
+fn round_trip(worker: u16, bytes: usize) {
+    // The lab steers by the ports of a connection; each size takes ports of its own.
+    let from = |to: SocketAddr| {
+        let source = 10_000 + 2 * bytes.trailing_zeros() as u16 + 200 * (bytes % 97) as u16;
+        Connection::open_from(
+            addresses::client(Family::V4, 0),
+            source + (worker ^ to.port() & 1),
+            to,
+        )
+        .unwrap()
+    };
+    let value = Random::new(bytes as u64).bytes(bytes);
+    let mut memcached = Memcached {
+        connection: from(memcached_vip(Family::V4)),
+    };
+    assert_eq!(
+        memcached.set(b"large", 1, &value).unwrap(),
+        "STORED",
+        "{bytes} bytes"
+    );
+    let items = memcached.get(&[b"large"]).unwrap();
+    assert!(
+        items.len() == 1 && items[0].value == value,
+        "memcached returned another value of {bytes} bytes"
+    );
+
+    let mut redis = Redis {
+        connection: from(redis_vip(Family::V4)),
+    };
+    assert_eq!(
+        redis.ask(&[b"SET", b"large", &value]).unwrap(),
+        Value::ok(),
+        "{bytes} bytes"
+    );
+    let same = redis.ask(&[b"GET", b"large"]).unwrap() == Value::Bulk(Some(value));
+    assert!(same, "Redis returned another value of {bytes} bytes");
+}
+
+#[test]
+fn values_of_every_size_pass_in_bounded_memory() {
+    let Some(scene) = Scene::usual() else { return };
+    let workers: Vec<i32> = scene
+        .appliance
+        .status()
+        .unwrap()
+        .workers()
+        .iter()
+        .map(|worker| worker.pid)
+        .collect();
+    let memory = || {
+        workers
+            .iter()
+            .map(|pid| private_memory_kib(*pid))
+            .collect::<Vec<u64>>()
+    };
+    let pass = |sizes: &[usize]| {
+        scene.on_client(|| {
+            for bytes in sizes {
+                for worker in 0..2 {
+                    round_trip(worker, *bytes);
+                }
+            }
+        });
+    };
+    pass(&SIZES);
+    let before = memory();
+    pass(&[LARGEST]);
+    let after = memory();
+    for ((pid, before), after) in workers.iter().zip(&before).zip(&after) {
+        assert!(
+            after.saturating_sub(*before) <= GROWTH_MAX_KIB,
+            "worker {pid} grew from {before} KiB to {after} KiB while values of {LARGEST} bytes passed"
+        );
+    }
+    let still: Vec<i32> = scene
+        .appliance
+        .status()
+        .unwrap()
+        .workers()
+        .iter()
+        .map(|worker| worker.pid)
+        .collect();
+    assert_eq!(still, workers, "a worker was started again");
+}
+
+#[test]
+fn a_client_that_does_not_read_cannot_stop_others_for_good() {
+    let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("client_stall_ms = 1000");
+    let Some(scene) = Scene::raise(LabOptions::default(), configure) else {
+        return;
+    };
+    scene.on_client(|| {
+        let value = vec![b'v'; 1 << 20];
+        let mut reader = redis_client(Family::V4);
+        assert_eq!(reader.ask(&[b"SET", b"big", &value]).unwrap(), Value::ok());
+        // It asks for 32 MiB and takes none of it.
+        let mut deaf = redis_client(Family::V4);
+        for _ in 0..32 {
+            deaf.connection
+                .send(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")
+                .unwrap();
+        }
+        for number in 0..100 {
+            let key = format!("beside-{number}");
+            assert_eq!(
+                reader.ask(&[b"SET", key.as_bytes(), b"x"]).unwrap(),
+                Value::ok()
+            );
+        }
+        assert_eq!(
+            reader.ask(&[b"GET", b"big"]).unwrap(),
+            Value::Bulk(Some(value))
+        );
+    });
+}

@@ -1,0 +1,146 @@
+//! Keys land on the server that twemproxy would choose, seen from the servers.
+
+use serde_json::Value as Json;
+use std::net::SocketAddr;
+use std::path::Path;
+use tidegate_tests::client::resp::{Redis, Value};
+use tidegate_tests::config::{LabConfig, PoolText};
+use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::servers::ServerKind;
+use tidegate_tests::lab::{Lab, LabOptions};
+use tidegate_tests::scene::Scene;
+
+/// Pools listen on this port and the ones after it.
+const FIRST_PORT: u16 = 7_000;
+
+/// Where each key of each pool went when twemproxy itself was asked.
+fn vectors() -> Json {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../dataplane/proxy/tests/data/twemproxy-vectors.json");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+fn text(value: &Json) -> &str {
+    value.as_str().expect("the vectors hold a string here")
+}
+
+/// The name by which twemproxy hashes a server, and its weight: the words after the address, or the address itself, of which
+/// libmemcached leaves out the port 11211.
+fn name_and_weight(server: &str) -> (String, &str) {
+    let (address, name) = server.split_once(' ').unwrap_or((server, ""));
+    let (address, weight) = address.rsplit_once(':').unwrap();
+    let default = address.strip_suffix(":11211").unwrap_or(address);
+    (
+        if name.is_empty() { default } else { name }.to_owned(),
+        weight,
+    )
+}
+
+/// A pool of the vectors, with the names and weights of its servers but the addresses of the lab's.
+fn pool(lab: &Lab, vectors: &Json, name: &str, pool: &Json, port: u16) -> PoolText {
+    let addresses: Vec<SocketAddr> = lab
+        .redis
+        .iter()
+        .map(|server| server.address(Family::V4))
+        .collect();
+    let mut text_pool = PoolText::new(name, ServerKind::Redis, &addresses).on_port(port);
+    let list = if text(&pool["servers"]).starts_with("named") {
+        "servers_named"
+    } else {
+        "servers_plain"
+    };
+    let named = vectors[list].as_array().unwrap();
+    text_pool.servers = addresses
+        .iter()
+        .zip(named)
+        .map(|(address, server)| {
+            let (name, weight) = name_and_weight(text(server));
+            let weight = if text(&pool["servers"]).ends_with("w111") {
+                "1"
+            } else {
+                weight
+            };
+            format!("{address}:{weight} {name}")
+        })
+        .collect();
+    text_pool
+        .lines
+        .push(format!("hash = \"{}\"", text(&pool["hash"])));
+    text_pool.lines.push(format!(
+        "distribution = \"{}\"",
+        text(&pool["distribution"])
+    ));
+    if let Some(tag) = pool["hash_tag"].as_str() {
+        text_pool.lines.push(format!("hash_tag = \"{tag}\""));
+    }
+    text_pool
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_key_of_every_pool_lands_on_twemproxys_server() {
+    let vectors = vectors();
+    let pools: Vec<(&String, &Json)> = vectors["pools"].as_object().unwrap().iter().collect();
+    let keys: Vec<Vec<u8>> = vectors["keys_hex"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| unhex(text(key)))
+        .collect();
+    let options = LabOptions {
+        memcached: 0,
+        redis: 3,
+        ..LabOptions::default()
+    };
+    let scene = Scene::raise(options, |lab| {
+        let mut config = LabConfig::without_pools(lab);
+        for (number, (name, shape)) in pools.iter().enumerate() {
+            config
+                .pools
+                .push(pool(lab, &vectors, name, shape, FIRST_PORT + number as u16));
+        }
+        config
+    });
+    let Some(scene) = scene else { return };
+
+    let mut checked = 0;
+    for (number, (name, shape)) in pools.iter().enumerate() {
+        let listener = SocketAddr::new(addresses::vip(Family::V4), FIRST_PORT + number as u16);
+        scene.on_client(|| {
+            let mut client = Redis::open(listener).unwrap();
+            for key in &keys {
+                assert_eq!(client.ask(&[b"SET", key, b"1"]).unwrap(), Value::ok());
+            }
+        });
+        let map = text(&shape["map"]);
+        scene.on_server(|| {
+            for server in &scene.lab.redis {
+                let mut direct = Redis::open(server.address(Family::V4)).unwrap();
+                for (key, owner) in keys.iter().zip(map.bytes()) {
+                    let owned = usize::from(owner - b'0') == server.index;
+                    let held = direct.ask(&[b"EXISTS", key]).unwrap();
+                    assert_eq!(
+                        held,
+                        Value::Integer(owned.into()),
+                        "pool {name}, key {}, server {}",
+                        key.escape_ascii(),
+                        server.index
+                    );
+                    checked += 1;
+                }
+                assert_eq!(direct.words("FLUSHALL").unwrap(), Value::ok());
+            }
+        });
+    }
+    assert_eq!(checked, pools.len() * keys.len() * 3);
+    assert!(
+        pools.len() >= 29 && keys.len() >= 71,
+        "the vectors have shrunk"
+    );
+}
