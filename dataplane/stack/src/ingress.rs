@@ -181,7 +181,8 @@ impl Stack {
             }
             // A client reset its handshake, or its SYN had options that smoltcp cannot read.
             State::Listen => self.free(slot),
-            State::SynReceived => {}
+            // RFC 9293, section 3.5: both ends opened at once.
+            State::SynReceived => self.note_opening(slot, segment),
             State::Established | State::CloseWait
                 if matches!(before, State::SynSent | State::SynReceived) =>
             {

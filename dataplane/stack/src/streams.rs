@@ -238,7 +238,7 @@ impl Streams for Stack {
         }
         flow.discard_received();
         if flow.state() == State::TimeWait {
-            // RFC 9293, section 3.10.5: there is nothing left to abort. The wait goes on after the release.
+            // RFC 9293, section 3.10.5: no RST in TIME-WAIT. The wait goes on after the release.
             return;
         }
         if flow.state() == State::SynSent && !flow.track.started {
