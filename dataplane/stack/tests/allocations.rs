@@ -1,38 +1,15 @@
 //! After the start nothing allocates: accepting, data, closing, floods, connecting and timers.
 //!
-//! The counter is the global allocator of this test binary, which is why it is a binary of its own with one test.
+//! The counting allocator is that of the whole test binary, which is why it is a binary of its own with one test.
 
 mod common;
 
 use common::{
     CLIENT, MACS, MemoryPort, Options, SERVER, START_US, SYN, Tcp, address, config, listening, path,
 };
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_port::{Port, RxQueue};
 use tidegate_proxy::streams::{ServerId, StreamStatus, Streams};
 use tidegate_stack::{HandOver, Stack};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system allocator unchanged; the counter is all that is added.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps `alloc`'s contract, which is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `alloc` above, so from the system allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct Nowhere;
 
@@ -131,41 +108,41 @@ fn nothing_allocates_after_the_start() {
             .frame(CLIENT)
         })
         .collect();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    let mut open = [None; 64];
-    for round in 0..30 {
-        for place in &mut open {
-            let client = &mut pair.stacks[CLIENT];
-            if let Some(id) = place.take() {
-                if round % 3 == 0 {
-                    client.abort(id);
+    let allocations = allocation_counter::measure(|| {
+        let mut open = [None; 64];
+        for round in 0..30 {
+            for place in &mut open {
+                let client = &mut pair.stacks[CLIENT];
+                if let Some(id) = place.take() {
+                    if round % 3 == 0 {
+                        client.abort(id);
+                    }
+                    client.release(id);
                 }
-                client.release(id);
+                *place = client.connect(ServerId(0)).ok();
+                if let Some(id) = *place {
+                    client.send(id, &[round; 3_000]);
+                }
             }
-            *place = client.connect(ServerId(0)).ok();
-            if let Some(id) = *place {
-                client.send(id, &[round; 3_000]);
+            for _ in 0..8 {
+                pair.turn();
             }
-        }
-        for _ in 0..8 {
+            for frame in &forged {
+                pair.ports[SERVER][0]
+                    .rx
+                    .ring
+                    .push(frame.len(), |slot| slot.copy_from_slice(frame));
+            }
+            pair.turn();
+            pair.now_us += 4_000_000;
             pair.turn();
         }
-        for frame in &forged {
-            pair.ports[SERVER][0]
-                .rx
-                .ring
-                .push(frame.len(), |slot| slot.copy_from_slice(frame));
-        }
-        pair.turn();
-        pair.now_us += 4_000_000;
-        pair.turn();
-    }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    });
     let counters = pair.stacks[SERVER].counters();
     assert!(
         counters.accepted >= 30 * 40,
         "the test did something: {counters:?}"
     );
     assert!(counters.half_open_evicted > 0 && counters.half_open_expired > 0);
-    assert_eq!(allocations, 0);
+    assert_eq!(allocations.count_total, 0);
 }
