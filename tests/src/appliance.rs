@@ -137,6 +137,17 @@ impl Appliance {
     }
 }
 
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        // What the workers counted says more about a failed test than any log.
+        if std::thread::panicking()
+            && let Ok(status) = self.status_text()
+        {
+            eprintln!("{status}");
+        }
+    }
+}
+
 /// Runs `tidegate` with `arguments` on `host` to its end.
 pub fn command(host: &Namespace, arguments: &[&str]) -> Result<Output> {
     Ok(host

@@ -26,6 +26,8 @@ pub(crate) struct Track {
     pub(crate) window_shift: u8,
     /// The timestamp echo sent last.
     pub(crate) timestamp_echo: u32,
+    /// The timestamp of the last segment that brought something new; `None`: it had none, or not where it is looked for.
+    pub(crate) timestamp_recent: Option<u32>,
     /// RCV.NXT: the sequence number behind what was received without a gap.
     pub(crate) received_end: u32,
     /// Something was sent.
@@ -96,6 +98,14 @@ impl Track {
         let shift = if self.scaled { self.window_shift } else { 0 };
         self.acknowledged
             .wrapping_add(u32::from(self.window) << shift)
+    }
+}
+
+impl Track {
+    /// Bytes between what was received and the right edge of the window that the peer knows.
+    #[inline]
+    pub(crate) fn window_left(&self) -> u32 {
+        self.window_end().wrapping_sub(self.received_end)
     }
 }
 

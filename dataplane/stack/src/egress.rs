@@ -1,10 +1,9 @@
 //! From the flows to the transmit rings: one pass over the flows that something happened to.
 
-use crate::checksum;
-use crate::device::{FlowDevice, capabilities};
-use crate::flow::{Flow, HANDLE, TIMESTAMPS};
+use crate::bare_ack::write_ack;
+use crate::device::FlowDevice;
+use crate::flow::{Flow, HANDLE};
 use crate::flow_table::FlowKey;
-use crate::frame::{ETHERNET_HEADER_BYTES, wire_address};
 use crate::limits::{
     HOLD_US, HOLDS_MAX, PROBE_INTERVAL_US, PROBES_MAX, RETRANSMISSION_US, SEGMENTS_PER_PASS,
     UNANSWERED_US,
@@ -12,9 +11,6 @@ use crate::limits::{
 use crate::stack::{Hold, Stack, instant};
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::{Socket, State};
-use smoltcp::wire::{
-    IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
-};
 use tidegate_channel::counters::StackCounters;
 use tidegate_config::AckMode;
 use tidegate_port::{Port, TxQueue};
@@ -70,6 +66,10 @@ impl Stack {
                 tx,
                 &mut self.counters,
             );
+        }
+        if flow.owes_bare_ack() && tx.room() > 0 {
+            acknowledge(&self.table.key(slot), flow, tx, &mut self.counters);
+            return;
         }
         let (set, track, link) = flow.parts();
         let mut full = false;
@@ -215,6 +215,27 @@ impl Stack {
     }
 }
 
+/// Acknowledges what was received of a request that is on its way to a server, which is most of what is acknowledged without
+/// data. Through smoltcp such a segment costs as much as one with a reply.
+///
+/// smoltcp does not learn of it and accepts only what its own last segment allowed, so the right edge of the window stays
+/// where that put it. The reply that follows moves it on.
+fn acknowledge(
+    key: &FlowKey,
+    flow: &mut Flow,
+    tx: &mut impl TxQueue,
+    counters: &mut StackCounters,
+) {
+    let track = &mut flow.track;
+    track.window = track.window_left() as u16;
+    track.acknowledged = track.received_end;
+    if let Some(timestamp) = track.timestamp_recent {
+        track.timestamp_echo = timestamp;
+    }
+    let sequence = track.sent_end;
+    write_ack(key, flow, &flow.link, sequence, tx, counters);
+}
+
 /// When the keep-alive of a flow is due; `u64::MAX`: never.
 fn keepalive_at(flow: &mut Flow) -> u64 {
     let established = matches!(flow.state(), State::Established | State::CloseWait);
@@ -223,55 +244,4 @@ fn keepalive_at(flow: &mut Flow) -> u64 {
     }
     let silent_from = flow.heard_us.saturating_add(flow.keepalive_us);
     silent_from + u64::from(flow.probes) * PROBE_INTERVAL_US
-}
-
-/// Writes a bare acknowledgement with sequence number `sequence`, outside of smoltcp.
-pub(crate) fn write_ack(
-    key: &FlowKey,
-    flow: &Flow,
-    link: &[u8; ETHERNET_HEADER_BYTES],
-    sequence: u32,
-    tx: &mut impl TxQueue,
-    counters: &mut StackCounters,
-) {
-    let (local, remote) = (key.local(), key.remote());
-    let (source, destination) = (wire_address(local.ip()), wire_address(remote.ip()));
-    // RFC 7323, section 3.2: "Once TSopt has been successfully negotiated [...] the TSopt MUST be sent in every non-<RST>
-    // segment for the duration of the connection".
-    let timestamp = flow
-        .socket()
-        .timestamp_enabled()
-        .then(|| TcpTimestampRepr::new(TIMESTAMPS(), flow.track.timestamp_echo));
-    let segment = TcpRepr {
-        src_port: local.port(),
-        dst_port: remote.port(),
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(sequence as i32),
-        ack_number: Some(TcpSeqNumber(flow.track.acknowledged as i32)),
-        window_len: flow.track.window,
-        window_scale: None,
-        max_seg_size: None,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp,
-        payload: &[],
-    };
-    let ip = IpRepr::new(
-        source,
-        destination,
-        IpProtocol::Tcp,
-        segment.buffer_len(),
-        64,
-    );
-    let checksums = capabilities(0).checksum;
-    tx.push(ETHERNET_HEADER_BYTES + ip.buffer_len(), |frame| {
-        let (header, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
-        header.copy_from_slice(link);
-        ip.emit(&mut *packet, &checksums);
-        let mut tcp = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-        segment.emit(&mut tcp, &source, &destination, &checksums);
-        checksum::seal(packet, ip.header_len());
-    });
-    counters.segments_sent += 1;
-    counters.acks_alone += 1;
 }

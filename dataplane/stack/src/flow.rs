@@ -229,6 +229,20 @@ impl Flow {
         matches!(self.role, Role::Server(_))
     }
 
+    /// Whether an acknowledgement alone is due, everything else is at rest and the peer's window stays at least half open.
+    #[inline]
+    pub(crate) fn owes_bare_ack(&self) -> bool {
+        let (track, socket) = (&self.track, self.socket());
+        track.acknowledged != track.received_end
+            && track.window_shift == 0
+            && socket.state() == State::Established
+            && socket.send_queue() == 0
+            && socket.recv_queue() == 0
+            && socket.timestamp_enabled() == track.timestamp_recent.is_some()
+            && (socket.recv_capacity() / 2..=usize::from(u16::MAX))
+                .contains(&(track.window_left() as usize))
+    }
+
     /// Throws away what nobody will read any more, so that the peer's FIN can arrive behind it.
     pub(crate) fn discard_received(&mut self) {
         let socket = self.socket_mut();

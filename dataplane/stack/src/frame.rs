@@ -180,6 +180,22 @@ impl<'a> Segment<'a> {
         [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, t0, t1]
     }
 
+    /// The timestamp, where everybody puts it: after two bytes of padding, or first (RFC 7323, appendix A).
+    #[inline]
+    pub(crate) fn timestamp(&self) -> Option<u32> {
+        match self.packet.get(self.tcp_at + TCP_HEADER_BYTES..)? {
+            [1, 1, 8, 10, a, b, c, d, ..] | [8, 10, a, b, c, d, ..] if self.has_options_of(12) => {
+                Some(u32::from_be_bytes([*a, *b, *c, *d]))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn has_options_of(&self, bytes: usize) -> bool {
+        self.packet[self.tcp_at + 12] >> 4 >= ((TCP_HEADER_BYTES + bytes) / 4) as u8
+    }
+
     /// Whether the peer offers window scaling, which a SYN says.
     pub(crate) fn scales_window(&self) -> bool {
         let mut options = TcpPacket::new_unchecked(&self.packet[self.tcp_at..]).options();

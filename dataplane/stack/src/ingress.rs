@@ -1,7 +1,7 @@
 //! From a received frame to its flow.
 
+use crate::bare_ack::write_ack;
 use crate::device::{FlowDevice, Track, is_before};
-use crate::egress::write_ack;
 use crate::flow::{Owner, Role};
 use crate::flow_table::FlowKey;
 use crate::frame::{FIN, Fault, RST, Segment, wire_address};
@@ -103,7 +103,10 @@ impl Stack {
         let after = socket.state();
         let (received_after, queued_after) = (socket.recv_queue(), socket.send_queue());
         let taken = received_after.saturating_sub(received_before);
-        flow.track.received_end = flow.track.received_end.wrapping_add(taken as u32);
+        if taken > 0 {
+            flow.track.received_end = flow.track.received_end.wrapping_add(taken as u32);
+            flow.track.timestamp_recent = segment.timestamp();
+        }
         if after != before {
             self.state_changed(slot, before, after, segment);
         } else if taken > 0 || queued_after < queued_before {
@@ -178,7 +181,8 @@ impl Stack {
             }
             // A client reset its handshake, or its SYN had options that smoltcp cannot read.
             State::Listen => self.free(slot),
-            State::SynReceived => {}
+            // RFC 9293, section 3.5: both ends opened at once.
+            State::SynReceived => self.note_opening(slot, segment),
             State::Established | State::CloseWait
                 if matches!(before, State::SynSent | State::SynReceived) =>
             {

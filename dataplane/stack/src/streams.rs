@@ -44,6 +44,7 @@ impl Streams for Stack {
         self.flows.len()
     }
 
+    #[inline]
     fn next_ready(&mut self) -> Option<StreamId> {
         while let Some(slot) = self.ready.pop_front() {
             let flow = &mut self.flows[slot as usize];
@@ -56,10 +57,12 @@ impl Streams for Stack {
         None
     }
 
+    #[inline]
     fn mark_ready(&mut self, id: StreamId) {
         self.mark_ready_slot(id.0);
     }
 
+    #[inline]
     fn status(&self, id: StreamId) -> StreamStatus {
         let flow = self.flow(id);
         if flow.owner != Owner::Proxy {
@@ -107,6 +110,7 @@ impl Streams for Stack {
         }
     }
 
+    #[inline]
     fn receive_capacity(&self, id: StreamId) -> usize {
         self.flow(id).socket().recv_capacity()
     }
@@ -165,6 +169,7 @@ impl Streams for Stack {
         }
     }
 
+    #[inline]
     fn send_capacity(&self, id: StreamId) -> usize {
         self.flow(id).socket().send_capacity()
     }
@@ -194,6 +199,7 @@ impl Streams for Stack {
         sent
     }
 
+    #[inline]
     fn forward(&mut self, from: StreamId, to: StreamId, bytes: usize) -> usize {
         let mut moved = 0;
         while moved < bytes {
@@ -232,7 +238,7 @@ impl Streams for Stack {
         }
         flow.discard_received();
         if flow.state() == State::TimeWait {
-            // RFC 9293, section 3.10.5: there is nothing left to abort. The wait goes on after the release.
+            // RFC 9293, section 3.10.5: no RST in TIME-WAIT. The wait goes on after the release.
             return;
         }
         if flow.state() == State::SynSent && !flow.track.started {
@@ -268,6 +274,7 @@ impl Streams for Stack {
         }
     }
 
+    #[inline]
     fn expect_reply(&mut self, id: StreamId, expected: bool) {
         let flow = self.flow_mut(id);
         flow.reply_expected = expected;
@@ -279,6 +286,7 @@ impl Streams for Stack {
 
 impl Stack {
     /// Moves up to `bytes` contiguous received bytes; 0 once nothing can be moved.
+    #[inline]
     fn forward_part(&mut self, from: StreamId, to: StreamId, bytes: usize) -> usize {
         if !self.flow(from).is_readable() || !self.flow(to).is_writable() {
             return 0;
