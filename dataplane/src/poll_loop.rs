@@ -303,7 +303,3 @@ fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
         (one, other) => one.or(other),
     }
 }
-
-#[cfg(test)]
-#[path = "poll_loop_tests.rs"]
-mod tests;
