@@ -5,7 +5,7 @@
 //! in, TCP, proxy, frames out. It decides nothing: what to listen on, which servers there are and how they are reached comes
 //! from the manager; what to do with a request is the proxy's.
 //!
-//! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`] and [`privileges`] are its steps.
+//! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`], [`privileges`] and [`assembly`] are its steps.
 //! * [`poll_loop`] is the loop; it knows its layers only through the two traits of [`layers`], so that it can be tested
 //!   without a NIC.
 //! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod affinity;
+pub mod assembly;
 pub mod clock;
 pub mod control;
 pub mod events;

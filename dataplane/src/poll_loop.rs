@@ -100,6 +100,8 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
         let mut now_ns = clock.now_ns();
         // The first turn runs every layer once: servers to connect to in advance are the proxy's first work.
         state.pending = true;
+        // A wire without bells can only be polled.
+        let can_sleep = self.ports.iter().all(|port| port.wait_fd().is_some());
         loop {
             let now_us = now_ns / 1_000;
             self.counters.turns += 1;
@@ -124,8 +126,8 @@ impl<P: Port, T: Transport, A: Application<T>> PollLoop<P, T, A> {
                 Turn::Nothing => {
                     match self.idle.rest(now_us) {
                         Rest::Spin => std::hint::spin_loop(),
-                        Rest::Pause => self.idle.pause(),
-                        Rest::Sleep => self.sleep(now_us, &state),
+                        Rest::Sleep if can_sleep => self.sleep(now_us, &state),
+                        Rest::Pause | Rest::Sleep => self.idle.pause(),
                     }
                     now_ns = clock.now_ns();
                 }
@@ -301,3 +303,7 @@ fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
         (one, other) => one.or(other),
     }
 }
+
+#[cfg(test)]
+#[path = "poll_loop_tests.rs"]
+mod tests;

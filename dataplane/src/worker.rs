@@ -1,20 +1,17 @@
 //! The life of a worker, step by step.
 
 use crate::affinity::{AffinityError, pin};
+use crate::assembly::{Surroundings, assemble};
 use crate::clock::Clock;
 use crate::control::{self, Commands, SetLogFilter};
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
-use crate::idle::Idle;
 use crate::limits::PORTS_MAX;
-use crate::linger::Linger;
 use crate::opening::{self, OpeningError};
-use crate::poll_loop::{Ended, PollLoop};
+use crate::poll_loop::Ended;
 use crate::privileges::{PrivilegeError, drop_privileges};
-use crate::publisher::{Publisher, unix_time_s};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use tidegate_channel::control::{ControlError, ControlSocket};
-use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::message::{
     Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker, WorkerStart,
 };
@@ -137,7 +134,8 @@ fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, W
     let bell = own_bell(&start, &descriptors)?;
     let (sender, commands) = control::commands(bell.try_clone()?);
     let clock = Clock::start();
-    let mut poll_loop = assemble(&start, descriptors, ports, commands, bell, clock)?;
+    let surroundings = surroundings(&start, descriptors, commands, bell)?;
+    let mut poll_loop = assemble(&start, ports, surroundings, clock)?;
     control::spawn(socket.try_clone()?, sender, set_log_filter)?;
     socket.send(&FromWorker::Ready, &[])?;
     Ok(poll_loop.run(clock))
@@ -198,46 +196,29 @@ fn own_bell(start: &WorkerStart, descriptors: &StartDescriptors) -> Result<Doorb
     Ok(Doorbell::from_fd(bell.try_clone()?))
 }
 
-/// Everything that allocates, in one place.
-fn assemble<P: Port>(
+fn surroundings(
     start: &WorkerStart,
     descriptors: StartDescriptors,
-    ports: Vec<P>,
     commands: Commands,
     bell: Doorbell,
-    clock: Clock,
-) -> Result<PollLoop<P, tidegate_stack::Stack, tidegate_proxy::Proxy>, WorkerError> {
-    let now_us = clock.now_ns() / 1_000;
+) -> Result<Surroundings, WorkerError> {
     let config = &start.config;
-    let servers = config.pools.iter().map(|pool| pool.servers.len()).sum();
     let layout = StatisticsLayout {
-        queues: ports.len(),
+        queues: config.ports.len(),
         pools: config.pools.len(),
-        servers,
+        servers: config.servers().count(),
     };
-    let writer = StatisticsWriter::map(&descriptors.statistics, layout)?;
-    let paths = PathReader::map(&descriptors.paths, servers, ports.len())?;
+    let statistics = StatisticsWriter::map(&descriptors.statistics, layout)?;
+    let paths = PathReader::map(&descriptors.paths, layout.servers, layout.queues)?;
     let (senders, receivers) = open_hand_over(start.worker as usize, descriptors)?;
-    let stack = opening::build_stack(start, servers, now_us)?;
-    let proxy = opening::build_proxy(start, &stack, now_us);
-    let counters = LoopCounters {
-        started_unix_s: unix_time_s(),
-        ..LoopCounters::default()
-    };
-    Ok(PollLoop {
-        ports,
-        stack,
-        proxy,
+    Ok(Surroundings {
+        statistics,
+        layout,
+        paths,
         senders,
         receivers,
-        events: crate::events::spawn(config)?,
         commands,
         bell,
-        paths,
-        publisher: Publisher::new(writer, layout),
-        idle: Idle::new(config.worker.idle),
-        linger: Linger::default(),
-        counters,
     })
 }
 

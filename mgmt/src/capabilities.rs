@@ -15,37 +15,37 @@ const NEEDS: &[Need] = &[
     Need {
         name: "CAP_NET_ADMIN",
         bit: 12,
-        why: "attaching the steering program, neighbours, reserved ports",
+        why: "to attach the steering program, resolve neighbours and reserve ports",
         or: None,
     },
     Need {
         name: "CAP_NET_RAW",
         bit: 13,
-        why: "opening AF_XDP sockets",
+        why: "to open AF_XDP sockets",
         or: None,
     },
     Need {
         name: "CAP_BPF",
         bit: 39,
-        why: "loading the steering program",
+        why: "to load the steering program",
         or: Some(CAP_SYS_ADMIN),
     },
     Need {
         name: "CAP_SETUID",
         bit: 7,
-        why: "workers become an unprivileged user",
+        why: "so that workers become an unprivileged user",
         or: None,
     },
     Need {
         name: "CAP_SETGID",
         bit: 6,
-        why: "workers become an unprivileged group",
+        why: "so that workers become an unprivileged group",
         or: None,
     },
     Need {
         name: "CAP_SYS_RESOURCE",
         bit: 24,
-        why: "raising RLIMIT_MEMLOCK for the packet buffers",
+        why: "to raise RLIMIT_MEMLOCK for the packet buffers",
         or: Some(CAP_IPC_LOCK),
     },
 ];
@@ -73,7 +73,7 @@ pub fn missing(effective: u64, memory_lock_suffices: bool) -> Vec<String> {
         .iter()
         .filter(|need| !has(need.bit) && !need.or.is_some_and(has))
         .filter(|need| need.name != "CAP_SYS_RESOURCE" || !memory_lock_suffices)
-        .map(|need| format!("missing capability {}: needed for {}", need.name, need.why))
+        .map(|need| format!("missing capability {}: needed {}", need.name, need.why))
         .collect()
 }
 

@@ -28,15 +28,7 @@ pub fn run(config: &Config, config_only: bool) -> ExitCode {
         }
         Err(wrong) => faults.extend(wrong),
     }
-    let ports: Vec<u32> = facts
-        .nics
-        .values()
-        .flatten()
-        .map(|nic| nic.ifindex)
-        .collect();
-    if ports.len() == facts.nics.len() {
-        faults.extend(preflight::addresses(config, &ports));
-    }
+    faults.extend(preflight::addresses(config, &facts));
     faults.extend(preflight::user(config).err());
     crate::faults::print(&faults);
     if faults.is_empty() {

@@ -46,6 +46,10 @@ pub fn start() -> SetFilter {
     let _already_set = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        // One line, like everything else.
+        tracing::error!("{}", panic.to_string().replace('\n', " "));
+    }));
     Box::new(move |text| {
         let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())

@@ -44,14 +44,12 @@ struct Ending {
     outcome: Ended,
 }
 
-/// Everything the manager holds.
-pub struct Manager {
+/// What the manager works with, made by `tidegate run`.
+pub struct Parts {
     /// What workers share.
     pub shared: Shared,
     /// The steering programs.
     pub steering: Steering,
-    /// The workers.
-    pub slots: Vec<Slot>,
     /// The way to the servers.
     pub mirror: Mirror,
     /// Questions to the kernel.
@@ -66,33 +64,19 @@ pub struct Manager {
     pub recorder: Recorder,
     /// What a later start would have to undo.
     pub record: Record,
+}
+
+/// The parts, the workers, and what is due when.
+pub struct Manager {
+    /// What it works with.
+    pub parts: Parts,
+    /// The workers.
+    pub slots: Vec<Slot>,
     /// When the manager started.
     pub started: Instant,
     refresh_at: Instant,
     heartbeat_at: Instant,
     ending: Option<Ending>,
-}
-
-/// What [`Manager::new`] needs.
-pub struct Parts {
-    /// See [`Manager`].
-    pub shared: Shared,
-    /// See [`Manager`].
-    pub steering: Steering,
-    /// See [`Manager`].
-    pub mirror: Mirror,
-    /// See [`Manager`].
-    pub query: Query,
-    /// See [`Manager`].
-    pub events: Events,
-    /// See [`Manager`].
-    pub status: StatusServer,
-    /// See [`Manager`].
-    pub signals: SignalFd,
-    /// See [`Manager`].
-    pub recorder: Recorder,
-    /// See [`Manager`].
-    pub record: Record,
 }
 
 /// Which descriptors were readable.
@@ -114,16 +98,8 @@ impl Manager {
             .collect();
         let now = Instant::now();
         Self {
-            shared: parts.shared,
-            steering: parts.steering,
+            parts,
             slots,
-            mirror: parts.mirror,
-            query: parts.query,
-            events: parts.events,
-            status: parts.status,
-            signals: parts.signals,
-            recorder: parts.recorder,
-            record: parts.record,
             started: now,
             refresh_at: now,
             heartbeat_at: now,
@@ -149,7 +125,7 @@ impl Manager {
             if woken.signals {
                 self.take_signals()?;
             }
-            if woken.events && self.events.take() {
+            if woken.events && self.parts.events.take() {
                 self.refresh_at = self.refresh_at.min(Instant::now() + EVENT_DELAY);
             }
             for worker in woken.workers {
@@ -180,7 +156,7 @@ impl Manager {
         }
         let mut started = false;
         for slot in &mut self.slots {
-            started |= slot.start_if_due(&self.shared, now);
+            started |= slot.start_if_due(&self.parts.shared, now);
         }
         if started {
             self.write_record();
@@ -192,16 +168,19 @@ impl Manager {
         let last = self.ending.is_some();
         for slot in &mut self.slots {
             if slot.reap(now, last) {
-                self.steering.remove(slot.worker as u32);
+                self.parts.steering.remove(slot.worker as u32);
             }
         }
     }
 
     fn refresh(&mut self, now: Instant) {
-        let refreshed = self.mirror.refresh(&mut self.query, &mut self.shared.paths);
-        self.steering.set_sources(refreshed.sources);
+        let refreshed = self
+            .parts
+            .mirror
+            .refresh(&mut self.parts.query, &mut self.parts.shared.paths);
+        self.parts.steering.set_sources(refreshed.sources);
         if refreshed.changed {
-            self.shared.ring_bells();
+            self.parts.shared.ring_bells();
         }
         self.refresh_at = now
             + if refreshed.unresolved {
@@ -212,8 +191,8 @@ impl Manager {
     }
 
     fn write_record(&mut self) {
-        self.record.workers = self.slots.iter().filter_map(Slot::id).collect();
-        if let Err(error) = self.recorder.write(&self.record) {
+        self.parts.record.workers = self.slots.iter().filter_map(Slot::id).collect();
+        if let Err(error) = self.parts.recorder.write(&self.parts.record) {
             tracing::error!("{error}");
         }
     }
@@ -221,9 +200,9 @@ impl Manager {
     fn sleep(&self) -> anyhow::Result<Woken> {
         let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
         let mut wait = vec![
-            readable(self.signals.as_fd()),
-            readable(self.events.as_fd()),
-            readable(self.status.as_fd()),
+            readable(self.parts.signals.as_fd()),
+            readable(self.parts.events.as_fd()),
+            readable(self.parts.status.as_fd()),
         ];
         let fixed = wait.len();
         let mut workers = Vec::with_capacity(self.slots.len());
@@ -265,7 +244,7 @@ impl Manager {
     }
 
     fn take_signals(&mut self) -> anyhow::Result<()> {
-        while let Some(signal) = self.signals.read_signal()? {
+        while let Some(signal) = self.parts.signals.read_signal()? {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.end(signal),
                 Ok(Signal::SIGHUP) => {
@@ -286,7 +265,7 @@ impl Manager {
             self.slots.iter_mut().for_each(Slot::kill);
             return;
         }
-        let deadline_ms = self.shared.config.worker.drain_timeout_ms;
+        let deadline_ms = self.parts.shared.config.worker.drain_timeout_ms;
         tracing::info!("{signal}: draining, at most {deadline_ms} ms");
         self.begin_ending(deadline_ms, Ended::InOrder);
     }
@@ -321,7 +300,7 @@ impl Manager {
     }
 
     fn insert(&mut self, worker: usize, sockets: Vec<std::os::fd::OwnedFd>) {
-        match self.steering.insert(worker as u32, sockets) {
+        match self.parts.steering.insert(worker as u32, sockets) {
             Ok(()) => {
                 if let Some(process) = &mut self.slots[worker].process {
                     process.send(ToWorker::Inserted, &[]);
@@ -346,6 +325,6 @@ impl Manager {
 
     fn answer_status(&mut self) {
         let report = crate::status::gather::report(self);
-        self.status.answer(|| report.clone());
+        self.parts.status.answer(|| report.clone());
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that has to be right before anything is changed. All faults are found, not only the first.
 
 use crate::netlink::query::Query;
+use crate::plan::Facts;
 use crate::{capabilities, kernel_listeners};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::User;
@@ -60,18 +61,26 @@ pub fn user(config: &Config) -> Result<UserIds, String> {
     }
 }
 
-/// Faults of listening addresses: not on a port of ours, or taken by a kernel socket.
-pub fn addresses(config: &Config, ports: &[u32]) -> Vec<String> {
+/// Faults of addresses: listened on but not on a port of ours, taken by a kernel socket, or ours where a server should be.
+pub fn addresses(config: &Config, facts: &Facts) -> Vec<String> {
     let own = match Query::open().and_then(|mut query| query.addresses()) {
         Ok(own) => own,
         Err(error) => return vec![format!("cannot ask the kernel for its addresses: {error}")],
     };
-    check_addresses(config, ports, &own, &kernel_listeners::all())
+    let ports: Vec<u32> = facts
+        .nics
+        .values()
+        .flatten()
+        .map(|nic| nic.ifindex)
+        .collect();
+    // An interface that is missing may be the one with the address: that fault is enough.
+    let ports = (ports.len() == facts.nics.len()).then_some(ports);
+    check_addresses(config, ports.as_deref(), &own, &kernel_listeners::all())
 }
 
 fn check_addresses(
     config: &Config,
-    ports: &[u32],
+    ports: Option<&[u32]>,
     own: &[(u32, IpAddr)],
     listeners: &[SocketAddr],
 ) -> Vec<String> {
@@ -83,8 +92,10 @@ fn check_addresses(
         .collect();
     let interfaces = interfaces.join(", ");
     let on_port = |wanted: IpAddr| {
-        own.iter()
-            .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
+        ports.is_none_or(|ports| {
+            own.iter()
+                .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
+        })
     };
     for (pool, listen) in config.listeners() {
         let pool = &config.pools[pool].name;
@@ -152,7 +163,7 @@ mod tests {
         let own = [(3, ip("10.0.0.10")), (3, ip("2001:db8::10"))];
         let listeners = ["10.0.0.10:22".parse().unwrap()];
         assert_eq!(
-            check_addresses(&config(), &[3], &own, &listeners),
+            check_addresses(&config(), Some(&[3]), &own, &listeners),
             Vec::<String>::new()
         );
     }
@@ -165,7 +176,7 @@ mod tests {
             (1, ip("10.0.1.11")),
         ];
         let listeners = ["0.0.0.0:11211".parse().unwrap()];
-        let faults = check_addresses(&config(), &[3], &own, &listeners).join("\n");
+        let faults = check_addresses(&config(), Some(&[3]), &own, &listeners).join("\n");
         for expected in [
             "2001:db8::10 is not on eth1: ip addr add 2001:db8::10/128 dev eth1",
             "10.0.0.10:11211 is in use: a kernel socket listens on 0.0.0.0:11211",
@@ -177,6 +188,18 @@ mod tests {
             );
         }
         assert!(!faults.contains("10.0.0.10 is not on"), "{faults}");
+    }
+
+    #[test]
+    fn with_an_interface_missing_the_other_faults_are_still_found() {
+        let own = [(1, ip("10.0.1.11"))];
+        let listeners = ["10.0.0.10:11211".parse().unwrap()];
+        let faults = check_addresses(&config(), None, &own, &listeners).join("\n");
+        assert!(
+            faults.contains("is in use") && faults.contains("address of this host"),
+            "{faults}"
+        );
+        assert!(!faults.contains("is not on"), "{faults}");
     }
 
     #[test]

@@ -39,7 +39,13 @@ pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
         user,
         runtime,
     } = ready;
-    let reservation = Reservation::take(&config, &runtime)?;
+    let reservation = match Reservation::take(&config, &runtime) {
+        Ok(reservation) => reservation,
+        Err(error) => {
+            runtime.remove();
+            return Err(error);
+        }
+    };
     let outcome = manage(config, plan, user, &runtime, &reservation, signals);
     reservation.release();
     runtime.remove();
@@ -69,15 +75,7 @@ fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
     let plan = plan::make(config, &facts)
         .map_err(|wrong| faults.extend(wrong))
         .ok();
-    let ports: Vec<u32> = facts
-        .nics
-        .values()
-        .flatten()
-        .map(|nic| nic.ifindex)
-        .collect();
-    if ports.len() == facts.nics.len() {
-        faults.extend(preflight::addresses(config, &ports));
-    }
+    faults.extend(preflight::addresses(config, &facts));
     let user = preflight::user(config)
         .map_err(|fault| faults.push(fault))
         .ok();

@@ -74,6 +74,7 @@ impl Proxy {
     }
 
     /// The request at the front of the client's queue is done with.
+    #[inline]
     pub(crate) fn pop_head<S: Streams>(&mut self, streams: &mut S, client: u32) {
         let state = &mut self.clients[client as usize];
         let pending = state.head;

@@ -11,6 +11,7 @@ use tidegate_protocol::{Local, Request, Route};
 
 impl Proxy {
     /// Takes one whole request. False: it stays where it is, because something it needs is not there yet.
+    #[inline]
     pub(crate) fn dispatch<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -44,6 +45,7 @@ impl Proxy {
         }
     }
 
+    #[inline]
     pub(crate) fn must_authenticate(&mut self, client: u32, request: &Request) -> bool {
         let allowed = matches!(request.route, Route::Local(Local::Auth | Local::Quit));
         let authenticated = self.clients[client as usize].authenticated;
@@ -51,6 +53,7 @@ impl Proxy {
     }
 
     /// Sends a whole request to one server of the client's pool.
+    #[inline]
     pub(crate) fn send_request<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -108,6 +111,7 @@ impl Proxy {
     }
 
     /// Notes a request that was sent on a connection.
+    #[inline]
     pub(crate) fn enqueue(&mut self, link: u32, entry: Entry, bytes: usize) {
         let state = &mut self.links[link as usize];
         let server = &mut self.servers[state.server as usize];
@@ -131,6 +135,7 @@ impl Proxy {
     }
 
     /// Whether a connection's queue can take another request.
+    #[inline]
     pub(crate) fn link_has_room(&self, link: u32) -> bool {
         let link = &self.links[link as usize];
         link.fifo.len() < LINK_REQUESTS_MAX && link.writer == NIL
@@ -180,6 +185,7 @@ impl Proxy {
     }
 
     /// Whether another request can be noted for the client; if not, it waits.
+    #[inline]
     pub(crate) fn has_pending_room(&mut self, client: u32) -> bool {
         if self.pendings.room() > 0 {
             return true;
@@ -190,6 +196,7 @@ impl Proxy {
     }
 
     /// Notes a request at the end of the client's queue.
+    #[inline]
     pub(crate) fn push_pending<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -248,6 +255,7 @@ impl Proxy {
 }
 
 /// Moves exactly `bytes`, for which there is room: a ring's end can make it two steps.
+#[inline]
 pub(crate) fn move_all<S: Streams>(
     streams: &mut S,
     from: StreamId,

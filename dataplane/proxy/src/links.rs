@@ -13,6 +13,7 @@ impl Proxy {
     /// wait until there is room.
     ///
     /// A client always uses the same one of a server's connections, so that its requests to one server stay in order.
+    #[inline]
     pub(crate) fn shared_link<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -195,6 +196,7 @@ impl Proxy {
         }
     }
 
+    #[inline]
     pub(crate) fn leave_flight(&mut self, link: u32) {
         self.in_flight -= 1;
         let server = self.links[link as usize].server;
@@ -287,6 +289,7 @@ impl Proxy {
     }
 
     /// Starts measuring the reply to the request at the front of the queue.
+    #[inline]
     pub(crate) fn begin_reply(&mut self, link: u32, shape: ReplyShape) {
         let state = &mut self.links[link as usize];
         state.scanner = ReplyScanner::new(shape);

@@ -28,6 +28,7 @@ struct Look {
 }
 
 impl Proxy {
+    #[inline]
     pub(crate) fn read_client<S: Streams>(&mut self, streams: &mut S, client: u32) {
         loop {
             let state = &mut self.clients[client as usize];
@@ -57,6 +58,7 @@ impl Proxy {
         }
     }
 
+    #[inline]
     fn take_from_ring<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
         let id = StreamId(client);
         let received = streams.received(id);
@@ -117,6 +119,7 @@ impl Proxy {
     }
 
     /// Acts on what was found. True when there may be more to read.
+    #[inline]
     fn take<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -271,6 +274,7 @@ impl Proxy {
     }
 
     /// Calls `f` with the bytes of the request at the front.
+    #[inline]
     pub(crate) fn with_bytes<S: Streams, R>(
         &mut self,
         streams: &mut S,
@@ -320,6 +324,7 @@ impl Proxy {
     }
 }
 
+#[inline]
 fn look(pool: &mut crate::state::Pool, bytes: &[u8], resume: &mut Resume) -> Look {
     let parsed = parse_request(pool.parser(), bytes, resume);
     let server = match &parsed {
@@ -329,6 +334,7 @@ fn look(pool: &mut crate::state::Pool, bytes: &[u8], resume: &mut Resume) -> Loo
     Look { parsed, server }
 }
 
+#[inline]
 fn owner(pool: &mut crate::state::Pool, request: &Request, bytes: &[u8]) -> Option<usize> {
     match request.route {
         Route::Key => pool.router.route(&bytes[request.key.clone()]),

@@ -60,6 +60,7 @@ impl Proxy {
     }
 
     /// Finds out how many of the received bytes belong to the reply at the front. False: more have to come.
+    #[inline]
     fn measure<S: Streams>(&mut self, streams: &mut S, link: u32) -> Result<bool, Fault> {
         let state = &mut self.links[link as usize];
         let bytes = streams.peek(state.stream);
@@ -85,6 +86,7 @@ impl Proxy {
     }
 
     /// Moves the measured bytes to the client, into its held reply, or nowhere.
+    #[inline]
     fn move_reply<S: Streams>(&mut self, streams: &mut S, link: u32) -> Moved {
         let state = &self.links[link as usize];
         let stream = state.stream;
@@ -193,6 +195,7 @@ impl Proxy {
     }
 
     /// The reply at the front of the queue has been moved whole.
+    #[inline]
     fn complete_reply<S: Streams>(&mut self, streams: &mut S, link: u32) {
         let failed = self.links[link as usize].scanner.is_error();
         let target = self.end_entry(link, failed);
@@ -209,6 +212,7 @@ impl Proxy {
     }
 
     /// Takes the entry at the front of a connection's queue out of it.
+    #[inline]
     pub(crate) fn end_entry(&mut self, link: u32, failed: bool) -> Target {
         let state = &mut self.links[link as usize];
         state.scanning = false;
@@ -229,6 +233,7 @@ impl Proxy {
     }
 
     /// A connection that is not among the shared ones and owes nothing goes where it belongs.
+    #[inline]
     pub(crate) fn link_idle<S: Streams>(&mut self, streams: &mut S, link: u32) {
         let state = &self.links[link as usize];
         if !state.open || !state.fifo.is_empty() || state.writer != NIL {
@@ -249,6 +254,7 @@ impl Proxy {
         }
     }
 
+    #[inline]
     fn complete_pending<S: Streams>(&mut self, streams: &mut S, pending: u32) {
         let entry = &mut self.pendings[pending];
         let client = entry.client;

@@ -29,6 +29,7 @@ impl Proxy {
     }
 
     /// Ends the connection if nothing is left to do on it.
+    #[inline]
     fn settle<S: Streams>(&mut self, streams: &mut S, client: u32, half_closed: bool) {
         let state = &self.clients[client as usize];
         if self.roles[client as usize] != Role::Client || state.pending > 0 {
@@ -119,6 +120,7 @@ impl Proxy {
         }
     }
 
+    #[inline]
     pub(crate) fn give_pending(&mut self, pending: u32) {
         let mut chain = self.pendings[pending].chain;
         self.hold.clear(&mut chain);

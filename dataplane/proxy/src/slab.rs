@@ -29,16 +29,19 @@ impl<T> Slab<T> {
     }
 
     /// Entries that can still be taken.
+    #[inline]
     pub fn room(&self) -> usize {
         self.limit - self.in_use()
     }
 
     /// Entries that are taken.
+    #[inline]
     pub fn in_use(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
     /// Takes an entry; `None` when all are taken.
+    #[inline]
     pub fn take(&mut self, value: T) -> Option<u32> {
         if let Some(index) = self.free.pop() {
             self.entries[index as usize] = value;
@@ -52,6 +55,7 @@ impl<T> Slab<T> {
     }
 
     /// Gives an entry back.
+    #[inline]
     pub fn give(&mut self, index: u32) {
         debug_assert!(!self.free.contains(&index), "an entry is given back once");
         self.free.push(index);
@@ -60,12 +64,14 @@ impl<T> Slab<T> {
 
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
+    #[inline]
     fn index(&self, index: u32) -> &T {
         &self.entries[index as usize]
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
+    #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
         &mut self.entries[index as usize]
     }

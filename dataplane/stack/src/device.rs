@@ -3,9 +3,10 @@
 //! smoltcp reads the received packet in place and writes its answer in place into the transmit ring, behind the flow's
 //! Ethernet header. On the way out [`Track`] notes what left.
 
+use crate::checksum;
 use crate::frame::{ACK, ETHERNET_HEADER_BYTES, FIN, RST, SYN, be16, be32};
 use crate::limits::MTU_BYTES_MAX;
-use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use tidegate_channel::counters::StackCounters;
 use tidegate_port::TxQueue;
@@ -15,6 +16,8 @@ use tidegate_port::TxQueue;
 pub(crate) struct Track {
     /// The sequence number behind the highest byte sent.
     pub(crate) sent_end: u32,
+    /// The sequence number behind the last byte queued, once the connection is open.
+    pub(crate) queued_end: u32,
     /// The last acknowledgement number sent.
     pub(crate) acknowledged: u32,
     /// The last window sent, as in the header.
@@ -23,7 +26,9 @@ pub(crate) struct Track {
     pub(crate) window_shift: u8,
     /// The timestamp echo sent last.
     pub(crate) timestamp_echo: u32,
-    /// The sequence number behind the highest byte received.
+    /// The timestamp of the last segment that brought something new; `None`: it had none, or not where it is looked for.
+    pub(crate) timestamp_recent: Option<u32>,
+    /// RCV.NXT: the sequence number behind what was received without a gap.
     pub(crate) received_end: u32,
     /// Something was sent.
     pub(crate) started: bool,
@@ -40,8 +45,7 @@ const PROBE_BYTES: u32 = 1;
 impl Track {
     /// Notes the TCP segment in `packet`, which smoltcp has just written.
     #[inline]
-    fn note(&mut self, packet: &[u8], counters: &mut StackCounters) {
-        let tcp_at = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    fn note(&mut self, packet: &[u8], tcp_at: usize, counters: &mut StackCounters) {
         let Some((header, rest)) = packet
             .get(tcp_at..)
             .and_then(<[u8]>::split_first_chunk::<20>)
@@ -53,7 +57,6 @@ impl Track {
         let (sequence, flags) = (be32(header, 4), header[13]);
         counters.segments_sent += 1;
         if flags & RST != 0 {
-            counters.resets_sent += 1;
             return;
         }
         self.acknowledged = be32(header, 8);
@@ -83,6 +86,12 @@ impl Track {
         self.started = true;
     }
 
+    /// Whether everything queued was sent, and nothing is being sent again.
+    #[inline]
+    pub(crate) fn rests(&self) -> bool {
+        self.sent_end == self.queued_end && !self.repeated
+    }
+
     /// The sequence number behind the last byte that the peer may send.
     #[inline]
     pub(crate) fn window_end(&self) -> u32 {
@@ -92,19 +101,27 @@ impl Track {
     }
 }
 
+impl Track {
+    /// Bytes between what was received and the right edge of the window that the peer knows.
+    #[inline]
+    pub(crate) fn window_left(&self) -> u32 {
+        self.window_end().wrapping_sub(self.received_end)
+    }
+}
+
 /// RFC 9293, section 3.4: sequence numbers are compared modulo 2**32.
 #[inline]
 pub(crate) fn is_before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// What smoltcp is told about a port: received checksums were verified before, sent ones are computed by it.
+/// What smoltcp is told about a port. Checksums are no business of its: received ones were verified before, sent ones are
+/// computed here.
 pub(crate) fn capabilities(mtu_bytes: usize) -> DeviceCapabilities {
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
     capabilities.max_transmission_unit = mtu_bytes;
-    capabilities.checksum.ipv4 = Checksum::Tx;
-    capabilities.checksum.tcp = Checksum::Tx;
+    capabilities.checksum = ChecksumCapabilities::ignored();
     capabilities
 }
 
@@ -151,7 +168,10 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
             let (link, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
             link.copy_from_slice(self.link);
             let result = write(packet);
-            self.track.note(packet, self.counters);
+            // smoltcp writes no IPv4 options.
+            let tcp_at = if packet[0] >> 4 == 4 { 20 } else { 40 };
+            checksum::seal(packet, tcp_at);
+            self.track.note(packet, tcp_at, self.counters);
             result
         })
     }

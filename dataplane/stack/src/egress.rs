@@ -1,18 +1,16 @@
 //! From the flows to the transmit rings: one pass over the flows that something happened to.
 
-use crate::device::{FlowDevice, capabilities};
-use crate::flow::{Flow, TIMESTAMPS};
+use crate::bare_ack::write_ack;
+use crate::device::FlowDevice;
+use crate::flow::{Flow, HANDLE};
 use crate::flow_table::FlowKey;
-use crate::frame::{ETHERNET_HEADER_BYTES, wire_address};
 use crate::limits::{
-    HOLD_US, HOLDS_MAX, PROBE_INTERVAL_US, PROBES_MAX, SEGMENTS_PER_PASS, UNANSWERED_US,
+    HOLD_US, HOLDS_MAX, PROBE_INTERVAL_US, PROBES_MAX, RETRANSMISSION_US, SEGMENTS_PER_PASS,
+    UNANSWERED_US,
 };
 use crate::stack::{Hold, Stack, instant};
 use smoltcp::iface::PollResult;
-use smoltcp::socket::tcp::State;
-use smoltcp::wire::{
-    IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
-};
+use smoltcp::socket::tcp::{Socket, State};
 use tidegate_channel::counters::StackCounters;
 use tidegate_config::AckMode;
 use tidegate_port::{Port, TxQueue};
@@ -69,6 +67,11 @@ impl Stack {
                 &mut self.counters,
             );
         }
+        if flow.owes_bare_ack() && tx.room() > 0 {
+            acknowledge(&self.table.key(slot), flow, tx, &mut self.counters);
+            self.rest(slot);
+            return;
+        }
         let (set, track, link) = flow.parts();
         let mut full = false;
         let mut device = FlowDevice {
@@ -83,6 +86,13 @@ impl Stack {
         let mut wake = None;
         for _ in 0..SEGMENTS_PER_PASS {
             let sent = state.interface.poll_egress(now, &mut device, set);
+            if sent != PollResult::None
+                && device.track.rests()
+                && set.get::<Socket<'static>>(HANDLE()).state() == State::Established
+            {
+                self.rest(slot);
+                return;
+            }
             wake = state.interface.poll_at(now, set);
             let more = wake.is_some_and(|at| at <= now);
             if !more || *device.overflowed {
@@ -95,6 +105,20 @@ impl Stack {
             }
         }
         self.after_pass(slot, wake.map(|at| at.total_micros().max(0) as u64));
+    }
+
+    /// An open connection has sent all it had to. Asking smoltcp when to look again costs as much as half a segment, and its
+    /// answer is known: the retransmission timer, at least [`RETRANSMISSION_US`] from now, or nothing. Coming up early, the
+    /// timer asks.
+    #[inline]
+    fn rest(&mut self, slot: u32) {
+        let flow = &self.flows[slot as usize];
+        let outstanding = flow.socket().send_queue() > 0;
+        let at_us = outstanding.then_some(self.now_us + RETRANSMISSION_US);
+        // An earlier timer stays: it may be that of an earlier segment.
+        if flow.timer_us == u64::MAX || at_us.is_some_and(|at_us| at_us < flow.timer_us) {
+            self.arm(slot, at_us);
+        }
     }
 
     fn after_pass(&mut self, slot: u32, wake_us: Option<u64>) {
@@ -192,6 +216,27 @@ impl Stack {
     }
 }
 
+/// Acknowledges what was received of a request that is on its way to a server, which is most of what is acknowledged without
+/// data. Through smoltcp such a segment costs as much as one with a reply.
+///
+/// smoltcp does not learn of it and accepts only what its own last segment allowed, so the right edge of the window stays
+/// where that put it. The reply that follows moves it on.
+fn acknowledge(
+    key: &FlowKey,
+    flow: &mut Flow,
+    tx: &mut impl TxQueue,
+    counters: &mut StackCounters,
+) {
+    let track = &mut flow.track;
+    track.window = track.window_left() as u16;
+    track.acknowledged = track.received_end;
+    if let Some(timestamp) = track.timestamp_recent {
+        track.timestamp_echo = timestamp;
+    }
+    let sequence = track.sent_end;
+    write_ack(key, flow, &flow.link, sequence, tx, counters);
+}
+
 /// When the keep-alive of a flow is due; `u64::MAX`: never.
 fn keepalive_at(flow: &mut Flow) -> u64 {
     let established = matches!(flow.state(), State::Established | State::CloseWait);
@@ -200,54 +245,4 @@ fn keepalive_at(flow: &mut Flow) -> u64 {
     }
     let silent_from = flow.heard_us.saturating_add(flow.keepalive_us);
     silent_from + u64::from(flow.probes) * PROBE_INTERVAL_US
-}
-
-/// Writes a bare acknowledgement with sequence number `sequence`, outside of smoltcp.
-pub(crate) fn write_ack(
-    key: &FlowKey,
-    flow: &Flow,
-    link: &[u8; ETHERNET_HEADER_BYTES],
-    sequence: u32,
-    tx: &mut impl TxQueue,
-    counters: &mut StackCounters,
-) {
-    let (local, remote) = (key.local(), key.remote());
-    let (source, destination) = (wire_address(local.ip()), wire_address(remote.ip()));
-    // RFC 7323, section 3.2: "Once TSopt has been successfully negotiated [...] the TSopt MUST be sent in every non-<RST>
-    // segment for the duration of the connection".
-    let timestamp = flow
-        .socket()
-        .timestamp_enabled()
-        .then(|| TcpTimestampRepr::new(TIMESTAMPS(), flow.track.timestamp_echo));
-    let segment = TcpRepr {
-        src_port: local.port(),
-        dst_port: remote.port(),
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(sequence as i32),
-        ack_number: Some(TcpSeqNumber(flow.track.acknowledged as i32)),
-        window_len: flow.track.window,
-        window_scale: None,
-        max_seg_size: None,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp,
-        payload: &[],
-    };
-    let ip = IpRepr::new(
-        source,
-        destination,
-        IpProtocol::Tcp,
-        segment.buffer_len(),
-        64,
-    );
-    let checksums = capabilities(0).checksum;
-    tx.push(ETHERNET_HEADER_BYTES + ip.buffer_len(), |frame| {
-        let (header, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
-        header.copy_from_slice(link);
-        ip.emit(&mut *packet, &checksums);
-        let mut tcp = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-        segment.emit(&mut tcp, &source, &destination, &checksums);
-    });
-    counters.segments_sent += 1;
-    counters.acks_alone += 1;
 }

@@ -76,7 +76,8 @@ pub(crate) struct Flow {
     pub(crate) keepalive_us: u64,
 }
 
-const HANDLE: fn() -> SocketHandle = SocketHandle::default;
+/// A set of one socket has one handle, and smoltcp gives the first one as the default.
+pub(crate) const HANDLE: fn() -> SocketHandle = SocketHandle::default;
 
 impl Flow {
     fn new(
@@ -214,10 +215,32 @@ impl Flow {
         }
     }
 
+    /// Queues as much of `bytes` as fits and returns how much that was. A peer that has reset or closed takes nothing.
+    #[inline]
+    pub(crate) fn queue(&mut self, bytes: &[u8]) -> usize {
+        let queued = self.socket_mut().send_slice(bytes).unwrap_or(0);
+        self.track.queued_end = self.track.queued_end.wrapping_add(queued as u32);
+        queued
+    }
+
     /// Whether we opened it.
     #[inline]
     pub(crate) fn is_server(&self) -> bool {
         matches!(self.role, Role::Server(_))
+    }
+
+    /// Whether an acknowledgement alone is due, everything else is at rest and the peer's window stays at least half open.
+    #[inline]
+    pub(crate) fn owes_bare_ack(&self) -> bool {
+        let (track, socket) = (&self.track, self.socket());
+        track.acknowledged != track.received_end
+            && track.window_shift == 0
+            && socket.state() == State::Established
+            && socket.send_queue() == 0
+            && socket.recv_queue() == 0
+            && socket.timestamp_enabled() == track.timestamp_recent.is_some()
+            && (socket.recv_capacity() / 2..=usize::from(u16::MAX))
+                .contains(&(track.window_left() as usize))
     }
 
     /// Throws away what nobody will read any more, so that the peer's FIN can arrive behind it.

@@ -51,6 +51,29 @@ impl FlowKey {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    /// Our address as a number; an IPv4 address in the low 32 bits.
+    #[inline]
+    pub(crate) fn local_bits(&self) -> u128 {
+        u128::from(self.local[0]) << 64 | u128::from(self.local[1])
+    }
+
+    /// The peer's address as a number.
+    #[inline]
+    pub(crate) fn remote_bits(&self) -> u128 {
+        u128::from(self.remote[0]) << 64 | u128::from(self.remote[1])
+    }
+
+    /// The ports as the TCP header of what we send has them.
+    #[inline]
+    pub(crate) fn ports_outward(&self) -> u32 {
+        self.ports.rotate_left(16)
+    }
+
     /// Our end.
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(address(self.local, self.ipv6), self.local_port())

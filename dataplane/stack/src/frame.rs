@@ -3,8 +3,9 @@
 //! Only what the demultiplexer needs is read, in place. What passes here is a well-formed, unfragmented TCP segment over
 //! IPv4 or IPv6; checksums are a separate step, because a frame that goes to another worker is verified there.
 
+use crate::checksum;
 use crate::flow_table::FlowKey;
-use smoltcp::wire::{IpAddress, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{IpAddress, TcpOption, TcpPacket};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
@@ -147,18 +148,19 @@ impl<'a> Segment<'a> {
     /// Whether the IPv4 header's and the segment's checksum are right.
     #[inline]
     pub(crate) fn checksums_hold(&self) -> bool {
-        let (source, destination) = (self.key.remote().ip(), self.key.local().ip());
-        if source.is_ipv4() && !Ipv4Packet::new_unchecked(self.packet).verify_checksum() {
-            return false;
-        }
-        let tcp = TcpPacket::new_unchecked(&self.packet[self.tcp_at..]);
-        tcp.verify_checksum(&wire_address(source), &wire_address(destination))
+        checksum::holds(self.packet, self.tcp_at)
     }
 
     /// A SYN that wants to open a connection, not one that answers ours.
     #[inline]
     pub(crate) fn opens(&self) -> bool {
         self.flags & (SYN | ACK) == SYN
+    }
+
+    /// Neither opens nor ends anything and carries no bytes.
+    #[inline]
+    pub(crate) fn only_acknowledges(&self) -> bool {
+        self.payload_bytes == 0 && self.flags & (SYN | FIN | RST) == 0
     }
 
     /// Any SYN: one that opens, or the answer to ours.
@@ -178,13 +180,29 @@ impl<'a> Segment<'a> {
         [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, t0, t1]
     }
 
+    /// The timestamp, where everybody puts it: after two bytes of padding, or first (RFC 7323, appendix A).
+    #[inline]
+    pub(crate) fn timestamp(&self) -> Option<u32> {
+        match self.packet.get(self.tcp_at + TCP_HEADER_BYTES..)? {
+            [1, 1, 8, 10, a, b, c, d, ..] | [8, 10, a, b, c, d, ..] if self.has_options_of(12) => {
+                Some(u32::from_be_bytes([*a, *b, *c, *d]))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn has_options_of(&self, bytes: usize) -> bool {
+        self.packet[self.tcp_at + 12] >> 4 >= ((TCP_HEADER_BYTES + bytes) / 4) as u8
+    }
+
     /// Whether the peer offers window scaling, which a SYN says.
     pub(crate) fn scales_window(&self) -> bool {
         let mut options = TcpPacket::new_unchecked(&self.packet[self.tcp_at..]).options();
-        while let Ok((rest, option)) = smoltcp::wire::TcpOption::parse(options) {
+        while let Ok((rest, option)) = TcpOption::parse(options) {
             match option {
-                smoltcp::wire::TcpOption::WindowScale(_) => return true,
-                smoltcp::wire::TcpOption::EndOfList => return false,
+                TcpOption::WindowScale(_) => return true,
+                TcpOption::EndOfList => return false,
                 _ => options = rest,
             }
         }

@@ -1,7 +1,7 @@
 //! From a received frame to its flow.
 
-use crate::device::{FlowDevice, is_before};
-use crate::egress::write_ack;
+use crate::bare_ack::write_ack;
+use crate::device::{FlowDevice, Track, is_before};
 use crate::flow::{Owner, Role};
 use crate::flow_table::FlowKey;
 use crate::frame::{FIN, Fault, RST, Segment, wire_address};
@@ -11,6 +11,14 @@ use crate::stack::{HandOver, Stack, instant};
 use smoltcp::socket::tcp::State;
 use tidegate_port::TxQueue;
 use tidegate_proxy::streams::CloseReason;
+
+/// Whether the peer's FIN has been received.
+fn has_finished(state: State) -> bool {
+    matches!(
+        state,
+        State::CloseWait | State::LastAck | State::Closing | State::TimeWait
+    )
+}
 
 /// What our end of an unknown flow is.
 enum Local {
@@ -62,6 +70,9 @@ impl Stack {
         if segment.opens() && self.reopens(slot, segment, port, tx) {
             return;
         }
+        if segment.flags & RST != 0 && self.doubts_reset(slot, segment, tx) {
+            return;
+        }
         let flow = &mut self.flows[slot as usize];
         // smoltcp cuts a segment at the end of the window, but takes its FIN as if the rest had been there. It also scales
         // the window of its own SYN, which RFC 7323, section 2.2, forbids: "The window field in a segment where the SYN bit
@@ -84,9 +95,6 @@ impl Stack {
         flow.repeated_us = 0;
         flow.probes = 0;
         flow.track.peer_window_closed = segment.window == 0;
-        if segment.payload_bytes > 0 && is_before(flow.track.received_end, segment.end()) {
-            flow.track.received_end = segment.end();
-        }
         if segment.ethernet[6..12] != flow.link[..6] && !flow.is_server() {
             flow.link = segment.answer_header();
             flow.port = port as u8;
@@ -94,12 +102,24 @@ impl Stack {
         let socket = flow.socket();
         let after = socket.state();
         let (received_after, queued_after) = (socket.recv_queue(), socket.send_queue());
+        let taken = received_after.saturating_sub(received_before);
+        if taken > 0 {
+            flow.track.received_end = flow.track.received_end.wrapping_add(taken as u32);
+            flow.track.timestamp_recent = segment.timestamp();
+        }
         if after != before {
             self.state_changed(slot, before, after, segment);
-        } else if received_after != received_before || queued_after < queued_before {
+        } else if taken > 0 || queued_after < queued_before {
             self.progressed(slot);
         }
-        self.mark_dirty(slot);
+        // A bare acknowledgement asks for nothing, and with an empty queue there is nothing it lets go.
+        let rests = segment.only_acknowledges()
+            && after == State::Established
+            && before == after
+            && queued_after == 0;
+        if !rests {
+            self.mark_dirty(slot);
+        }
     }
 
     /// Bytes arrived or were acknowledged, in an unchanged state.
@@ -142,6 +162,10 @@ impl Stack {
     }
 
     fn state_changed(&mut self, slot: u32, before: State, after: State, segment: &Segment<'_>) {
+        if has_finished(after) && !has_finished(before) {
+            let received_end = &mut self.flows[slot as usize].track.received_end;
+            *received_end = received_end.wrapping_add(1);
+        }
         match after {
             State::Closed => {
                 let reset = segment.flags & RST != 0;
@@ -157,7 +181,8 @@ impl Stack {
             }
             // A client reset its handshake, or its SYN had options that smoltcp cannot read.
             State::Listen => self.free(slot),
-            State::SynReceived => {}
+            // RFC 9293, section 3.5: both ends opened at once.
+            State::SynReceived => self.note_opening(slot, segment),
             State::Established | State::CloseWait
                 if matches!(before, State::SynSent | State::SynReceived) =>
             {
@@ -176,7 +201,9 @@ impl Stack {
 
     fn established(&mut self, slot: u32, segment: &Segment<'_>) {
         self.lists.remove(slot);
-        if self.flows[slot as usize].is_server() {
+        let flow = &mut self.flows[slot as usize];
+        flow.track.queued_end = flow.track.sent_end;
+        if flow.is_server() {
             self.counters.connected += 1;
             if segment.opens_or_answers() {
                 self.note_opening(slot, segment);
@@ -216,7 +243,7 @@ impl Stack {
             if flow.state() == State::SynSent {
                 return false;
             }
-            self.challenge(slot, segment, tx);
+            self.doubt_opening(slot, segment, tx);
             return true;
         };
         match flow.state() {
@@ -242,7 +269,7 @@ impl Stack {
             // A repeated SYN: smoltcp repeats the SYN-ACK on its own timer.
             State::SynReceived => false,
             _ => {
-                self.challenge(slot, segment, tx);
+                self.doubt_opening(slot, segment, tx);
                 true
             }
         }
@@ -258,15 +285,52 @@ impl Stack {
     ) {
         self.flows[slot as usize].silence();
         self.is_over(slot, CloseReason::Finished);
-        self.open_client(listener, segment, port, tx);
+        self.knock(listener, segment, port, tx);
+    }
+
+    /// A SYN to a listener that belongs to no flow.
+    fn knock(&mut self, listener: u16, segment: &Segment<'_>, port: usize, tx: &mut impl TxQueue) {
+        if self.accepting {
+            self.open_client(listener, segment, port, tx);
+        } else if self.refuse(segment, port, tx) {
+            self.counters.frames_refused += 1;
+        } else {
+            self.counters.frames_tx_full += 1;
+        }
+    }
+
+    /// RFC 5961, section 3.2: "If the RST bit is set and the sequence number exactly matches the next expected sequence
+    /// number (RCV.NXT), then TCP MUST reset the connection." and, if it does not match but lies in the window, "TCP MUST send
+    /// an acknowledgment (challenge ACK)", which an honest peer answers with a RST that matches. Guessing the window is
+    /// not enough to cut a connection.
+    fn doubts_reset(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) -> bool {
+        let flow = &self.flows[slot as usize];
+        let Track {
+            acknowledged,
+            received_end,
+            ..
+        } = flow.track;
+        let expected = segment.sequence == acknowledged || segment.sequence == received_end;
+        if expected || flow.state() == State::SynSent {
+            return false;
+        }
+        self.counters.frames_delivered += 1;
+        self.counters.resets_challenged += 1;
+        self.challenge(slot, segment, tx);
+        true
     }
 
     /// RFC 5961, section 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK (also
     /// referred to as challenge ACK) to the remote peer". A peer that rebooted answers it with a RST, which closes our side,
     /// and its next SYN opens a new connection.
-    fn challenge(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
+    fn doubt_opening(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
         self.counters.frames_delivered += 1;
         self.counters.syn_on_established += 1;
+        self.challenge(slot, segment, tx);
+    }
+
+    /// Asks the peer where it stands, as often as the throttle allows.
+    fn challenge(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
         if self.challenges_left == 0 {
             return;
         }
@@ -316,17 +380,7 @@ impl Stack {
             return;
         }
         match local {
-            Local::Listener(listener) if segment.opens() && self.accepting => {
-                self.open_client(listener, segment, port, tx);
-            }
-            Local::Listener(_) if segment.opens() => {
-                let sent = self.refuse(segment, port, tx);
-                *if sent {
-                    &mut self.counters.frames_refused
-                } else {
-                    &mut self.counters.frames_tx_full
-                } += 1;
-            }
+            Local::Listener(listener) if segment.opens() => self.knock(listener, segment, port, tx),
             _ => {
                 let sent = self.refuse(segment, port, tx);
                 *if sent {
@@ -378,7 +432,7 @@ impl Stack {
             received: Some(segment.packet),
             tx,
             link: &link,
-            track: &mut crate::device::Track::default(),
+            track: &mut Track::default(),
             counters: &mut self.counters,
             mtu_bytes: state.mtu_bytes,
             overflowed: &mut overflowed,

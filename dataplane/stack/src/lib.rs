@@ -28,6 +28,8 @@
 //! oldest entry.
 #![forbid(unsafe_code)]
 
+mod bare_ack;
+mod checksum;
 mod config;
 mod connect;
 mod device;

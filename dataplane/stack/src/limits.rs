@@ -16,6 +16,10 @@ pub const CLOSE_US: u64 = 10_000_000;
 /// the fourth gives up. Less would cut connections over a failover of the network, more keeps requests hanging.
 pub const UNANSWERED_US: u64 = 13_500_000;
 
+/// The shortest retransmission timeout. RFC 6298, section 2.4: "if it is less than 1 second, then the RTO SHOULD be rounded up
+/// to 1 second", which smoltcp does.
+pub const RETRANSMISSION_US: u64 = 1_000_000;
+
 /// Time between keep-alive probes once a connection has been silent for its keep-alive interval.
 pub const PROBE_INTERVAL_US: u64 = 3_000_000;
 
@@ -41,8 +45,8 @@ pub const SEGMENTS_PER_PASS: usize = 32;
 /// slow start.
 pub const INITIAL_WINDOW_BYTES: usize = 14_600;
 
-/// Challenge acknowledgements per second of one worker. RFC 5961, section 7: "an implementation SHOULD include an ACK
-/// throttling mechanism". A rebooted client needs one; a flood of forged SYNs must not become a flood of ACKs.
+/// Challenge acknowledgements per second of one worker. RFC 5961, section 7, asks for a throttle: a rebooted client needs one
+/// acknowledgement, but a flood of forged SYNs must not become a flood of ACKs.
 pub const CHALLENGES_PER_SECOND: u32 = 1_000;
 
 /// Source ports tried by one connection attempt. With four workers and half the ports in use eight tries are expected;
@@ -58,7 +62,9 @@ pub const MTU_BYTES_MIN: usize = 1_280;
 /// What one frame can hold at most: the ports' buffers hold 2,048 bytes, the Ethernet header is one of them.
 pub const MTU_BYTES_MAX: usize = 2_034;
 
-/// Unit of the TCP timestamps. RFC 7323 allows 1 ms to 1 s per tick; finer ticks let a Linux peer reuse a port at once.
+/// Unit of the TCP timestamps. RFC 7323, section 5.4, wants 1 ms to 1 s per tick; a Linux client reuses a port in TIME-WAIT
+/// only once the timestamp has moved on, so shorter ticks let it go on sooner. The price is that a connection may not be silent
+/// for more than 59 hours, which keep-alive sees to.
 pub const TIMESTAMP_TICK_US: u64 = 100;
 
 const _: () = assert!(

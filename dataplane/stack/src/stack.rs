@@ -350,6 +350,7 @@ impl Stack {
             self.is_over(slot, reason);
             return;
         }
+        self.counters.resets_sent += 1;
         // Should the port never take the RST, the slot comes back all the same.
         self.wait_in(List::Closing, slot, CLOSE_US);
         self.mark_dirty(slot);
@@ -440,6 +441,7 @@ impl Stack {
                 }
                 continue;
             }
+            flow.timer_us = u64::MAX;
             self.expire_flow(slot);
         }
     }

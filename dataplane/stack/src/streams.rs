@@ -44,6 +44,7 @@ impl Streams for Stack {
         self.flows.len()
     }
 
+    #[inline]
     fn next_ready(&mut self) -> Option<StreamId> {
         while let Some(slot) = self.ready.pop_front() {
             let flow = &mut self.flows[slot as usize];
@@ -56,10 +57,12 @@ impl Streams for Stack {
         None
     }
 
+    #[inline]
     fn mark_ready(&mut self, id: StreamId) {
         self.mark_ready_slot(id.0);
     }
 
+    #[inline]
     fn status(&self, id: StreamId) -> StreamStatus {
         let flow = self.flow(id);
         if flow.owner != Owner::Proxy {
@@ -107,6 +110,7 @@ impl Streams for Stack {
         }
     }
 
+    #[inline]
     fn receive_capacity(&self, id: StreamId) -> usize {
         self.flow(id).socket().recv_capacity()
     }
@@ -165,6 +169,7 @@ impl Streams for Stack {
         }
     }
 
+    #[inline]
     fn send_capacity(&self, id: StreamId) -> usize {
         self.flow(id).socket().send_capacity()
     }
@@ -187,14 +192,14 @@ impl Streams for Stack {
         if flow.is_connecting() {
             return self.stage(id.0, bytes);
         }
-        // A peer that has reset or closed takes nothing more; smoltcp says so with an error.
-        let sent = flow.socket_mut().send_slice(bytes).unwrap_or(0);
+        let sent = flow.queue(bytes);
         if sent > 0 {
             self.mark_dirty(id.0);
         }
         sent
     }
 
+    #[inline]
     fn forward(&mut self, from: StreamId, to: StreamId, bytes: usize) -> usize {
         let mut moved = 0;
         while moved < bytes {
@@ -232,6 +237,10 @@ impl Streams for Stack {
             return;
         }
         flow.discard_received();
+        if flow.state() == State::TimeWait {
+            // RFC 9293, section 3.10.5: no RST in TIME-WAIT. The wait goes on after the release.
+            return;
+        }
         if flow.state() == State::SynSent && !flow.track.started {
             // The peer has not heard of the connection.
             flow.silence();
@@ -265,6 +274,7 @@ impl Streams for Stack {
         }
     }
 
+    #[inline]
     fn expect_reply(&mut self, id: StreamId, expected: bool) {
         let flow = self.flow_mut(id);
         flow.reply_expected = expected;
@@ -276,6 +286,7 @@ impl Streams for Stack {
 
 impl Stack {
     /// Moves up to `bytes` contiguous received bytes; 0 once nothing can be moved.
+    #[inline]
     fn forward_part(&mut self, from: StreamId, to: StreamId, bytes: usize) -> usize {
         if !self.flow(from).is_readable() || !self.flow(to).is_writable() {
             return 0;
@@ -298,7 +309,7 @@ impl Stack {
             target.staged += moved as u32;
             moved
         } else {
-            target.socket_mut().send_slice(part).unwrap_or(0)
+            target.queue(part)
         };
         if moved > 0 {
             self.consume(from, moved);

@@ -30,6 +30,8 @@ pub(crate) struct TimerWheel {
     occupied: [u64; BUCKETS / 64],
     /// The first tick that has not been expired completely.
     tick: u64,
+    /// No bucket before this tick is occupied: what makes an idle turn cost nothing.
+    earliest: u64,
     len: usize,
 }
 
@@ -48,6 +50,7 @@ impl TimerWheel {
             heads: vec![NONE; BUCKETS].into_boxed_slice(),
             occupied: [0; BUCKETS / 64],
             tick: now_us >> TICK_SHIFT,
+            earliest: u64::MAX,
             len: 0,
         }
     }
@@ -59,6 +62,7 @@ impl TimerWheel {
         let tick = (at_us >> TICK_SHIFT)
             .saturating_add(1)
             .clamp(self.tick, self.tick + MASK);
+        self.earliest = self.earliest.min(tick);
         let bucket = (tick & MASK) as usize;
         let next = self.heads[bucket];
         if let Some(link) = self.links.get_mut(next as usize) {
@@ -103,13 +107,16 @@ impl TimerWheel {
     /// One slot whose bucket is due, which it leaves; call until `None`.
     pub(crate) fn pop_expired(&mut self, now_us: u64) -> Option<u32> {
         let now = now_us >> TICK_SHIFT;
-        if let Some(tick) = self.next_occupied()
-            && tick <= now
-        {
-            self.tick = tick;
-            let slot = self.heads[(tick & MASK) as usize];
-            self.disarm(slot);
-            return Some(slot);
+        if now >= self.earliest {
+            match self.next_occupied() {
+                Some(tick) if tick <= now => {
+                    self.tick = tick;
+                    let slot = self.heads[(tick & MASK) as usize];
+                    self.disarm(slot);
+                    return Some(slot);
+                }
+                next => self.earliest = next.unwrap_or(u64::MAX),
+            }
         }
         // The current tick stays open: a deadline may still be put into it.
         self.tick = self.tick.max(now);

@@ -8,6 +8,17 @@ use common::{
 use proptest::prelude::*;
 use tidegate_proxy::streams::{StreamStatus, Streams};
 
+/// Rings just as large as these tests need: hundreds of worlds are made.
+fn small() -> Options {
+    Options {
+        ring_frames: 64,
+        client_slots: 8,
+        server_slots: 8,
+        half_open_max: 4,
+        ..Options::default()
+    }
+}
+
 fn stray(ipv6: bool) -> Tcp {
     Tcp {
         sequence: 1,
@@ -19,7 +30,7 @@ fn stray(ipv6: bool) -> Tcp {
 
 /// The counter that one frame moves.
 fn counted(frame: &[u8]) -> &'static str {
-    let mut world = World::new(&Options::default());
+    let mut world = World::new(&small());
     let before = world.server().counters();
     world.arrive(SERVER, frame);
     world.receive(SERVER);
@@ -363,7 +374,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..50)) {
-        let mut world = World::new(&Options::default());
+        let mut world = World::new(&small());
         for frame in frames {
             world.arrive(SERVER, &frame);
         }
@@ -373,7 +384,7 @@ proptest! {
 
     #[test]
     fn damaged_frames_never_panic(ipv6 in any::<bool>(), flips in proptest::collection::vec((0..80_usize, any::<u8>()), 0..4), cut in 0..90_usize) {
-        let mut world = World::new(&Options { ipv6, ..Options::default() });
+        let mut world = World::new(&Options { ipv6, ..small() });
         let mut frame = stray(ipv6).frame(CLIENT);
         for (at, value) in flips {
             let at = at % frame.len();
@@ -393,7 +404,7 @@ proptest! {
         steps in proptest::collection::vec((forged(), 0..6_u8, 0..3_000_000_u64), 1..60),
     ) {
         let bytes = if large { 262_144 } else { 4_096 };
-        let options = Options { ipv6, client_buffer_bytes: bytes, client_slots: 8, half_open_max: 4, keepalive_us: large.then_some(5_000_000), ..Options::default() };
+        let options = Options { ipv6, client_buffer_bytes: bytes, client_slots: 8, half_open_max: 4, keepalive_us: large.then_some(5_000_000), ..small() };
         let mut world = World::new(&options);
         let (client, server) = world.open();
         let mut next = [(100_u32, 0_u32); 3];

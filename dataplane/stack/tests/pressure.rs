@@ -293,6 +293,92 @@ fn a_rebooted_client_gets_in_after_its_reset() {
 }
 
 #[test]
+fn a_guessed_reset_is_challenged_and_an_exact_one_believed() {
+    let mut world = World::new(&Options::default());
+    let (ours, theirs) = handshake(&mut world, 1_001, 7_000);
+    let id = world.server().next_ready().expect("it was accepted");
+    for guess in [1, 100, 4_000] {
+        let reset = Tcp {
+            sequence: ours + guess,
+            flags: RST,
+            ..syn(1_001, 0)
+        };
+        let challenge = inject(&mut world, &reset);
+        assert_eq!(challenge.len(), 1);
+        assert_eq!(
+            (challenge[0].sequence, challenge[0].acknowledgement),
+            (theirs, ours)
+        );
+    }
+    assert_eq!(world.server().status(id), StreamStatus::Open);
+    inject(
+        &mut world,
+        &Tcp {
+            sequence: ours,
+            flags: RST,
+            ..syn(1_001, 0)
+        },
+    );
+    assert_eq!(
+        world.server().status(id),
+        StreamStatus::Closed(CloseReason::Reset)
+    );
+    assert_eq!(world.server().counters().resets_challenged, 3);
+    world.check_sums();
+}
+
+#[test]
+fn while_draining_time_wait_is_not_reopened() {
+    let mut world = World::new(&Options::default());
+    let ends = handshake(&mut world, 1_001, 7_000);
+    let (ours, _) = into_time_wait(&mut world, 1_001, ends);
+    world.server().stop_accepting();
+    let answers = inject(&mut world, &syn(1_001, ours + 10_000));
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].flags & RST, RST);
+    world.check_sums();
+}
+
+#[test]
+fn the_handshake_offers_what_the_port_and_the_peer_allow() {
+    let mss = |options: &[u8]| {
+        options
+            .windows(4)
+            .find(|part| part[..2] == [2, 4])
+            .map(|part| u16::from_be_bytes([part[2], part[3]]))
+    };
+    let timestamp = |options: &[u8]| options.windows(2).any(|part| part == [8, 10]);
+    for (ipv6, expected) in [(false, 1_460), (true, 1_440)] {
+        let mut world = World::new(&Options {
+            ipv6,
+            client_buffer_bytes: 262_144,
+            ..Options::default()
+        });
+        world.record = true;
+        world.open();
+        let (syn, syn_ack) = (
+            world.sent_by(CLIENT).remove(0),
+            world.sent_by(SERVER).remove(0),
+        );
+        for segment in [&syn, &syn_ack] {
+            assert_eq!(mss(&segment.options), Some(expected));
+            assert!(timestamp(&segment.options), "{segment:?}");
+        }
+        assert!(
+            syn_ack.options.windows(3).any(|part| part == [3, 3, 3]),
+            "a window of 256 KiB needs a shift of 3: {syn_ack:?}"
+        );
+    }
+    // A peer without any option gets none of them.
+    let mut world = World::new(&Options::default());
+    let answer = inject(&mut world, &syn(1_001, 5)).remove(0);
+    assert_eq!(
+        (mss(&answer.options), answer.options.len()),
+        (Some(1_460), 4)
+    );
+}
+
+#[test]
 fn challenges_are_throttled() {
     let mut world = World::new(&Options {
         ring_frames: 4_096,

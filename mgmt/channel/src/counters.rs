@@ -80,6 +80,7 @@ scope! {
         time_wait_reused: "connections reopened from TIME_WAIT by a SYN",
         time_wait_recycled: "TIME_WAIT slots taken early for a new connection",
         syn_on_established: "SYN on an open connection: answered by a probe",
+        resets_challenged: "RST at another sequence number than expected: answered by a probe",
         resets_received: "connections reset by the peer",
         resets_sent: "connections reset by us",
         flows_timed_out: "connections given up: no acknowledgement in time",

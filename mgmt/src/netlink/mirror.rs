@@ -45,6 +45,8 @@ pub enum Reach {
     },
     /// The kernel is finding out about this next hop.
     Resolving(IpAddr),
+    /// This next hop does not answer.
+    Silent(IpAddr),
     /// Not now, for this reason.
     Not(String),
 }
@@ -109,11 +111,18 @@ impl Mirror {
                         next_hop_mac: *next_hop_mac,
                     })
                 }
-                Reach::Resolving(_) | Reach::Not(_) => None,
+                Reach::Resolving(_) | Reach::Silent(_) | Reach::Not(_) => None,
             };
             refreshed.changed |= table.set(index, entry);
         }
-        for (address, found) in &reach {
+        for (address, found) in &mut reach {
+            let before = self.seen.get(address);
+            // The kernel asks a silent neighbour again and again; until it answers, that is no news.
+            if let (Some(Reach::Silent(before)), Reach::Resolving(next_hop)) = (before, &*found)
+                && before == next_hop
+            {
+                *found = Reach::Silent(*before);
+            }
             if self.seen.get(address) != Some(found) {
                 report(*address, found);
             }
@@ -171,7 +180,7 @@ impl Mirror {
             }
             Neighbour::Failed => {
                 *unresolved = true;
-                Reach::Not(format!("neighbour {next_hop} does not answer"))
+                Reach::Silent(next_hop)
             }
         })
     }
@@ -183,6 +192,7 @@ impl Mirror {
             Reach::Resolving(next_hop) => {
                 Some((*address, format!("neighbour {next_hop} is being resolved")))
             }
+            Reach::Silent(next_hop) => Some((*address, silent(*next_hop))),
             Reach::Path { .. } => None,
         })
     }
@@ -194,6 +204,10 @@ fn interface_name(ifindex: u32) -> String {
         .and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("#{ifindex}"))
+}
+
+fn silent(next_hop: IpAddr) -> String {
+    format!("neighbour {next_hop} does not answer")
 }
 
 fn report(address: IpAddr, reach: &Reach) {
@@ -208,6 +222,9 @@ fn report(address: IpAddr, reach: &Reach) {
         }
         Reach::Resolving(next_hop) => {
             tracing::info!("server {address}: resolving neighbour {next_hop}");
+        }
+        Reach::Silent(next_hop) => {
+            tracing::warn!("server {address} cannot be reached: {}", silent(*next_hop));
         }
         Reach::Not(why) => tracing::warn!("server {address} cannot be reached: {why}"),
     }
@@ -315,6 +332,43 @@ mod tests {
             table.get(0).unwrap().source,
             ip("2001:db8::1"),
             "a source of the other family does not apply"
+        );
+    }
+
+    #[test]
+    fn a_silent_neighbour_stays_silent_while_the_kernel_asks_again() {
+        let server: SocketAddr = "10.0.0.2:1".parse().unwrap();
+        let mut kernel = Fake::default();
+        let route = Route {
+            ifindex: 3,
+            gateway: None,
+            source: Some(ip("10.0.0.1")),
+            local: false,
+        };
+        kernel.routes.insert(server.ip(), route);
+        let mut mirror = Mirror::new(vec![server], &[3], None);
+        let mut table = PathWriter::create(1).unwrap();
+        let mut why = |neighbour: Neighbour| {
+            kernel.neighbours.insert((3, server.ip()), neighbour);
+            mirror.refresh(&mut kernel, &mut table);
+            mirror.unreachable().next().map(|(_, why)| why)
+        };
+        assert!(
+            why(Neighbour::Resolving)
+                .unwrap()
+                .contains("being resolved")
+        );
+        assert!(why(Neighbour::Failed).unwrap().contains("does not answer"));
+        assert!(
+            why(Neighbour::Resolving)
+                .unwrap()
+                .contains("does not answer")
+        );
+        assert_eq!(why(Neighbour::Fresh(MAC)), None);
+        assert!(
+            why(Neighbour::Resolving)
+                .unwrap()
+                .contains("being resolved")
         );
     }
 

@@ -22,13 +22,13 @@ const DEVICE_COUNTERS: &[&str] = &[
 
 /// The report of this moment.
 pub fn report(manager: &mut Manager) -> Report {
-    let config = &manager.shared.config;
+    let config = &manager.parts.shared.config;
     let workers: Vec<WorkerReport> = manager
         .slots
         .iter_mut()
         .map(|slot| worker_report(slot, config))
         .collect();
-    let unreachable = manager.mirror.unreachable().collect();
+    let unreachable = manager.parts.mirror.unreachable().collect();
     Report {
         name: config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -124,13 +124,14 @@ fn pool_reports(
 
 fn port_reports(manager: &Manager) -> Vec<PortReport> {
     let ports = manager
+        .parts
         .shared
         .config
         .ports
         .iter()
         .enumerate()
         .map(|(index, port)| {
-            let (steering, verdicts) = manager.steering.report(index);
+            let (steering, verdicts) = manager.parts.steering.report(index);
             let device = DEVICE_COUNTERS.iter().filter_map(|name| {
                 let path = format!("/sys/class/net/{}/statistics/{name}", port.interface);
                 let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;

@@ -79,7 +79,7 @@ fn one(plan: Plan, ack: AckMode) -> Result<()> {
     let mut now_us = 1_000_000;
     let mut worker = BenchWorker::new(&plan, a, ack, now_us)?;
     let mut load = Load::new(plan, b, now_us)?;
-    let mut turn = |load: &mut Load, measured: bool| -> Result<()> {
+    let mut turn = |worker: &mut BenchWorker, load: &mut Load, measured: bool| -> Result<()> {
         now_us += 10;
         load.turn(now_us)?;
         if measured {
@@ -90,19 +90,27 @@ fn one(plan: Plan, ack: AckMode) -> Result<()> {
         Ok(())
     };
     while !load.is_open() {
-        turn(&mut load, false)?;
+        turn(&mut worker, &mut load, false)?;
     }
     load.start();
     while load.answered < plan.requests / 10 {
-        turn(&mut load, false)?;
+        turn(&mut worker, &mut load, false)?;
     }
     let before = load.answered;
     while load.answered - before < plan.requests {
-        turn(&mut load, true)?;
+        turn(&mut worker, &mut load, true)?;
     }
+    let counters = worker.stack.counters();
     println!(
         "{}",
-        serde_json::json!({ "requests": load.answered - before })
+        serde_json::json!({
+            "requests": load.answered - before,
+            "frames_received": counters.frames_in,
+            "frames_unknown": counters.frames_unknown_flow,
+            "segments_sent": counters.segments_sent,
+            "acknowledgements_alone": counters.acks_alone,
+            "retransmits": counters.retransmits,
+        })
     );
     Ok(())
 }

@@ -4,7 +4,7 @@
 mod port;
 mod tcp;
 
-pub use port::{MemoryPort, Ring};
+pub use port::MemoryPort;
 #[allow(unused_imports, reason = "each test binary uses a part of it")]
 pub use tcp::{ACK, FIN, PSH, RST, SYN, Tcp, checksum};
 

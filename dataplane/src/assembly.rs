@@ -1,0 +1,139 @@
+//! Puts a worker together. Everything that it ever allocates, it allocates here.
+
+use crate::clock::Clock;
+use crate::control::{self, CommandSender, Commands};
+use crate::events;
+use crate::hand_over::{HandOverReceivers, HandOverSenders};
+use crate::idle::Idle;
+use crate::linger::Linger;
+use crate::opening;
+use crate::poll_loop::PollLoop;
+use crate::publisher::{Publisher, unix_time_s};
+use crate::worker::WorkerError;
+use tidegate_channel::counters::LoopCounters;
+use tidegate_channel::message::{Oracle, PortFacts, UserIds, WorkerStart};
+use tidegate_channel::paths::{PathReader, PathWriter};
+use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
+use tidegate_config::Config;
+use tidegate_port::Port;
+use tidegate_port::doorbell::Doorbell;
+use tidegate_proxy::Proxy;
+use tidegate_stack::Stack;
+
+/// What a worker is connected to, apart from its ports.
+pub struct Surroundings {
+    /// Its statistics page.
+    pub statistics: StatisticsWriter,
+    /// The layout of that page.
+    pub layout: StatisticsLayout,
+    /// The path table.
+    pub paths: PathReader,
+    /// To other workers.
+    pub senders: HandOverSenders,
+    /// From other workers.
+    pub receivers: HandOverReceivers,
+    /// From the control thread.
+    pub commands: Commands,
+    /// Wakes it.
+    pub bell: Doorbell,
+}
+
+/// Joins ports, stack and proxy.
+pub fn assemble<P: Port>(
+    start: &WorkerStart,
+    ports: Vec<P>,
+    surroundings: Surroundings,
+    clock: Clock,
+) -> Result<PollLoop<P, Stack, Proxy>, WorkerError> {
+    let now_us = clock.now_ns() / 1_000;
+    let layout = surroundings.layout;
+    let stack = opening::build_stack(start, layout.servers, now_us)?;
+    let proxy = opening::build_proxy(start, &stack, now_us);
+    let counters = LoopCounters {
+        started_unix_s: unix_time_s(),
+        ..LoopCounters::default()
+    };
+    Ok(PollLoop {
+        ports,
+        stack,
+        proxy,
+        senders: surroundings.senders,
+        receivers: surroundings.receivers,
+        events: events::spawn(&start.config)?,
+        commands: surroundings.commands,
+        bell: surroundings.bell,
+        paths: surroundings.paths,
+        publisher: Publisher::new(surroundings.statistics, layout),
+        idle: Idle::new(start.config.worker.idle),
+        linger: Linger::default(),
+        counters,
+    })
+}
+
+/// What stands around a worker that has no manager.
+pub struct Standalone {
+    /// What it counts.
+    pub statistics: StatisticsReader,
+    /// How it reaches its servers. Ring the bell after a change.
+    pub paths: PathWriter,
+    /// Tells it to end.
+    pub commands: CommandSender,
+    /// Wakes it.
+    pub bell: Doorbell,
+}
+
+/// A worker without a manager, alone on `ports`: for simulation, benchmarks and tests.
+pub fn standalone<P: Port>(
+    config: Config,
+    ports: Vec<P>,
+    seed: u64,
+    clock: Clock,
+) -> Result<(PollLoop<P, Stack, Proxy>, Standalone), WorkerError> {
+    let facts = ports.iter().map(|port| PortFacts {
+        ifindex: 0,
+        queue: 0,
+        mac: port.info().mac,
+        mtu_bytes: port.info().mtu_bytes as u32,
+        generic: false,
+        oracle: Oracle::Single,
+    });
+    let start = WorkerStart {
+        worker: 0,
+        workers: 1,
+        core: 0,
+        ports: facts.collect(),
+        user: UserIds {
+            name: String::new(),
+            uid: 0,
+            gid: 0,
+        },
+        seed,
+        config,
+    };
+    let layout = StatisticsLayout {
+        queues: ports.len(),
+        pools: start.config.pools.len(),
+        servers: start.config.servers().count(),
+    };
+    let page = layout.create()?;
+    let paths = PathWriter::create(layout.servers)?;
+    let bell = Doorbell::new()?;
+    let (sender, commands) = control::commands(bell.try_clone()?);
+    let surroundings = Surroundings {
+        statistics: StatisticsWriter::map(&page, layout)?,
+        layout,
+        paths: PathReader::map(paths.file(), layout.servers, ports.len())?,
+        senders: HandOverSenders::default(),
+        receivers: HandOverReceivers::default(),
+        commands,
+        bell: bell.try_clone()?,
+    };
+    let poll_loop = assemble(&start, ports, surroundings, clock)?;
+    let standalone = Standalone {
+        statistics: StatisticsReader::map(&page, layout)?,
+        paths,
+        commands: sender,
+        bell,
+    };
+    Ok((poll_loop, standalone))
+}
