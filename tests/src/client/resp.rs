@@ -4,6 +4,9 @@ use super::Connection;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+/// How deeply arrays may nest. No command of Redis comes near; a hostile server would exhaust the stack.
+const DEPTH_MAX: usize = 64;
+
 /// A RESP2 value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -65,17 +68,17 @@ impl Redis {
 
     /// Reads one whole reply.
     pub fn reply(&mut self) -> io::Result<Value> {
-        self.read(&mut Vec::new())
+        self.read(&mut Vec::new(), DEPTH_MAX)
     }
 
     /// Reads one whole reply and returns it as the bytes that came.
     pub fn raw_reply(&mut self) -> io::Result<Vec<u8>> {
         let mut whole = Vec::new();
-        self.read(&mut whole)?;
+        self.read(&mut whole, DEPTH_MAX)?;
         Ok(whole)
     }
 
-    fn read(&mut self, whole: &mut Vec<u8>) -> io::Result<Value> {
+    fn read(&mut self, whole: &mut Vec<u8>, depth: usize) -> io::Result<Value> {
         let line = self.connection.line()?;
         whole.extend_from_slice(&line);
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
@@ -94,10 +97,11 @@ impl Redis {
                 }
                 Err(_) => Value::Bulk(None),
             },
+            "*" if depth == 0 => return Err(unexpected(b"arrays nested too deeply")),
             "*" => match usize::try_from(number()?) {
                 Ok(count) => Value::Array(Some(
                     (0..count)
-                        .map(|_| self.read(whole))
+                        .map(|_| self.read(whole, depth - 1))
                         .collect::<io::Result<_>>()?,
                 )),
                 Err(_) => Value::Array(None),
