@@ -44,8 +44,6 @@ pub struct Plot {
     pub series: Vec<Series>,
     /// Lines for comparison.
     pub marks: Vec<Mark>,
-    /// A target of each category, for bars: drawn over its group.
-    pub targets: Vec<Option<f64>>,
 }
 
 impl Plot {
@@ -104,16 +102,6 @@ impl Plot {
                     low - top,
                     max.min(top) - 5.0,
                     value.median
-                );
-            }
-        }
-        for (place, target) in self.targets.iter().enumerate() {
-            if let Some(target) = target {
-                let (y, x) = (self.height(*target), self.centre(place) - group / 2.0);
-                let _ = writeln!(
-                    svg,
-                    "<line x1=\"{x:.1}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#c00\" stroke-width=\"2\" stroke-dasharray=\"5 3\"/>",
-                    x + group
                 );
             }
         }
@@ -206,10 +194,7 @@ impl Plot {
         let values = self.series.iter().flat_map(|series| series.values.iter());
         let values = values.flatten().map(|value| value.max);
         let marks = self.marks.iter().map(|mark| mark.value);
-        values
-            .chain(marks)
-            .chain(self.targets.iter().flatten().copied())
-            .fold(f64::MIN_POSITIVE, f64::max)
+        values.chain(marks).fold(f64::MIN_POSITIVE, f64::max)
     }
 
     /// 1, 2 or 5 times a power of ten, so that there are four to ten of them.

@@ -208,6 +208,5 @@ pub fn plot(results: &WireResults) -> Plot {
                 value: 25_000.0,
             },
         ],
-        targets: Vec::new(),
     }
 }
