@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let rounds = arguments.rounds.unwrap_or(if quick { 1 } else { 3 });
     let what = arguments.what;
     if matches!(what, What::Wire | What::All) {
-        results::write(directory, "wire", &wire::measure(quick)?)?;
+        wire::measure(directory, quick)?;
     }
     if matches!(what, What::Lab | What::All) {
         lab::measure(directory, quick, rounds)?;

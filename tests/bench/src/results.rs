@@ -172,6 +172,10 @@ pub struct Effort {
 pub type Losses = BTreeMap<String, u64>;
 
 /// Percentiles in milliseconds.
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit belongs to every name, also in the files"
+)]
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Latency {
     /// Median.

@@ -33,9 +33,9 @@ mod tests {
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let spread = Spread::of([4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert_eq!((spread.min, spread.median, spread.max), (1.0, 2.5, 4.0));
-        assert_eq!(Spread::of([5.0, 9.0, 7.0]).unwrap().median, 7.0);
+        let spread = |min, median, max| Some(Spread { min, median, max });
+        assert_eq!(Spread::of([4.0, 1.0, 3.0, 2.0]), spread(1.0, 2.5, 4.0));
+        assert_eq!(Spread::of([5.0, 9.0, 7.0]), spread(5.0, 7.0, 9.0));
         assert_eq!(Spread::of([]), None);
     }
 }

@@ -1,12 +1,12 @@
 //! Over a wire: `tidegate-wire-bench` under callgrind, in two processes, and with idle connections.
 
 use crate::machine;
-use crate::results::{Ack, MemoryRow, WirePlan, WireResults, WireRow};
+use crate::results::{self, Ack, WirePlan, WireResults, WireRow};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tidegate_tests::lab::program;
 use tidegate_tests::netns::finish;
@@ -45,10 +45,19 @@ struct Timed {
     seconds: f64,
 }
 
-/// Measures every point.
-pub fn measure(quick: bool) -> Result<WireResults> {
-    let mut machine = machine::describe(quick, &[("valgrind", "--version")]);
-    let mut rows = Vec::new();
+/// Measures every point. What has been measured is kept in `directory` after each: a long measurement that is cut short is not lost.
+pub fn measure(directory: &Path, quick: bool) -> Result<()> {
+    let mut results = WireResults {
+        machine: machine::describe(quick, &[("valgrind", "--version")]),
+        rows: Vec::new(),
+        memory: Vec::new(),
+    };
+    for connections in memory_points(quick) {
+        let connections = connections.to_string();
+        let mut command = bench()?;
+        command.args(["memory", "--connections", &connections]);
+        results.memory.push(run(&mut command)?);
+    }
     for plan in plans(quick) {
         let row = row(plan, quick)?;
         eprintln!(
@@ -57,20 +66,11 @@ pub fn measure(quick: bool) -> Result<WireResults> {
             row.instructions.unwrap_or(f64::NAN),
             row.rates.iter().sum::<f64>() / row.rates.len() as f64
         );
-        rows.push(row);
+        results.rows.push(row);
+        results.machine.load_after = machine::load_average();
+        results::write(directory, "wire", &results)?;
     }
-    let memory = memory_points(quick)
-        .iter()
-        .map(|connections| {
-            run(bench()?.args(["memory", "--connections", &connections.to_string()]))
-        })
-        .collect::<Result<Vec<MemoryRow>>>()?;
-    machine.load_after = machine::load_average();
-    Ok(WireResults {
-        machine,
-        rows,
-        memory,
-    })
+    Ok(())
 }
 
 /// Every combination, but short connections are not pipelined: there is one request on each.

@@ -39,10 +39,16 @@ pub fn build(hosts: &Hosts) -> Result<()> {
         );
     }
     ip_batch(None, &cables)?;
-    let clients: String = (0..CLIENT_ADDRESSES)
-        .map(|index| format!("addr add 10.78.1.{}/24 dev {PEER_SIDE}\n", 101 + index))
-        .collect();
-    ip_batch(Some(client), &format!("{clients}link set {PEER_SIDE} up\n"))?;
+    let mut clients = String::new();
+    for index in 0..CLIENT_ADDRESSES {
+        let _ = writeln!(
+            clients,
+            "addr add 10.78.1.{}/24 dev {PEER_SIDE}",
+            101 + index
+        );
+    }
+    let _ = writeln!(clients, "link set {PEER_SIDE} up");
+    ip_batch(Some(client), &clients)?;
     ip_batch(
         Some(server),
         &format!("addr add 10.78.2.2/24 dev {PEER_SIDE}\nlink set {PEER_SIDE} up\n"),

@@ -4,6 +4,7 @@ use super::losses::{self, Counts};
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::results::{Contender, Effort, Losses, Placement};
 use anyhow::{Context, Result};
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -108,11 +109,10 @@ impl<'l> Running<'l> {
 
 /// One server connection per server and the same hash on both sides; everything else is each one's default.
 fn nutcracker(lab: &Lab) -> Result<Process> {
-    let servers: String = lab
-        .redis
-        .iter()
-        .map(|server| format!("    - {}:1\n", server.address(Family::V4)))
-        .collect();
+    let mut servers = String::new();
+    for server in &lab.redis {
+        let _ = writeln!(servers, "    - {}:1", server.address(Family::V4));
+    }
     let config = format!(
         "redis:\n  listen: {}:{REDIS_PORT}\n  redis: true\n  hash: murmur\n  distribution: ketama\n  preconnect: true\n  \
          auto_eject_hosts: false\n  server_connections: 1\n  servers:\n{servers}",

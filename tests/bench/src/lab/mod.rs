@@ -33,7 +33,7 @@ const FOREIGN_MAX: f64 = 0.05;
 const ATTEMPTS: usize = 4;
 
 /// How long all measurements together may wait for a quiet machine. Later ones take it as it is.
-const PATIENCE: Duration = Duration::from_secs(1_200);
+const PATIENCE: Duration = Duration::from_mins(20);
 
 /// A lab in which both kinds of proxy can stand between the client and the server host.
 pub fn raise() -> Result<Lab> {
