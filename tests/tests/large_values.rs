@@ -6,6 +6,7 @@ use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::steering;
 use tidegate_tests::lab::{Lab, LabOptions};
 use tidegate_tests::random::Random;
 use tidegate_tests::scene::{Scene, memcached_vip, redis_client, redis_vip};
@@ -55,7 +56,7 @@ fn round_trip(worker: u16, bytes: usize) {
         let source = 10_000 + 2 * bytes.trailing_zeros() as u16 + 200 * (bytes % 97) as u16;
         Connection::open_from(
             addresses::client(Family::V4, 0),
-            source + (worker ^ to.port() & 1),
+            steering::source_port(source, to.port(), worker),
             to,
         )
         .unwrap()

@@ -6,6 +6,7 @@ use tidegate_tests::client::resp::{Redis, Value, command};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::steering;
 use tidegate_tests::lab::topology::Nics;
 use tidegate_tests::scene::{Scene, memcached_client, redis_client, redis_vip};
 
@@ -218,8 +219,7 @@ fn a_connection_is_served_by_the_worker_of_its_queue() {
     for worker in 0..2_u16 {
         scene.on_client(|| {
             for number in 0..CONNECTIONS as u16 {
-                // The steering of the lab: source port ^ destination port, modulo the number of queues.
-                let source = 20_000 + 2 * number + (worker ^ port & 1);
+                let source = steering::source_port(20_000 + 2 * number, port, worker);
                 let from = addresses::client(Family::V4, 0);
                 let connection =
                     Connection::open_from(from, source, redis_vip(Family::V4)).unwrap();

@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 pub enum QueueOracle {
     /// There is one queue, or whatever arrives is ours.
     Single,
-    /// `(source port ^ destination port) % queues`.
+    /// `(x ^ x >> 1) % queues` with `x = source port ^ destination port`: the same in both directions, and spread although
+    /// Linux gives a connecting client ports of one parity only.
     PortXor {
         /// Number of queues.
         queues: u32,
@@ -43,7 +44,10 @@ impl QueueOracle {
     pub fn owner(&self, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
         match self {
             Self::Single => None,
-            Self::PortXor { queues } => Some(u32::from(remote.port() ^ local.port()) % queues),
+            Self::PortXor { queues } => {
+                let x = u32::from(remote.port() ^ local.port());
+                Some((x ^ x >> 1) % queues)
+            }
             Self::Toeplitz { key, indirection } => {
                 let hash = toeplitz(key, remote, local) as usize;
                 Some(indirection[hash % indirection.len()])
