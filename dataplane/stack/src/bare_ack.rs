@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(ip.src_addr().octets(), [10, 0, 0, 1]);
         assert_eq!(ip.dst_addr().octets(), [10, 1, 0, 2]);
         assert_eq!(usize::from(ip.total_len()), packet.len());
-        assert_eq!(v4.ports_outward(), 80 << 16 | 9000);
+        assert_eq!(v4.ports_outward(), 80 * 65_536 + 9_000);
 
         let v6 = FlowKey::new(
             "[fd00::1]:80".parse().unwrap(),

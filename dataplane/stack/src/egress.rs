@@ -69,6 +69,7 @@ impl Stack {
         }
         if flow.owes_bare_ack() && tx.room() > 0 {
             acknowledge(&self.table.key(slot), flow, tx, &mut self.counters);
+            self.rest(slot);
             return;
         }
         let (set, track, link) = flow.parts();

@@ -109,6 +109,33 @@ fn an_idle_client_that_answers_probes_stays() {
 }
 
 #[test]
+fn keep_alive_survives_a_request_in_the_turn_its_timer_expires() {
+    let mut world = World::new(&Options {
+        keepalive_us: Some(5_000_000),
+        ..Options::default()
+    });
+    let (client, server) = world.open();
+    world.pass(4_990_000, 10_000);
+    world.step_us = 1_000;
+    for _ in 0..30 {
+        world.client().send(client, b"request");
+        world.turn(|host, stack| {
+            if host == SERVER {
+                // It is on its way to a server: acknowledged, not answered.
+                let received = stack.received(server);
+                stack.consume(server, received);
+            }
+        });
+    }
+    cut(&mut world);
+    world.pass(30_000_000, 10_000);
+    assert_eq!(
+        world.server().status(server),
+        StreamStatus::Closed(CloseReason::TimedOut)
+    );
+}
+
+#[test]
 fn server_connections_are_always_probed() {
     let mut world = World::new(&Options::default());
     let (client, _) = world.open();
