@@ -91,3 +91,9 @@ pub fn memcached_client(family: Family) -> Memcached {
 pub fn redis_client(family: Family) -> Redis {
     Redis::open(redis_vip(family)).expect("the Redis pool accepts connections")
 }
+
+/// A source port from which a connection to `to` is given to `worker` of two by the lab's steering; `number` tells several
+/// apart.
+pub fn source_port(worker: u16, number: u16, to: SocketAddr) -> u16 {
+    20_000 + 4 * number + 2 * (worker ^ (to.port() >> 1) & 1)
+}

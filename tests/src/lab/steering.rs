@@ -1,10 +1,10 @@
 //! The lab's receive-side scaling: which queue of the appliance a frame arrives on.
 //!
 //! A veth delivers a frame to the receive queue with the number of the transmit queue it left from, and the kernel moves a
-//! flow between transmit queues as it pleases. A small program on the egress of the far end chooses instead: with
-//! `x = source port ^ destination port`, the queue is `(x ^ x >> 1) % queues`. That is the same in both directions of a
-//! connection and can be computed by the proxy, as the Toeplitz hash of a real NIC can. The lowest bit alone would not do:
-//! Linux gives a connecting client ports of one parity only.
+//! flow between transmit queues as it pleases. A small program on the egress of the far end chooses instead:
+//! `((source port ^ destination port) >> 1) % queues`. That is the same in both directions of a connection and can be computed
+//! by the proxy, as the Toeplitz hash of a real NIC can. The lowest bit is left out because Linux connects from ports of one
+//! parity while it has any: all clients would share a queue.
 //!
 //! The program goes to the tcx hook, which kernels have since 6.6; before that, to the older `clsact` hook through `tc`.
 
@@ -115,17 +115,6 @@ fn pin_directory(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The queue of a connection, as [`program`] computes it.
-pub fn queue(port: u16, other: u16, queues: u16) -> u16 {
-    let x = port ^ other;
-    (x ^ x >> 1) % queues
-}
-
-/// `even` or the port after it: the one from which a connection to port `to` comes to `queue` of two.
-pub fn source_port(even: u16, to: u16, queue_wanted: u16) -> u16 {
-    even + (queue(even, to, 2) ^ queue_wanted)
-}
-
 /// The program. Frames that are not TCP over IPv4 or IPv6 with plain headers keep the queue the kernel chose.
 fn program(queues: u32) -> Vec<u64> {
     const ETHERNET: i16 = 14;
@@ -165,9 +154,7 @@ fn program(queues: u32) -> Vec<u64> {
     asm.label("steer");
     asm.xor_reg(value, ports);
     asm.from_be16(value);
-    asm.copy(ports, value);
-    asm.shift_right(ports, 1);
-    asm.xor_reg(value, ports);
+    asm.shift_right(value, 1);
     asm.and(value, queues as i32 - 1);
     // The kernel keeps queue mappings one higher than queues; 0 means that nobody has chosen.
     asm.add(value, 1);
