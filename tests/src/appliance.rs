@@ -245,6 +245,24 @@ impl Status {
             .sum()
     }
 
+    /// Requests of each pool that worker `index` took, with the pool's name.
+    pub fn requests(&self, index: usize) -> Vec<(String, u64)> {
+        let names = self.0["pools"].as_array().into_iter().flatten();
+        let counters = self.0["workers"][index]["pools"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let pairs = names.zip(counters);
+        pairs
+            .filter_map(|(pool, counters)| {
+                Some((
+                    pool["name"].as_str()?.to_owned(),
+                    counters["requests"].as_u64()?,
+                ))
+            })
+            .collect()
+    }
+
     /// The queues of worker `index`.
     pub fn queues(&self, index: usize) -> Vec<QueueStatus> {
         let queues = self.0["workers"][index]["queues"]

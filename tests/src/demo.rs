@@ -222,6 +222,18 @@ fn print_queues(status: &Status, faults: &mut Faults) {
             faults.push(format!("worker {} accepted no connection", worker.index));
         }
     }
+    println!("\n{:<12} {:>12} {:>12}", "worker", "pool", "requests");
+    for worker in status.workers() {
+        for (pool, requests) in status.requests(worker.index as usize) {
+            println!("{:<12} {pool:>12} {requests:>12}", worker.index);
+            if requests == 0 {
+                faults.push(format!(
+                    "worker {} took no request of the pool {pool}",
+                    worker.index
+                ));
+            }
+        }
+    }
 }
 
 /// What was sent twice or dropped, wherever it was counted: the cause of the largest latencies.
