@@ -93,7 +93,16 @@ impl Capture {
         let file = directory.join(format!("{}.pcap", lab.name()));
         // Headers and the beginning of each request are enough; full packets of large values would fill the disk.
         let words = [
-            "tcpdump", "-i", "eth0", "-s", "256", "-U", "-Z", "root", "-w",
+            "tcpdump",
+            "--immediate-mode",
+            "-i",
+            "eth0",
+            "-s",
+            "256",
+            "-U",
+            "-Z",
+            "root",
+            "-w",
         ];
         let mut command_line: Vec<String> = words.map(str::to_owned).to_vec();
         command_line.push(file.display().to_string());
