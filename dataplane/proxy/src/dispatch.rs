@@ -218,6 +218,7 @@ impl Proxy {
         state.pending += 1;
         if last == NIL {
             state.head = pending;
+            state.busy_since = self.reliefs;
             streams.expect_reply(StreamId(client), true);
         } else {
             self.pendings[last].next = pending;

@@ -72,6 +72,11 @@ impl HoldPool {
         self.free_chunks * CHUNK_BYTES
     }
 
+    /// Bytes of chunks that are taken.
+    pub fn bytes_in_use(&self) -> usize {
+        self.bytes.len() - self.free_bytes()
+    }
+
     /// Appends all of `data`, or nothing when the pool cannot hold it.
     #[must_use]
     pub fn append(&mut self, chain: &mut Chain, mut data: &[u8]) -> bool {

@@ -147,6 +147,14 @@ impl Proxy {
                 if need <= fits || (need <= self.limits.hold_bytes && !self.free_holds.is_empty()) {
                     return self.need_more(streams, client, source, need);
                 }
+                if let Source::Hold(hold) = source {
+                    let held = self.holds[hold as usize].len();
+                    if held > request.bytes {
+                        // The hold ends within a bulk header. What leaves it is what was measured, so the header
+                        // has to be whole first: holds have room for one more than the limit says.
+                        return self.need_in_hold(client, held + 1);
+                    }
+                }
                 self.clients[client as usize].resume = Resume::default();
                 self.start_upload(streams, client, &request, rest, source, look.server)
             }
@@ -156,6 +164,11 @@ impl Proxy {
             }
             Parsed::Refused(refusal) => self.refuse(streams, client, source, &refusal),
         }
+    }
+
+    fn need_in_hold(&mut self, client: u32, need: usize) -> bool {
+        self.clients[client as usize].need = need;
+        true
     }
 
     fn need_more<S: Streams>(
@@ -169,8 +182,7 @@ impl Proxy {
             if need > self.limits.hold_bytes {
                 return self.give_up_framing(streams, client);
             }
-            self.clients[client as usize].need = need;
-            return true;
+            return self.need_in_hold(client, need);
         }
         if need <= streams.receive_capacity(StreamId(client)) {
             self.clients[client as usize].need = need;
@@ -248,7 +260,19 @@ impl Proxy {
                 self.clients[client as usize].closing = true;
                 false
             }
-            Recovery::Skip { bytes, rest } => {
+            Recovery::Skip { bytes, mut rest } => {
+                if let Source::Hold(hold) = source {
+                    // What the hold has of the rest goes with it.
+                    let held = self.holds[hold as usize].get(bytes..).unwrap_or_default();
+                    if !rest
+                        .measure(held)
+                        .is_ok_and(|scan| scan.bytes == held.len())
+                    {
+                        self.pool_of(client).counters.clients_closed_protocol += 1;
+                        self.clients[client as usize].closing = true;
+                        return false;
+                    }
+                }
                 self.drop_request(streams, client, source, bytes);
                 self.clients[client as usize].mode = Mode::Skip(rest);
                 true
