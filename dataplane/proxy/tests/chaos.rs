@@ -178,14 +178,14 @@ fn disturb_clients(world: &mut World, protocol: Protocol, shape: &Shape, talks: 
             world.step();
             join(world, protocol, shape, talks);
         }
-        1 => world.clients[client].deaf ^= true,
+        1 | 3 => world.clients[client].deaf ^= true,
         2 => world.clients[client].half_close_when_sent = true,
         _ => {}
     }
 }
 
 fn join(world: &mut World, protocol: Protocol, shape: &Shape, talks: &mut Talks) {
-    if world.streams.slots.iter().filter(|s| s.is_none()).count() < 34 {
+    if world.streams.slots.iter().filter(|s| s.is_none()).count() < 20 {
         return;
     }
     let traffic = generate(&mut world.rng, protocol, talks.len(), shape);
