@@ -104,15 +104,16 @@ impl Proxy {
         if !self.pendings[pending].silent {
             self.pools[state.pool as usize].counters.replies += 1;
         }
-        let resume =
-            state.full || state.pending == 0 && (state.barrier || state.closing || self.draining);
+        // Once nothing is under way, a client that sent FIN is done, and one that waited for that goes on.
+        let resume = state.full
+            || state.pending == 0
+                && (state.barrier
+                    || state.closing
+                    || state.blocked
+                    || state.half_closed
+                    || self.draining);
         state.full = false;
-        if resume || state.pending == 0 && state.blocked {
-            streams.mark_ready(StreamId(client));
-        } else if state.pending == 0
-            && streams.status(StreamId(client)) != crate::streams::StreamStatus::Open
-        {
-            // The client has sent FIN and waits for this reply alone.
+        if resume {
             streams.mark_ready(StreamId(client));
         }
         self.give_pending(pending);

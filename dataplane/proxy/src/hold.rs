@@ -153,7 +153,15 @@ impl HoldPool {
     }
 
     /// Gives all chunks back.
+    #[inline]
     pub fn clear(&mut self, chain: &mut Chain) {
+        // Most chains were never used.
+        if chain.head != NIL {
+            self.give_all(chain);
+        }
+    }
+
+    fn give_all(&mut self, chain: &mut Chain) {
         while chain.head != NIL {
             let chunk = chain.head;
             chain.head = self.next[chunk as usize];

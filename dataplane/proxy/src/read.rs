@@ -77,18 +77,24 @@ impl Proxy {
         let bytes = streams.peek(id);
         let contiguous = bytes.len();
         // A look never gets fewer bytes than the one before it.
-        let mut scratch = contiguous < state.need;
-        let mut found = None;
-        if !scratch {
-            let first = look(pool, bytes, &mut state.resume);
-            scratch = contiguous < received && !matches!(first.parsed, Parsed::Whole(_));
-            found = (!scratch).then_some(first);
+        if contiguous >= state.need {
+            let look = look(pool, bytes, &mut state.resume);
+            if contiguous == received || matches!(look.parsed, Parsed::Whole(_)) {
+                let source = Source::Ring { scratch: false };
+                return self.take(streams, client, source, &look);
+            }
         }
-        let look = found.unwrap_or_else(|| {
-            let n = streams.copy(id, &mut self.scratch);
-            look(pool, &self.scratch[..n], &mut state.resume)
-        });
-        self.take(streams, client, Source::Ring { scratch }, look)
+        self.take_across_the_end(streams, client)
+    }
+
+    /// Looks at a copy of the receive buffer's contents, which wrap around its end.
+    #[cold]
+    fn take_across_the_end<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let n = streams.copy(StreamId(client), &mut self.scratch);
+        let state = &mut self.clients[client as usize];
+        let pool = &mut self.pools[state.pool as usize];
+        let look = look(pool, &self.scratch[..n], &mut state.resume);
+        self.take(streams, client, Source::Ring { scratch: true }, &look)
     }
 
     fn take_from_hold<S: Streams>(&mut self, streams: &mut S, client: u32, hold: u32) -> bool {
@@ -115,7 +121,7 @@ impl Proxy {
             buffer,
             &mut state.resume,
         );
-        self.take(streams, client, Source::Hold(hold), look)
+        self.take(streams, client, Source::Hold(hold), &look)
     }
 
     /// Acts on what was found. True when there may be more to read.
@@ -125,19 +131,20 @@ impl Proxy {
         streams: &mut S,
         client: u32,
         source: Source,
-        look: Look,
+        look: &Look,
     ) -> bool {
-        match look.parsed {
+        match &look.parsed {
             Parsed::Whole(request) => {
-                self.clients[client as usize].resume = Resume::default();
-                self.dispatch(streams, client, &request, source, look.server)
+                // The parser has put `resume` back to the start.
+                self.dispatch(streams, client, request, source, look.server)
             }
-            Parsed::Incomplete { need } => self.need_more(streams, client, source, need),
+            Parsed::Incomplete { need } => self.need_more(streams, client, source, *need),
             Parsed::Head {
                 request,
                 rest,
                 need,
             } => {
+                let need = *need;
                 let in_ring = matches!(source, Source::Ring { .. });
                 let fits = if in_ring {
                     streams.receive_capacity(StreamId(client))
@@ -156,13 +163,13 @@ impl Proxy {
                     }
                 }
                 self.clients[client as usize].resume = Resume::default();
-                self.start_upload(streams, client, &request, rest, source, look.server)
+                self.start_upload(streams, client, request, *rest, source, look.server)
             }
             Parsed::Skip { bytes } => {
-                self.drop_request(streams, client, source, bytes);
+                self.drop_request(streams, client, source, *bytes);
                 true
             }
-            Parsed::Refused(refusal) => self.refuse(streams, client, source, &refusal),
+            Parsed::Refused(refusal) => self.refuse(streams, client, source, refusal),
         }
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Client {
     pub authenticated: bool,
     /// No more requests are read; the connection ends once everything owed is sent.
     pub closing: bool,
+    /// It sent FIN, as far as we looked: a change of status makes its stream ready.
+    pub half_closed: bool,
     /// The next reply waits for room in the send buffer.
     pub blocked: bool,
     /// The next request is read only when no other is under way: an upload must neither overtake nor be overtaken.
@@ -109,6 +111,7 @@ impl Client {
             pool,
             authenticated: false,
             closing: false,
+            half_closed: false,
             blocked: false,
             barrier: false,
             full: false,
