@@ -4,9 +4,7 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::{Mode, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{
-    Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, parse_request,
-};
+use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, parse_request};
 
 /// Where the bytes of a request stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +16,6 @@ pub(crate) enum Source {
     },
     /// In a hold.
     Hold(u32),
-}
-
-/// A parsed request and where it goes.
-struct Look {
-    parsed: Parsed,
-    /// Position in the pool of the server that owns the key.
-    server: Option<usize>,
 }
 
 impl Proxy {
@@ -78,10 +69,11 @@ impl Proxy {
         let contiguous = bytes.len();
         // A look never gets fewer bytes than the one before it.
         if contiguous >= state.need {
-            let look = look(pool, bytes, &mut state.resume);
-            if contiguous == received || matches!(look.parsed, Parsed::Whole(_)) {
+            let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+            if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
+                let server = owner(pool, &parsed, bytes);
                 let source = Source::Ring { scratch: false };
-                return self.take(streams, client, source, &look);
+                return self.take(streams, client, source, &parsed, server);
             }
         }
         self.take_across_the_end(streams, client)
@@ -93,8 +85,11 @@ impl Proxy {
         let n = streams.copy(StreamId(client), &mut self.scratch);
         let state = &mut self.clients[client as usize];
         let pool = &mut self.pools[state.pool as usize];
-        let look = look(pool, &self.scratch[..n], &mut state.resume);
-        self.take(streams, client, Source::Ring { scratch: true }, &look)
+        let bytes = &self.scratch[..n];
+        let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+        let server = owner(pool, &parsed, bytes);
+        let source = Source::Ring { scratch: true };
+        self.take(streams, client, source, &parsed, server)
     }
 
     fn take_from_hold<S: Streams>(&mut self, streams: &mut S, client: u32, hold: u32) -> bool {
@@ -116,12 +111,10 @@ impl Proxy {
             state.full = true;
             return false;
         }
-        let look = look(
-            &mut self.pools[state.pool as usize],
-            buffer,
-            &mut state.resume,
-        );
-        self.take(streams, client, Source::Hold(hold), &look)
+        let pool = &mut self.pools[state.pool as usize];
+        let parsed = parse_request(pool.parser(), buffer, &mut state.resume);
+        let server = owner(pool, &parsed, buffer);
+        self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
 
     /// Acts on what was found. True when there may be more to read.
@@ -131,12 +124,13 @@ impl Proxy {
         streams: &mut S,
         client: u32,
         source: Source,
-        look: &Look,
+        parsed: &Parsed,
+        server: Option<usize>,
     ) -> bool {
-        match &look.parsed {
+        match parsed {
             Parsed::Whole(request) => {
                 // The parser has put `resume` back to the start.
-                self.dispatch(streams, client, request, source, look.server)
+                self.dispatch(streams, client, request, source, server)
             }
             Parsed::Incomplete { need } => self.need_more(streams, client, source, *need),
             Parsed::Head {
@@ -163,7 +157,7 @@ impl Proxy {
                     }
                 }
                 self.clients[client as usize].resume = Resume::default();
-                self.start_upload(streams, client, request, *rest, source, look.server)
+                self.start_upload(streams, client, request, *rest, source, server)
             }
             Parsed::Skip { bytes } => {
                 self.drop_request(streams, client, source, *bytes);
@@ -355,20 +349,13 @@ impl Proxy {
     }
 }
 
+/// Position in the pool of the server that owns the request's key, if one does.
 #[inline]
-fn look(pool: &mut crate::state::Pool, bytes: &[u8], resume: &mut Resume) -> Look {
-    let parsed = parse_request(pool.parser(), bytes, resume);
-    let server = match &parsed {
-        Parsed::Whole(request) | Parsed::Head { request, .. } => owner(pool, request, bytes),
-        _ => None,
-    };
-    Look { parsed, server }
-}
-
-#[inline]
-fn owner(pool: &mut crate::state::Pool, request: &Request, bytes: &[u8]) -> Option<usize> {
-    match request.route {
-        Route::Key => pool.router.route(&bytes[request.key.clone()]),
+fn owner(pool: &mut crate::state::Pool, parsed: &Parsed, bytes: &[u8]) -> Option<usize> {
+    match parsed {
+        Parsed::Whole(request) | Parsed::Head { request, .. } if request.route == Route::Key => {
+            pool.router.route(&bytes[request.key.clone()])
+        }
         _ => None,
     }
 }
