@@ -148,6 +148,34 @@ fn an_error_that_stands_for_dropped_replies_ends_the_connection_instead_of_shift
 }
 
 #[test]
+fn an_error_to_a_part_of_a_divided_request_ends_the_connection_as_well() {
+    let mut world = World::new(&[pool(Protocol::Memcached, 2)], &limits(), 3);
+    for server in &mut world.servers {
+        server.stopped = true;
+    }
+    let requests = ["a b c d e f", "a", "b", "c", "d", "e", "f"];
+    let clients = requests.map(|keys| {
+        let client = world.connect(format!("get {keys}\r\n").into_bytes());
+        world.settle(5);
+        client
+    });
+    assert_eq!(world.proxy.pool_counters(0).requests_split, 1);
+    assert!(world.proxy.server_counters(0).in_flight > 1);
+    world.say(
+        0,
+        b"SERVER_ERROR out of memory writing get response\r\nVALUE x 0 1\r\nx\r\nEND\r\n",
+    );
+    world.settle(200);
+    world.crash(1);
+    world.settle(200);
+    for client in clients {
+        let got = text(&world.clients[client].got);
+        assert!(got.starts_with("SERVER_ERROR"), "{got:?}");
+    }
+    world.assert_idle("after the errors");
+}
+
+#[test]
 fn a_server_that_refuses_our_password_is_named_and_ejected() {
     let guarded = PoolConfig {
         server_auth: Some(Secret::new("wrong".into())),
