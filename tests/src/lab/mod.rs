@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod janitor;
+pub mod kernel_path;
 pub mod process;
 pub mod servers;
 pub mod state;

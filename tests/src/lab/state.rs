@@ -96,7 +96,7 @@ impl LabState {
     pub fn remove(&self) {
         let hosts = self.hosts();
         end_processes(&hosts);
-        for host in hosts.all() {
+        for host in hosts.possible() {
             if host.path().exists() {
                 let _ = Command::new("ip")
                     .args(["netns", "del", host.name()])
@@ -150,7 +150,7 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 /// Processes that live in one of the hosts.
 pub fn processes(hosts: &Hosts) -> Vec<i32> {
     let ours: Vec<(u64, u64)> = hosts
-        .all()
+        .possible()
         .iter()
         .filter_map(|host| fs::metadata(host.path()).ok())
         .map(|meta| (meta.dev(), meta.ino()))

@@ -32,6 +32,9 @@ pub struct Hosts {
     pub appliance: Namespace,
     /// Runs memcached and Redis.
     pub server: Namespace,
+    /// Runs a proxy on kernel sockets beside the appliance, for comparisons; exists after
+    /// [`kernel_path::build`](super::kernel_path::build) only.
+    pub kernel_path: Namespace,
 }
 
 impl Hosts {
@@ -42,12 +45,23 @@ impl Hosts {
             client: host('c'),
             appliance: host('a'),
             server: host('s'),
+            kernel_path: host('k'),
         }
     }
 
-    /// All three.
+    /// The three that every lab has.
     pub fn all(&self) -> [&Namespace; 3] {
         [&self.client, &self.appliance, &self.server]
+    }
+
+    /// Every one that a lab may have: what has to be removed.
+    pub fn possible(&self) -> [&Namespace; 4] {
+        [
+            &self.client,
+            &self.appliance,
+            &self.server,
+            &self.kernel_path,
+        ]
     }
 }
 

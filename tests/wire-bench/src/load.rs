@@ -179,6 +179,11 @@ impl Load {
         }
     }
 
+    /// Lets the `index`th client ask.
+    pub fn ask_on(&mut self, index: usize) {
+        self.ask(self.clients[index]);
+    }
+
     fn open_more(&mut self) -> Result<()> {
         let most = if self.plan.short {
             self.plan.active.min(self.plan.connections)

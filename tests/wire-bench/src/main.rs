@@ -46,11 +46,18 @@ enum Mode {
         #[arg(long, value_enum, default_value = "immediate")]
         ack: Ack,
     },
+    /// Opens the plan's connections, asks once on each, and says how much memory the worker has before and after.
+    Memory {
+        #[command(flatten)]
+        plan: Plan,
+    },
     #[command(hide = true)]
     Load {
         plan: String,
         receive: String,
         transmit: String,
+        #[arg(long)]
+        once: bool,
     },
 }
 
@@ -58,11 +65,13 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Mode::One { plan, ack } => one(plan, mode(ack)),
         Mode::Two { plan, ack } => two(plan, mode(ack)),
+        Mode::Memory { plan } => memory(plan),
         Mode::Load {
             plan,
             receive,
             transmit,
-        } => load(serde_json::from_str(&plan)?, &receive, &transmit),
+            once,
+        } => load(serde_json::from_str(&plan)?, &receive, &transmit, once),
     }
 }
 
@@ -97,6 +106,7 @@ fn one(plan: Plan, ack: AckMode) -> Result<()> {
         turn(&mut worker, &mut load, false)?;
     }
     let before = load.answered;
+    let earlier = worker.stack.counters();
     while load.answered - before < plan.requests {
         turn(&mut worker, &mut load, true)?;
     }
@@ -105,10 +115,10 @@ fn one(plan: Plan, ack: AckMode) -> Result<()> {
         "{}",
         serde_json::json!({
             "requests": load.answered - before,
-            "frames_received": counters.frames_in,
-            "frames_unknown": counters.frames_unknown_flow,
-            "segments_sent": counters.segments_sent,
-            "acknowledgements_alone": counters.acks_alone,
+            "frames_received": counters.frames_in - earlier.frames_in,
+            "frames_unknown": counters.frames_unknown_flow - earlier.frames_unknown_flow,
+            "segments_sent": counters.segments_sent - earlier.segments_sent,
+            "acknowledgements_alone": counters.acks_alone - earlier.acks_alone,
             "retransmits": counters.retransmits,
         })
     );
@@ -116,8 +126,42 @@ fn one(plan: Plan, ack: AckMode) -> Result<()> {
 }
 
 fn two(plan: Plan, ack: AckMode) -> Result<()> {
+    let (_, printed) = with_load(plan, ack, false)?;
+    print!("{printed}");
+    Ok(())
+}
+
+fn memory(plan: Plan) -> Result<()> {
+    // Every connection asks once: an idle connection is one that was used.
+    let plan = Plan {
+        active: plan.connections,
+        requests: u64::from(plan.connections),
+        ..plan
+    };
+    let ([before, after], _) = with_load(plan, AckMode::Immediate, true)?;
+    println!(
+        "{}",
+        serde_json::json!({
+            "connections": plan.connections,
+            "resident_before": before.resident,
+            "resident_after": after.resident,
+            "reserved_before": before.reserved,
+            "reserved_after": after.reserved,
+        })
+    );
+    Ok(())
+}
+
+/// Runs a worker until its load, in a process of its own, has ended. Returns the worker's memory before the first connection
+/// and after the last, and what the load printed.
+fn with_load(plan: Plan, ack: AckMode, once: bool) -> Result<([Memory; 2], String)> {
     let (a, b) = wire::create_shared(WIRE_SLOTS, false)?;
     let path = |fd: &OwnedFd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+    pin(0)?;
+    let start = Instant::now();
+    let now = || start.elapsed().as_micros() as u64 + 1_000_000;
+    let mut worker = BenchWorker::new(&plan, wire::open(a, WORKER)?, ack, now())?;
+    let before = Memory::now()?;
     let mut child = Command::new(std::env::current_exe()?)
         .args([
             "load",
@@ -125,12 +169,9 @@ fn two(plan: Plan, ack: AckMode) -> Result<()> {
             &path(&b.receive),
             &path(&b.transmit),
         ])
+        .args(once.then_some("--once"))
         .stdout(Stdio::piped())
         .spawn()?;
-    pin(0)?;
-    let start = Instant::now();
-    let now = || start.elapsed().as_micros() as u64 + 1_000_000;
-    let mut worker = BenchWorker::new(&plan, wire::open(a, WORKER)?, ack, now())?;
     let mut turns = 0u32;
     loop {
         worker.measured_turn(now());
@@ -141,11 +182,40 @@ fn two(plan: Plan, ack: AckMode) -> Result<()> {
     }
     let output = child.wait_with_output()?;
     anyhow::ensure!(output.status.success(), "the load failed");
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    Ok(())
+    let after = Memory::now()?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    drop(worker);
+    Ok(([before, after], printed))
 }
 
-fn load(plan: Plan, receive: &str, transmit: &str) -> Result<()> {
+/// Memory of this process, in bytes.
+struct Memory {
+    /// In RAM.
+    resident: u64,
+    /// Promised by the kernel.
+    reserved: u64,
+}
+
+impl Memory {
+    fn now() -> Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let field = |name: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|rest| rest.split_whitespace().next());
+            let kib: u64 = kib
+                .with_context(|| format!("/proc/self/status has no {name}"))?
+                .parse()?;
+            Ok(kib * 1024)
+        };
+        Ok(Self {
+            resident: field("VmRSS:")?,
+            reserved: field("VmSize:")?,
+        })
+    }
+}
+
+/// The load's process: asks until the plan is fulfilled or, with `once`, one request on every connection.
+fn load(plan: Plan, receive: &str, transmit: &str, once: bool) -> Result<()> {
     pin(1)?;
     let open = |path: &str| -> Result<OwnedFd> {
         let file = File::options()
@@ -167,6 +237,9 @@ fn load(plan: Plan, receive: &str, transmit: &str) -> Result<()> {
     while !load.is_open() {
         load.turn(now())?;
     }
+    if once {
+        return ask_once(&plan, &mut load, now);
+    }
     load.start();
     while load.answered < plan.requests / 10 {
         load.turn(now())?;
@@ -180,6 +253,20 @@ fn load(plan: Plan, receive: &str, transmit: &str) -> Result<()> {
         seconds: began.elapsed().as_secs_f64(),
     };
     println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+/// One request on every connection, a few at a time: all at once would not fit the wire.
+fn ask_once(plan: &Plan, load: &mut Load, now: impl Fn() -> u64) -> Result<()> {
+    const AT_ONCE: u64 = 256;
+    let mut asked = 0;
+    while load.answered < plan.requests {
+        while asked < plan.requests.min(load.answered + AT_ONCE) {
+            load.ask_on(asked as usize);
+            asked += 1;
+        }
+        load.turn(now())?;
+    }
     Ok(())
 }
 

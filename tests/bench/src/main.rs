@@ -1,0 +1,68 @@
+//! `tidegate-bench`: measures Tidegate and writes `docs/bench`. Behind `scripts/bench`.
+//!
+//! Three measurements, each keeping its figures in `docs/bench/data`: over a wire ([`wire`]), in the lab beside nutcracker
+//! ([`lab`]), and with a client that has Nagle's algorithm on ([`nagle`]). The [`report`] is written from those files alone.
+//!
+//! Nothing here knows which figures are wanted but the report, which compares them with the targets.
+#![forbid(unsafe_code)]
+
+mod lab;
+mod machine;
+mod nagle;
+mod report;
+mod results;
+mod statistics;
+mod wire;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Measures Tidegate.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure.
+    #[command(subcommand)]
+    what: What,
+    /// Fewer points, fewer rounds, shorter loads: to see that everything works.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Where the report and its figures go.
+    #[arg(long, global = true, default_value = "docs/bench")]
+    directory: PathBuf,
+    /// Rounds of the lab measurement.
+    #[arg(long, global = true)]
+    rounds: Option<usize>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum What {
+    /// Over shared memory: requests per second, instructions, memory.
+    Wire,
+    /// In the lab, in turns with nutcracker.
+    Lab,
+    /// Requests in two pieces from a client with Nagle's algorithm on.
+    Nagle,
+    /// Everything.
+    All,
+    /// Nothing: the report is written again.
+    Report,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (quick, directory) = (arguments.quick, &arguments.directory);
+    // At least three, so that a median means something.
+    let rounds = arguments.rounds.unwrap_or(if quick { 1 } else { 3 });
+    let what = arguments.what;
+    if matches!(what, What::Wire | What::All) {
+        results::write(directory, "wire", &wire::measure(quick)?)?;
+    }
+    if matches!(what, What::Lab | What::All) {
+        results::write(directory, "lab", &lab::measure(quick, rounds)?)?;
+    }
+    if matches!(what, What::Nagle | What::All) {
+        results::write(directory, "nagle", &nagle::measure(quick)?)?;
+    }
+    report::write(directory)
+}
