@@ -181,7 +181,7 @@ impl Proxy {
     ) -> bool {
         if let Source::Hold(_) = source {
             if need > self.limits.hold_bytes {
-                return self.give_up_framing(streams, client);
+                return self.refuse_too_large(streams, client, source);
             }
             return self.need_in_hold(client, need);
         }
@@ -190,7 +190,7 @@ impl Proxy {
             return false;
         }
         if need > self.limits.hold_bytes {
-            return self.give_up_framing(streams, client);
+            return self.refuse_too_large(streams, client, source);
         }
         let Some(hold) = self.free_holds.pop() else {
             self.wait(client, WaitFor::Table);
@@ -202,18 +202,32 @@ impl Proxy {
         true
     }
 
-    /// The request would have to be held and cannot be: its end is not known, so the connection ends after the error.
-    fn give_up_framing<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
-        if !self.has_pending_room(client) {
-            return false;
+    /// The request would have to be held and is too large for that. Where its end can be measured the connection goes on
+    /// behind it; else it ends after the error.
+    fn refuse_too_large<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+    ) -> bool {
+        let skip = self.clients[client as usize].resume.skip();
+        if let (Source::Hold(hold), Some((bytes, _))) = (source, skip) {
+            let held = self.holds[hold as usize].len();
+            if held > bytes {
+                // The hold ends within a bulk header, which can only be measured as a whole.
+                return self.need_in_hold(client, held + 1);
+            }
         }
-        let pool = self.pool_of(client);
-        pool.counters.requests_refused += 1;
-        pool.counters.clients_closed_protocol += 1;
-        let text = Fault::RequestTooLarge.reply(pool.protocol);
-        self.clients[client as usize].closing = true;
-        self.answer_text(streams, client, text);
-        false
+        let recovery = skip.map_or(Recovery::Close, |(bytes, rest)| Recovery::Skip {
+            bytes,
+            rest,
+        });
+        let text = Fault::RequestTooLarge.reply(self.pool_of(client).protocol);
+        let refusal = Refusal {
+            reply: RefusalText::Constant(text),
+            recovery,
+        };
+        self.refuse(streams, client, source, &refusal)
     }
 
     fn refuse<S: Streams>(
