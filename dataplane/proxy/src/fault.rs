@@ -61,7 +61,7 @@ texts! {
     AllEjected => "No server available: all are ejected",
     Garbage => "Invalid reply from server",
     OverHold => "Reply too large to be held by the proxy (limit client_reply_hold_bytes)",
-    RequestTooLarge => "Request too large to be divided by the proxy (limit request_hold_bytes)",
+    RequestTooLarge => "Request too large to be held by the proxy (limit request_hold_bytes)",
     Unfinished => "Malformed end of request",
     Unauthorized => "Server refused the proxy's password (setting server_auth)",
     OutOfStep => "Reply may have been dropped by server after an internal error",

@@ -263,8 +263,7 @@ fn a_client_that_reads_a_merged_reply_slowly_is_not_taken_for_one_that_stands_st
 
 #[test]
 fn a_divided_request_too_large_to_hold_gets_an_error_and_the_connection_goes_on() {
-    let too_large =
-        "-ERR Request too large to be divided by the proxy (limit request_hold_bytes)\r\n";
+    let too_large = "-ERR Request too large to be held by the proxy (limit request_hold_bytes)\r\n";
     // One value that alone is too large, and many that are so together and end at every offset of the hold.
     let one_large = [vec![b'v'; 20_000], vec![b'w'; 10]];
     let requests = std::iter::once(one_large.to_vec())

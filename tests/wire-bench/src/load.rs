@@ -312,8 +312,5 @@ impl Load {
             }
             self.stack.send(id, &self.reply);
         }
-        if whole > room {
-            self.stack.mark_ready(id);
-        }
     }
 }
