@@ -107,6 +107,8 @@ impl LabState {
         }
         steering::unpin(&self.directory);
         let _ = fs::remove_dir_all(&self.directory);
+        // An instance that was killed leaves its runtime directory, which is named like its lab.
+        let _ = fs::remove_dir_all(Path::new("/run/tidegate").join(&self.name));
         let _ = fs::remove_file(Self::file(&self.name));
     }
 }
