@@ -64,7 +64,7 @@ disable_services() {
     local package
     for package in "$@"; do
         case "$package" in
-            redis-server | memcached) systemctl disable --quiet "$package" >/dev/null 2>&1 || true ;;
+            redis-server | memcached | nutcracker) systemctl disable --quiet "$package" >/dev/null 2>&1 || true ;;
         esac
     done
 }

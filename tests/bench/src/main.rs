@@ -59,7 +59,7 @@ fn main() -> Result<()> {
         results::write(directory, "wire", &wire::measure(quick)?)?;
     }
     if matches!(what, What::Lab | What::All) {
-        results::write(directory, "lab", &lab::measure(quick, rounds)?)?;
+        lab::measure(directory, quick, rounds)?;
     }
     if matches!(what, What::Nagle | What::All) {
         results::write(directory, "nagle", &nagle::measure(quick)?)?;

@@ -61,6 +61,9 @@ pub struct Load {
     next_address: u16,
     reply: Vec<u8>,
     scratch: Vec<u8>,
+    /// Server connections whose replies found no room. They are looked at again in the next turn: in the same one, nothing
+    /// would have changed.
+    blocked: Vec<StreamId>,
 }
 
 impl Load {
@@ -136,6 +139,7 @@ impl Load {
             next_address: 0,
             reply,
             scratch: vec![0; 64 * 1024],
+            blocked: Vec::new(),
         })
     }
 
@@ -150,6 +154,9 @@ impl Load {
         }
         rx.release();
         self.open_more()?;
+        for id in std::mem::take(&mut self.blocked) {
+            self.stack.mark_ready(id);
+        }
         while let Some(id) = self.stack.next_ready() {
             match self.roles[id.0 as usize] {
                 Role::Client { .. } => self.client_ready(id)?,
@@ -311,6 +318,9 @@ impl Load {
                 self.reply[6..22].copy_from_slice(&self.scratch[4..20]);
             }
             self.stack.send(id, &self.reply);
+        }
+        if whole > room {
+            self.blocked.push(id);
         }
     }
 }

@@ -83,6 +83,21 @@ impl<'l> Running<'l> {
         }
     }
 
+    /// Whether nothing but the idle proxy used either core for a moment.
+    pub fn is_undisturbed(&self) -> Result<bool> {
+        /// Long against the kernel's clock ticks, short against a compilation.
+        const MOMENT: Duration = Duration::from_millis(500);
+        const IDLE_MIN: f64 = 0.95;
+        let before = Clocks::read(self)?;
+        std::thread::sleep(MOMENT);
+        let now = Clocks::read(self)?;
+        let wall_s = (now.at - before.at).as_secs_f64();
+        let idle = |core: usize| now.idle_s[core] - before.idle_s[core];
+        // A worker that polls has its core for itself, or something else does.
+        let proxy_core = idle(PROXY_CORE) + now.process_s - before.process_s;
+        Ok(proxy_core >= IDLE_MIN * wall_s && idle(LOAD_CORE) >= IDLE_MIN * wall_s)
+    }
+
     fn status(&self) -> Result<Option<Status>> {
         match &self.proxy {
             Proxy::Nutcracker(_) => Ok(None),

@@ -9,11 +9,13 @@ pub mod open_loop;
 mod redis_benchmark;
 
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
-use crate::results::{Contender, FixedRate, LabResults, Placement, Saturation};
-use anyhow::Result;
+use crate::results::{self, Contender, FixedRate, LabResults, Placement, Saturation};
+use anyhow::{Context, Result};
 use contender::{Running, Span};
 use open_loop::OpenLoop;
 use redis_benchmark::{LOADS, Load};
+use std::path::Path;
+use std::time::{Duration, Instant};
 use tidegate_tests::lab::topology::Nics;
 use tidegate_tests::lab::{Lab, LabOptions, kernel_path};
 
@@ -30,6 +32,9 @@ const FOREIGN_MAX: f64 = 0.03;
 /// Attempts at a quiet measurement; the quietest is kept.
 const ATTEMPTS: usize = 4;
 
+/// How long all measurements together may wait for a quiet machine. Later ones take it as it is.
+const PATIENCE: Duration = Duration::from_secs(1_200);
+
 /// A lab in which both kinds of proxy can stand between the client and the server host.
 pub fn raise() -> Result<Lab> {
     let lab = Lab::raise(LabOptions {
@@ -45,8 +50,9 @@ pub fn raise() -> Result<Lab> {
     Ok(lab)
 }
 
-/// All rounds.
-pub fn measure(quick: bool, rounds: usize) -> Result<LabResults> {
+/// All rounds. What has been measured is kept in `directory` after every contender: a long measurement that is cut short is not
+/// lost.
+pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
     let programs = [
         ("nutcracker", "-V"),
         ("redis-server", "--version"),
@@ -58,6 +64,7 @@ pub fn measure(quick: bool, rounds: usize) -> Result<LabResults> {
         fixed_rate: Vec::new(),
     };
     let lab = raise()?;
+    let mut patience = PATIENCE;
     for round in 0..rounds {
         for placement in Placement::BOTH {
             contender::place(&lab, placement)?;
@@ -65,8 +72,9 @@ pub fn measure(quick: bool, rounds: usize) -> Result<LabResults> {
                 let running = Running::start(&lab, contender)?;
                 machine::pin(&[LOAD_CORE])?;
                 for load in LOADS {
-                    let sample =
-                        quietest(|| saturate(&lab, &running, load, placement, round, quick))?;
+                    let sample = quietest(&running, &mut patience, || {
+                        saturate(&lab, &running, load, placement, round, quick)
+                    })?;
                     eprintln!(
                         "lab: round {round} {placement:?} {} {}: {:.0}/s, {:.0} per busy second, foreign {:.1} %, {:?}",
                         sample.load,
@@ -78,7 +86,9 @@ pub fn measure(quick: bool, rounds: usize) -> Result<LabResults> {
                     );
                     results.saturation.push(sample);
                 }
-                let sample = quietest(|| fixed_rate(&lab, &running, placement, round, quick))?;
+                let sample = quietest(&running, &mut patience, || {
+                    fixed_rate(&lab, &running, placement, round, quick)
+                })?;
                 eprintln!(
                     "lab: round {round} {placement:?} {FIXED_RATE}/s {}: {:?}, {:?}",
                     contender.name(),
@@ -87,12 +97,13 @@ pub fn measure(quick: bool, rounds: usize) -> Result<LabResults> {
                 );
                 results.fixed_rate.push(sample);
                 drop(running);
+                results.machine.load_after = machine::load_average();
+                results::write(directory, "lab", &results)?;
                 machine::pin(&[PROXY_CORE, LOAD_CORE])?;
             }
         }
     }
-    results.machine.load_after = machine::load_average();
-    Ok(results)
+    Ok(())
 }
 
 /// Something of which the proxy's core tells how much others disturbed it.
@@ -114,18 +125,29 @@ impl Disturbed for FixedRate {
 
 /// Measures until nothing disturbs, or returns the least disturbed of some attempts. The choice looks at the disturbance alone,
 /// never at what was measured.
-fn quietest<T: Disturbed>(mut measure: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut best = measure()?;
-    for _ in 1..ATTEMPTS {
-        if best.foreign() <= FOREIGN_MAX {
+fn quietest<T: Disturbed>(
+    running: &Running<'_>,
+    patience: &mut Duration,
+    mut measure: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut best: Option<T> = None;
+    for _ in 0..ATTEMPTS {
+        let started = Instant::now();
+        while started.elapsed() < *patience && !running.is_undisturbed()? {}
+        *patience = patience.saturating_sub(started.elapsed());
+        let next = measure()?;
+        let quiet = next.foreign() <= FOREIGN_MAX;
+        if best
+            .as_ref()
+            .is_none_or(|best| next.foreign() < best.foreign())
+        {
+            best = Some(next);
+        }
+        if quiet {
             break;
         }
-        let next = measure()?;
-        if next.foreign() < best.foreign() {
-            best = next;
-        }
     }
-    Ok(best)
+    best.context("no attempt was made")
 }
 
 fn saturate(
