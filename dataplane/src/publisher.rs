@@ -29,6 +29,7 @@ fn queue_counters(port: &PortCounters) -> QueueCounters {
         rx_ring_full: port.rx_ring_full,
         rx_fill_ring_empty: port.rx_fill_ring_empty,
         tx_invalid: port.tx_invalid,
+        tx_dropped: port.tx_dropped,
     }
 }
 

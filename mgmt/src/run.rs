@@ -7,7 +7,7 @@ use crate::netlink::query::Query;
 use crate::plan::{self, Facts, Plan};
 use crate::preflight;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
-use crate::runtime_dir::{ProcessId, Record, RuntimeDir};
+use crate::runtime_dir::{ProcessId, Record, RuntimeDir, network_namespace};
 use crate::shared::Shared;
 use crate::status::server::StatusServer;
 use crate::steering::Steering;
@@ -154,6 +154,7 @@ impl Reservation {
         runtime.recorder().write(&Record {
             reserved_ports: added.to_string(),
             workers: Vec::new(),
+            network_namespace: network_namespace(),
         })?;
         reserved_ports::reserve(file, config.worker.source_ports)
             .with_context(|| format!("cannot reserve source ports in {RESERVED_PORTS}"))?;
@@ -173,6 +174,16 @@ impl Reservation {
 /// Undoes what the record of an instance that was killed says.
 pub fn undo(runtime: &RuntimeDir) -> anyhow::Result<()> {
     if let Some(record) = runtime.record() {
+        let (theirs, ours) = (record.network_namespace, network_namespace());
+        if theirs != 0 && theirs != ours {
+            // Each namespace has reserved ports of its own: these here are not the ones that were changed.
+            tracing::warn!(
+                "a killed instance reserved ports {} in network namespace {theirs}, this is {ours}: if that one still exists, \
+                 take them out of {RESERVED_PORTS} there",
+                record.reserved_ports
+            );
+            return Ok(());
+        }
         let added = PortSet::parse(&record.reserved_ports);
         reserved_ports::release(Path::new(RESERVED_PORTS), &added).with_context(|| {
             format!("cannot undo what a killed instance did to {RESERVED_PORTS}")
@@ -206,6 +217,7 @@ fn manage(
     let record = Record {
         reserved_ports: reservation.added.to_string(),
         workers: Vec::new(),
+        network_namespace: network_namespace(),
     };
     let attached = steering.modes();
     tracing::info!("{}: {workers} workers", config.name);

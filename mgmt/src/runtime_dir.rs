@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Where runtime directories are, unless the command line says otherwise.
@@ -55,6 +55,14 @@ pub struct Record {
     pub reserved_ports: String,
     /// Workers that were started.
     pub workers: Vec<ProcessId>,
+    /// The network namespace whose ports they are: see [`network_namespace`].
+    #[serde(default)]
+    pub network_namespace: u64,
+}
+
+/// Tells network namespaces apart; 0 where the kernel does not say.
+pub fn network_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino())
 }
 
 /// A process that cannot be mistaken for another that got the same number later.
@@ -257,6 +265,7 @@ mod tests {
         let record = Record {
             reserved_ports: "40000-49999".into(),
             workers: vec![ProcessId { pid: 1, started: 2 }],
+            network_namespace: network_namespace(),
         };
         first.recorder().write(&record).unwrap();
         drop(first);

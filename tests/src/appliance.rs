@@ -181,6 +181,8 @@ pub struct QueueStatus {
     pub rx_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
+    /// Every other counter that is not zero and not traffic: drops and retries, by reason.
+    pub drops: Vec<(String, u64)>,
 }
 
 /// One worker in a status.
@@ -243,6 +245,24 @@ impl Status {
             .sum()
     }
 
+    /// Requests of each pool that worker `index` took, with the pool's name.
+    pub fn requests(&self, index: usize) -> Vec<(String, u64)> {
+        let names = self.0["pools"].as_array().into_iter().flatten();
+        let counters = self.0["workers"][index]["pools"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let pairs = names.zip(counters);
+        pairs
+            .filter_map(|(pool, counters)| {
+                Some((
+                    pool["name"].as_str()?.to_owned(),
+                    counters["requests"].as_u64()?,
+                ))
+            })
+            .collect()
+    }
+
     /// The queues of worker `index`.
     pub fn queues(&self, index: usize) -> Vec<QueueStatus> {
         let queues = self.0["workers"][index]["queues"]
@@ -257,6 +277,7 @@ impl Status {
                 mode: text(queue, "mode"),
                 rx_frames: queue["counters"]["rx_frames"].as_u64().unwrap_or(0),
                 tx_frames: queue["counters"]["tx_frames"].as_u64().unwrap_or(0),
+                drops: drops(&queue["counters"]),
             })
             .collect()
     }
@@ -277,4 +298,15 @@ impl Status {
             })
             .collect()
     }
+}
+
+/// The counters of a queue that tell of something unusual.
+fn drops(counters: &Value) -> Vec<(String, u64)> {
+    const TRAFFIC: [&str; 5] = ["rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_kicks"];
+    let counters = counters.as_object().into_iter().flatten();
+    let unusual = counters.filter(|(name, _)| !TRAFFIC.contains(&name.as_str()));
+    unusual
+        .filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }

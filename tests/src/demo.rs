@@ -81,6 +81,7 @@ pub fn run(stay: bool) -> Result<bool> {
         counted(status, "redis") && counted(status, "memcached")
     })?;
     print_queues(&status, &mut faults);
+    print_losses(&status);
     print_servers(&lab, &mut faults)?;
     print_verdict(&faults);
     if stay {
@@ -219,6 +220,36 @@ fn print_queues(status: &Status, faults: &mut Faults) {
         }
         if accepted == 0 {
             faults.push(format!("worker {} accepted no connection", worker.index));
+        }
+    }
+    println!("\n{:<12} {:>12} {:>12}", "worker", "pool", "requests");
+    for worker in status.workers() {
+        for (pool, requests) in status.requests(worker.index as usize) {
+            println!("{:<12} {pool:>12} {requests:>12}", worker.index);
+            if requests == 0 {
+                faults.push(format!(
+                    "worker {} took no request of the pool {pool}",
+                    worker.index
+                ));
+            }
+        }
+    }
+}
+
+/// What was sent twice or dropped, wherever it was counted: the cause of the largest latencies.
+fn print_losses(status: &Status) {
+    for worker in status.workers() {
+        let retransmits = status.stack(worker.index as usize, "retransmits");
+        if retransmits > 0 {
+            println!("worker {} sent {retransmits} segments again", worker.index);
+        }
+        for queue in status.queues(worker.index as usize) {
+            for (reason, frames) in queue.drops {
+                println!(
+                    "queue {} of {}: {reason} {frames}",
+                    queue.queue, queue.interface
+                );
+            }
         }
     }
 }

@@ -6,14 +6,14 @@ use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::addresses::{self, Family};
 use tidegate_tests::lab::{Lab, LabOptions};
-use tidegate_tests::scene::{Scene, redis_vip};
+use tidegate_tests::scene::{Scene, redis_vip, source_port};
 
-/// A connection from an even source port: all of them share a queue.
-fn connect(source: u16) -> Redis {
-    let from = addresses::client(Family::V4, 0);
+/// A connection that worker 0 serves; each has another number.
+fn connect(number: u16) -> Redis {
+    let (from, to) = (addresses::client(Family::V4, 0), redis_vip(Family::V4));
+    let connection = Connection::open_from(from, source_port(0, number, to), to);
     Redis {
-        connection: Connection::open_from(from, source, redis_vip(Family::V4))
-            .expect("the pool accepts"),
+        connection: connection.expect("the pool accepts"),
     }
 }
 
@@ -31,8 +31,9 @@ fn half_a_request_is_acknowledged_at_once(ack: &'static str) {
     );
     let Some(scene) = scene else { return };
     let client_host = &scene.lab.hosts.client;
-    let (mut split, mut clock) = client_host.run(|| (connect(20_000), connect(20_002)));
+    let (mut split, mut clock) = client_host.run(|| (connect(0), connect(1)));
     split.connection.stream().set_nodelay(false).unwrap();
+    let port = source_port(0, 0, redis_vip(Family::V4));
     let command = b"*3\r\n$3\r\nSET\r\n$5\r\nnagle\r\n$4\r\nheld\r\n";
     for round in 0..10 {
         split.connection.send(&command[..20]).unwrap();
@@ -45,10 +46,10 @@ fn half_a_request_is_acknowledged_at_once(ack: &'static str) {
             );
         }
         let sockets = client_host
-            .shell("ss -tniH state established sport = :20000")
+            .shell(&format!("ss -tniH state established sport = :{port}"))
             .unwrap();
         assert!(
-            sockets.contains("20000"),
+            sockets.contains(&port.to_string()),
             "ss does not show the connection: {sockets:?}"
         );
         assert!(

@@ -7,7 +7,7 @@ use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::{self, Family};
 use tidegate_tests::lab::topology::Nics;
-use tidegate_tests::scene::{Scene, memcached_client, redis_client, redis_vip};
+use tidegate_tests::scene::{Scene, memcached_client, redis_client, redis_vip, source_port};
 
 /// Connections of each client loop: enough that both queues get some whatever source ports the kernel draws.
 const CONNECTIONS: usize = 16;
@@ -213,13 +213,11 @@ fn a_connection_is_served_by_the_worker_of_its_queue() {
     let Some(mut scene) = Scene::usual() else {
         return;
     };
-    let port = redis_vip(Family::V4).port();
     let mut expected = [0, 0];
     for worker in 0..2_u16 {
         scene.on_client(|| {
             for number in 0..CONNECTIONS as u16 {
-                // The steering of the lab: source port ^ destination port, modulo the number of queues.
-                let source = 20_000 + 2 * number + (worker ^ port & 1);
+                let source = source_port(worker, number, redis_vip(Family::V4));
                 let from = addresses::client(Family::V4, 0);
                 let connection =
                     Connection::open_from(from, source, redis_vip(Family::V4)).unwrap();

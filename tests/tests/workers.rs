@@ -5,14 +5,14 @@ use nix::unistd::Pid;
 use tidegate_tests::client::Connection;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::lab::addresses::{self, Family};
-use tidegate_tests::scene::{Scene, redis_vip};
+use tidegate_tests::scene::{Scene, redis_vip, source_port};
 
 const CONNECTIONS: u16 = 16;
 
 /// A connection that the lab's steering gives to `worker`.
 fn connection_of(worker: u16, number: u16) -> Redis {
     let to = redis_vip(Family::V4);
-    let source = 20_000 + 2 * number + (worker ^ to.port() & 1);
+    let source = source_port(worker, number, to);
     let connection = Connection::open_from(addresses::client(Family::V4, 0), source, to)
         .expect("the pool accepts");
     Redis { connection }

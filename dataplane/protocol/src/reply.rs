@@ -49,7 +49,14 @@ pub enum ReplyError {
     /// Counted bytes are not followed by CR LF.
     #[error("the server's reply has data that is not followed by a line end")]
     BadDataEnd,
+    /// Arrays in arrays without a value among them.
+    #[error("the server's reply has more than {ARRAYS_IN_A_ROW_MAX} arrays inside each other")]
+    TooDeep,
 }
+
+/// Array headers that may follow each other without another value between them. Redis nests a handful; a reply that only ever
+/// opens arrays would never end and hold its connection for ever.
+pub const ARRAYS_IN_A_ROW_MAX: u8 = 32;
 
 /// What [`ReplyScanner::scan`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +76,8 @@ pub struct ReplyScanner {
     pub(crate) server_failure: bool,
     /// The first value was begun.
     pub(crate) begun: bool,
+    /// Array headers since the last other value.
+    pub(crate) arrays_in_a_row: u8,
     /// Bytes passed of a line that goes on.
     line_passed: u32,
     /// Values that were not begun: elements of nested arrays are simply counted together.
@@ -86,6 +95,7 @@ impl ReplyScanner {
             error: false,
             server_failure: false,
             begun: false,
+            arrays_in_a_row: 0,
             line_passed: 0,
             values_left: 1,
             data_left: 0,

@@ -105,6 +105,14 @@ pub struct Resume {
     pub(crate) command: u16,
 }
 
+impl Resume {
+    /// How to leave out a request that was looked at in part and will not be taken: so many bytes from its front, then what
+    /// the rest measures. `None`: its length is not known, as that of a line without its end.
+    pub fn skip(&self) -> Option<(usize, RequestRest)> {
+        (self.argc > 0).then_some((self.at as usize, self.rest))
+    }
+}
+
 // Every client connection holds one.
 const _: () = assert!(size_of::<Resume>() <= 40);
 

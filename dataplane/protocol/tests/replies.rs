@@ -79,22 +79,6 @@ fn resp_garbage_is_told_apart() {
 }
 
 #[test]
-fn nesting_without_end_is_measured_without_memory() {
-    let mut scanner = ReplyScanner::new(ReplyShape::Resp);
-    let front = b"*2\r\n".repeat(100_000);
-    assert_eq!(
-        scanner.scan(&front).map(|scan| (scan.bytes, scan.done)),
-        Ok((front.len(), false))
-    );
-    // Each array left one value open besides the next array.
-    let back = b":1\r\n".repeat(100_001);
-    assert_eq!(
-        scanner.scan(&back).map(|scan| (scan.bytes, scan.done)),
-        Ok((back.len(), true))
-    );
-}
-
-#[test]
 fn counts_that_overflow_are_refused() {
     let mut scanner = ReplyScanner::new(ReplyShape::Resp);
     let stream = b"*999999999999999999\r\n".repeat(20);
@@ -356,4 +340,15 @@ fn value_headers_are_read() {
     ] {
         assert_eq!(parse_value_header(reply.as_bytes()), expected, "{reply:?}");
     }
+}
+
+#[test]
+fn arrays_inside_each_other_without_end_are_given_up() {
+    let deep = b"*1\r\n".repeat(usize::from(tidegate_protocol::ARRAYS_IN_A_ROW_MAX));
+    let whole = [&deep[..], b":1\r\n"].concat();
+    let scan = ReplyScanner::new(ReplyShape::Resp).scan(&whole);
+    assert!(scan.is_ok_and(|scan| scan.done && scan.bytes == whole.len()));
+    let deeper = [&deep[..], b"*1\r\n"].concat();
+    let scan = ReplyScanner::new(ReplyShape::Resp).scan(&deeper);
+    assert_eq!(scan.err(), Some(tidegate_protocol::ReplyError::TooDeep));
 }

@@ -181,6 +181,11 @@ fn a_faulty_line_is_refused_alone() {
         (&format!("delete {long}\r\n"), BAD_FORMAT),
         (&format!("incr {long} 1 noreply\r\n"), "refuse "),
         ("incr k\r\n", "refuse ERROR"),
+        ("incr k noreply\r\n", "refuse "),
+        ("decr k noreply noreply\r\n", "refuse "),
+        ("touch k noreply\r\n", "refuse "),
+        ("touch k noreply x\r\n", BAD_FORMAT),
+        ("verbosity noreply\r\n", "refuse "),
         ("incr k 1 noreply x\r\n", "refuse ERROR"),
         ("touch k\r\n", "refuse ERROR"),
         (

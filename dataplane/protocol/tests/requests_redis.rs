@@ -3,7 +3,7 @@
 mod driver;
 
 use driver::{ALL_HEADS, Client, Heads, play, segmentations};
-use tidegate_protocol::{Parsed, Protocol, RequestRest, Resume, parse_request};
+use tidegate_protocol::{Parsed, Protocol, Recovery, RequestRest, Resume, parse_request};
 
 /// A request in words, as an array of bulks.
 fn command(words: &[&str]) -> String {
@@ -305,6 +305,22 @@ fn a_framing_fault_in_a_refused_command_closes_after_its_refusal() {
             "close -ERR Protocol error: expected '$', got 'x'",
         ],
     );
+}
+
+#[test]
+fn http_ends_the_connection_before_its_body_is_read_as_commands() {
+    for line in [
+        "POST / HTTP/1.1",
+        "post /",
+        "Host: cache.example",
+        "HOST: x",
+    ] {
+        let stream = format!("{line}\r\n*1\r\n$4\r\nPING\r\n");
+        let parsed = parse_request(Protocol::Redis, stream.as_bytes(), &mut Resume::default());
+        let closes =
+            matches!(parsed, Parsed::Refused(refusal) if refusal.recovery == Recovery::Close);
+        assert!(closes, "{line}");
+    }
 }
 
 #[test]

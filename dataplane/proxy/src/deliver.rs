@@ -18,10 +18,8 @@ impl Proxy {
             let silent = self.pendings[pending].silent;
             let done = match self.pendings[pending].answer {
                 Answer::Waiting => {
-                    blocked = !self.send_chain(streams, client, pending);
-                    if !blocked {
-                        self.resume_stalled(streams, client);
-                    }
+                    blocked = !self.send_chain(streams, client, pending)
+                        || !self.resume_stalled(streams, client);
                     break;
                 }
                 _ if silent => true,
@@ -33,7 +31,14 @@ impl Proxy {
                     }
                     fits
                 }
-                Answer::Merged(split) => self.send_merged(streams, client, split),
+                Answer::Merged(split) => {
+                    let room = streams.send_room(id);
+                    let done = self.send_merged(streams, client, split);
+                    if streams.send_room(id) < room {
+                        self.clients[client as usize].progress_us = self.now_us;
+                    }
+                    done
+                }
             };
             if !done {
                 blocked = true;
@@ -66,11 +71,23 @@ impl Proxy {
         true
     }
 
-    fn resume_stalled<S: Streams>(&mut self, streams: &mut S, client: u32) {
-        let link = std::mem::replace(&mut self.clients[client as usize].stalled_link, NIL);
-        if link != NIL && self.links[link as usize].open {
+    /// Lets the server connection go on that is not read because of this client. False: there is still no room for it.
+    #[inline]
+    fn resume_stalled<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let link = self.clients[client as usize].stalled_link;
+        if link == NIL {
+            return true;
+        }
+        // Without room the connection would only be found stalled again, and wake the clients that wait for its server: if
+        // this one is among them, the two would wake each other for ever.
+        if streams.send_room(StreamId(client)) == 0 {
+            return false;
+        }
+        self.clients[client as usize].stalled_link = NIL;
+        if self.links[link as usize].open {
             streams.mark_ready(self.links[link as usize].stream);
         }
+        true
     }
 
     /// The request at the front of the client's queue is done with.
@@ -87,15 +104,16 @@ impl Proxy {
         if !self.pendings[pending].silent {
             self.pools[state.pool as usize].counters.replies += 1;
         }
-        let resume =
-            state.full || state.pending == 0 && (state.barrier || state.closing || self.draining);
+        // Once nothing is under way, a client that sent FIN is done, and one that waited for that goes on.
+        let resume = state.full
+            || state.pending == 0
+                && (state.barrier
+                    || state.closing
+                    || state.blocked
+                    || state.half_closed
+                    || self.draining);
         state.full = false;
-        if resume || state.pending == 0 && state.blocked {
-            streams.mark_ready(StreamId(client));
-        } else if state.pending == 0
-            && streams.status(StreamId(client)) != crate::streams::StreamStatus::Open
-        {
-            // The client has sent FIN and waits for this reply alone.
+        if resume {
             streams.mark_ready(StreamId(client));
         }
         self.give_pending(pending);

@@ -69,10 +69,10 @@ impl Proxy {
             Err(fault) => return self.fail_request(streams, client, request, source, fault),
         };
         let stream = self.links[link as usize].stream;
-        if request.bytes > streams.send_capacity(stream) {
-            return self.fail_request(streams, client, request, source, Fault::RequestTooLarge);
-        }
         if streams.send_room(stream) < request.bytes {
+            if request.bytes > streams.send_capacity(stream) {
+                return self.fail_request(streams, client, request, source, Fault::RequestTooLarge);
+            }
             return self.wait_for_server(client, server);
         }
         let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
@@ -218,6 +218,7 @@ impl Proxy {
         state.pending += 1;
         if last == NIL {
             state.head = pending;
+            state.busy_since = self.reliefs;
             streams.expect_reply(StreamId(client), true);
         } else {
             self.pendings[last].next = pending;

@@ -23,6 +23,12 @@ pub enum Fault {
     OverHold,
     /// The request has to be held as a whole and is too large for that.
     RequestTooLarge,
+    /// The rest of a request was malformed.
+    Unfinished,
+    /// The server refused our password.
+    Unauthorized,
+    /// The server met an error after which it may have dropped replies.
+    OutOfStep,
     /// Every connection slot, source port or table entry that the request needs is taken for good.
     NoResource,
 }
@@ -55,6 +61,9 @@ texts! {
     AllEjected => "No server available: all are ejected",
     Garbage => "Invalid reply from server",
     OverHold => "Reply too large to be held by the proxy (limit client_reply_hold_bytes)",
-    RequestTooLarge => "Request too large to be divided by the proxy (limit request_hold_bytes)",
+    RequestTooLarge => "Request too large to be held by the proxy (limit request_hold_bytes)",
+    Unfinished => "Malformed end of request",
+    Unauthorized => "Server refused the proxy's password (setting server_auth)",
+    OutOfStep => "Reply may have been dropped by server after an internal error",
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
 }

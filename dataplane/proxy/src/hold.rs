@@ -72,6 +72,11 @@ impl HoldPool {
         self.free_chunks * CHUNK_BYTES
     }
 
+    /// Bytes of chunks that are taken.
+    pub fn bytes_in_use(&self) -> usize {
+        self.bytes.len() - self.free_bytes()
+    }
+
     /// Appends all of `data`, or nothing when the pool cannot hold it.
     #[must_use]
     pub fn append(&mut self, chain: &mut Chain, mut data: &[u8]) -> bool {
@@ -148,7 +153,15 @@ impl HoldPool {
     }
 
     /// Gives all chunks back.
+    #[inline]
     pub fn clear(&mut self, chain: &mut Chain) {
+        // Most chains were never used.
+        if chain.head != NIL {
+            self.give_all(chain);
+        }
+    }
+
+    fn give_all(&mut self, chain: &mut Chain) {
         while chain.head != NIL {
             let chunk = chain.head;
             chain.head = self.next[chunk as usize];

@@ -21,9 +21,12 @@ impl Proxy {
         server: u16,
     ) -> Result<Option<u32>, Fault> {
         let state = &self.servers[server as usize];
-        if state.relieved > 0 && self.clients[client as usize].pending > 0 {
-            // One of its requests may be on the connection that was replaced: it must not be overtaken.
-            return Ok(None);
+        if state.relieved > 0 {
+            let asker = &self.clients[client as usize];
+            if asker.pending > 0 && asker.busy_since < state.relieved_at {
+                // One of its requests may be on the connection that was replaced: it must not be overtaken.
+                return Ok(None);
+            }
         }
         let position = client as usize % state.links.len();
         let link = state.links[position];
@@ -72,6 +75,7 @@ impl Proxy {
         state.scanning = false;
         state.measured = 0;
         state.measured_done = false;
+        state.out_of_step = false;
         state.progress_us = self.now_us;
         let owner = &mut self.servers[server as usize];
         owner.counters.connections += 1;
@@ -256,10 +260,11 @@ impl Proxy {
     pub(crate) fn park_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
         let server = self.links[link as usize].server;
         let idle = &mut self.servers[server as usize].idle;
+        if idle.contains(&link) {
+            return;
+        }
         if idle.len() < EXCLUSIVE_IDLE_MAX {
-            if !idle.contains(&link) {
-                idle.push(link);
-            }
+            idle.push(link);
             return;
         }
         self.retire_link(streams, link);

@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::links::itoa;
 use crate::proxy::Proxy;
+use crate::replies::drops_replies;
 use crate::slab::NIL;
 use crate::state::Phase;
 use crate::streams::{StreamId, Streams};
@@ -80,13 +81,13 @@ impl Proxy {
                 SplitKind::Sum => self.integer_step(fragment, bytes),
                 SplitKind::Mset => self.status_step(fragment, bytes),
                 SplitKind::Mget => self.array_step(fragment, bytes),
-                SplitKind::MemcachedGet => self.values_step(fragment, bytes),
+                SplitKind::MemcachedGet => self.values_step(link, fragment, bytes),
             },
             Phase::Elements { left: 0, .. } => Ok((Step::Done, 0)),
             Phase::Elements { left, begun } => {
                 self.element_step(link, fragment, left, begun, bytes)
             }
-            Phase::Values => self.values_step(fragment, bytes),
+            Phase::Values => self.values_step(link, fragment, bytes),
             Phase::Block { left } => {
                 let n = left.min(bytes.len());
                 self.keep(fragment, &bytes[..n]);
@@ -175,11 +176,20 @@ impl Proxy {
         Ok((step, scan.bytes))
     }
 
-    fn values_step(&mut self, fragment: u32, bytes: &[u8]) -> Result<(Step, usize), Fault> {
+    fn values_step(
+        &mut self,
+        link: u32,
+        fragment: u32,
+        bytes: &[u8],
+    ) -> Result<(Step, usize), Fault> {
         match parse_value_header(bytes) {
             ValueHeader::Incomplete => Ok((Step::More, 0)),
             ValueHeader::End { bytes } => Ok((Step::Done, bytes)),
-            ValueHeader::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            ValueHeader::Error { bytes: n } => {
+                let state = &mut self.links[link as usize];
+                state.out_of_step |= drops_replies(Some(ReplyShape::Values), bytes);
+                Ok(self.error_line(fragment, &bytes[..n]))
+            }
             ValueHeader::Malformed => Err(Fault::Garbage),
             ValueHeader::Value {
                 key,
@@ -256,7 +266,7 @@ impl Proxy {
     ) {
         self.end_entry(link, false);
         self.count_fragment(streams, fragment);
-        self.link_idle(streams, link);
+        self.go_on(streams, link);
     }
 
     /// The server of a fragment failed.

@@ -13,7 +13,7 @@ use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_config::{PoolConfig, WorkerConfig};
-use tidegate_protocol::{ReplyScanner, ReplyShape};
+use tidegate_protocol::{REQUEST_TOKEN_BYTES_MAX, ReplyScanner, ReplyShape};
 
 /// All sessions, server connections and requests of one worker.
 pub struct Proxy {
@@ -38,6 +38,8 @@ pub struct Proxy {
     /// Per server of the pool at hand, while a request is divided.
     pub(crate) parts: Vec<crate::split::Part>,
     pub(crate) touched: Vec<u16>,
+    /// Of each key of the request at hand: the position of its server in the pool.
+    pub(crate) owners: Vec<u16>,
     pub(crate) table_waiting: WaitList,
     /// A table entry came free since waiting clients were last woken.
     pub(crate) freed: bool,
@@ -48,6 +50,8 @@ pub struct Proxy {
     pub(crate) next_tick_us: u64,
     pub(crate) next_preconnect_us: u64,
     pub(crate) in_flight: usize,
+    /// How often a server connection was taken out of use because a client does not take its reply.
+    pub(crate) reliefs: u64,
     pub(crate) clients_open: usize,
     pub(crate) draining: bool,
     pub(crate) seed: u64,
@@ -84,9 +88,10 @@ impl Proxy {
         let requests = limits.requests_max as usize;
         let hold_bytes = limits.request_hold_bytes as usize;
         let holds = HOLDS_MAX.min(limits.clients_max as usize).max(1);
-        let scratch = hold_bytes
+        let scratch = (hold_bytes + REQUEST_TOKEN_BYTES_MAX)
             .max(limits.client_buffer_bytes as usize)
             .max(LINE_BYTES_MAX);
+        let hold_capacity = hold_bytes + REQUEST_TOKEN_BYTES_MAX;
         let most_servers = pools.iter().map(|p| p.servers.len()).max().unwrap_or(0);
         Self {
             roles: vec![Role::Free; slots],
@@ -101,11 +106,14 @@ impl Proxy {
             fragments: Slab::new(requests),
             keys: Slab::new(limits.split_keys_max as usize),
             hold: HoldPool::new(limits.reply_hold_bytes),
-            holds: (0..holds).map(|_| Vec::with_capacity(hold_bytes)).collect(),
+            holds: (0..holds)
+                .map(|_| Vec::with_capacity(hold_capacity))
+                .collect(),
             free_holds: (0..holds as u32).rev().collect(),
             scratch: vec![0; scratch],
             parts: vec![crate::split::Part::default(); most_servers],
             touched: Vec::with_capacity(most_servers),
+            owners: Vec::with_capacity(limits.split_keys_max as usize),
             table_waiting: WaitList::EMPTY,
             freed: false,
             stall_queue: VecDeque::with_capacity(slots),
@@ -121,6 +129,7 @@ impl Proxy {
             next_tick_us: now_us + TICK_US,
             next_preconnect_us: now_us,
             in_flight: 0,
+            reliefs: 0,
             clients_open: 0,
             draining: false,
             seed,
@@ -239,6 +248,7 @@ fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
         links: vec![NIL; config.server_connections as usize],
         idle: Vec::with_capacity(EXCLUSIVE_IDLE_MAX),
         relieved: 0,
+        relieved_at: 0,
         failures: 0,
         ejected_until_us: 0,
         waiting: WaitList::EMPTY,
@@ -281,6 +291,7 @@ fn new_link() -> Link {
         scanning: false,
         measured: 0,
         measured_done: false,
+        out_of_step: false,
         progress_us: 0,
         failure_noted_us: 0,
     }

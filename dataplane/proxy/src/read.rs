@@ -4,9 +4,7 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::{Mode, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{
-    Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, parse_request,
-};
+use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, parse_request};
 
 /// Where the bytes of a request stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +16,6 @@ pub(crate) enum Source {
     },
     /// In a hold.
     Hold(u32),
-}
-
-/// A parsed request and where it goes.
-struct Look {
-    parsed: Parsed,
-    /// Position in the pool of the server that owns the key.
-    server: Option<usize>,
 }
 
 impl Proxy {
@@ -77,18 +68,28 @@ impl Proxy {
         let bytes = streams.peek(id);
         let contiguous = bytes.len();
         // A look never gets fewer bytes than the one before it.
-        let mut scratch = contiguous < state.need;
-        let mut found = None;
-        if !scratch {
-            let first = look(pool, bytes, &mut state.resume);
-            scratch = contiguous < received && !matches!(first.parsed, Parsed::Whole(_));
-            found = (!scratch).then_some(first);
+        if contiguous >= state.need {
+            let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+            if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
+                let server = owner(pool, &parsed, bytes);
+                let source = Source::Ring { scratch: false };
+                return self.take(streams, client, source, &parsed, server);
+            }
         }
-        let look = found.unwrap_or_else(|| {
-            let n = streams.copy(id, &mut self.scratch);
-            look(pool, &self.scratch[..n], &mut state.resume)
-        });
-        self.take(streams, client, Source::Ring { scratch }, look)
+        self.take_across_the_end(streams, client)
+    }
+
+    /// Looks at a copy of the receive buffer's contents, which wrap around its end.
+    #[cold]
+    fn take_across_the_end<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        let n = streams.copy(StreamId(client), &mut self.scratch);
+        let state = &mut self.clients[client as usize];
+        let pool = &mut self.pools[state.pool as usize];
+        let bytes = &self.scratch[..n];
+        let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+        let server = owner(pool, &parsed, bytes);
+        let source = Source::Ring { scratch: true };
+        self.take(streams, client, source, &parsed, server)
     }
 
     fn take_from_hold<S: Streams>(&mut self, streams: &mut S, client: u32, hold: u32) -> bool {
@@ -110,12 +111,10 @@ impl Proxy {
             state.full = true;
             return false;
         }
-        let look = look(
-            &mut self.pools[state.pool as usize],
-            buffer,
-            &mut state.resume,
-        );
-        self.take(streams, client, Source::Hold(hold), look)
+        let pool = &mut self.pools[state.pool as usize];
+        let parsed = parse_request(pool.parser(), buffer, &mut state.resume);
+        let server = owner(pool, &parsed, buffer);
+        self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
 
     /// Acts on what was found. True when there may be more to read.
@@ -125,19 +124,21 @@ impl Proxy {
         streams: &mut S,
         client: u32,
         source: Source,
-        look: Look,
+        parsed: &Parsed,
+        server: Option<usize>,
     ) -> bool {
-        match look.parsed {
+        match parsed {
             Parsed::Whole(request) => {
-                self.clients[client as usize].resume = Resume::default();
-                self.dispatch(streams, client, &request, source, look.server)
+                // The parser has put `resume` back to the start.
+                self.dispatch(streams, client, request, source, server)
             }
-            Parsed::Incomplete { need } => self.need_more(streams, client, source, need),
+            Parsed::Incomplete { need } => self.need_more(streams, client, source, *need),
             Parsed::Head {
                 request,
                 rest,
                 need,
             } => {
+                let need = *need;
                 let in_ring = matches!(source, Source::Ring { .. });
                 let fits = if in_ring {
                     streams.receive_capacity(StreamId(client))
@@ -147,15 +148,28 @@ impl Proxy {
                 if need <= fits || (need <= self.limits.hold_bytes && !self.free_holds.is_empty()) {
                     return self.need_more(streams, client, source, need);
                 }
+                if let Source::Hold(hold) = source {
+                    let held = self.holds[hold as usize].len();
+                    if held > request.bytes {
+                        // The hold ends within a bulk header. What leaves it is what was measured, so the header
+                        // has to be whole first: holds have room for one more than the limit says.
+                        return self.need_in_hold(client, held + 1);
+                    }
+                }
                 self.clients[client as usize].resume = Resume::default();
-                self.start_upload(streams, client, &request, rest, source, look.server)
+                self.start_upload(streams, client, request, *rest, source, server)
             }
             Parsed::Skip { bytes } => {
-                self.drop_request(streams, client, source, bytes);
+                self.drop_request(streams, client, source, *bytes);
                 true
             }
-            Parsed::Refused(refusal) => self.refuse(streams, client, source, &refusal),
+            Parsed::Refused(refusal) => self.refuse(streams, client, source, refusal),
         }
+    }
+
+    fn need_in_hold(&mut self, client: u32, need: usize) -> bool {
+        self.clients[client as usize].need = need;
+        true
     }
 
     fn need_more<S: Streams>(
@@ -167,17 +181,16 @@ impl Proxy {
     ) -> bool {
         if let Source::Hold(_) = source {
             if need > self.limits.hold_bytes {
-                return self.give_up_framing(streams, client);
+                return self.refuse_too_large(streams, client, source);
             }
-            self.clients[client as usize].need = need;
-            return true;
+            return self.need_in_hold(client, need);
         }
         if need <= streams.receive_capacity(StreamId(client)) {
             self.clients[client as usize].need = need;
             return false;
         }
         if need > self.limits.hold_bytes {
-            return self.give_up_framing(streams, client);
+            return self.refuse_too_large(streams, client, source);
         }
         let Some(hold) = self.free_holds.pop() else {
             self.wait(client, WaitFor::Table);
@@ -189,18 +202,32 @@ impl Proxy {
         true
     }
 
-    /// The request would have to be held and cannot be: its end is not known, so the connection ends after the error.
-    fn give_up_framing<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
-        if !self.has_pending_room(client) {
-            return false;
+    /// The request would have to be held and is too large for that. Where its end can be measured the connection goes on
+    /// behind it; else it ends after the error.
+    fn refuse_too_large<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+    ) -> bool {
+        let skip = self.clients[client as usize].resume.skip();
+        if let (Source::Hold(hold), Some((bytes, _))) = (source, skip) {
+            let held = self.holds[hold as usize].len();
+            if held > bytes {
+                // The hold ends within a bulk header, which can only be measured as a whole.
+                return self.need_in_hold(client, held + 1);
+            }
         }
-        let pool = self.pool_of(client);
-        pool.counters.requests_refused += 1;
-        pool.counters.clients_closed_protocol += 1;
-        let text = Fault::RequestTooLarge.reply(pool.protocol);
-        self.clients[client as usize].closing = true;
-        self.answer_text(streams, client, text);
-        false
+        let recovery = skip.map_or(Recovery::Close, |(bytes, rest)| Recovery::Skip {
+            bytes,
+            rest,
+        });
+        let text = Fault::RequestTooLarge.reply(self.pool_of(client).protocol);
+        let refusal = Refusal {
+            reply: RefusalText::Constant(text),
+            recovery,
+        };
+        self.refuse(streams, client, source, &refusal)
     }
 
     fn refuse<S: Streams>(
@@ -248,7 +275,19 @@ impl Proxy {
                 self.clients[client as usize].closing = true;
                 false
             }
-            Recovery::Skip { bytes, rest } => {
+            Recovery::Skip { bytes, mut rest } => {
+                if let Source::Hold(hold) = source {
+                    // What the hold has of the rest goes with it.
+                    let held = self.holds[hold as usize].get(bytes..).unwrap_or_default();
+                    if !rest
+                        .measure(held)
+                        .is_ok_and(|scan| scan.bytes == held.len())
+                    {
+                        self.pool_of(client).counters.clients_closed_protocol += 1;
+                        self.clients[client as usize].closing = true;
+                        return false;
+                    }
+                }
                 self.drop_request(streams, client, source, bytes);
                 self.clients[client as usize].mode = Mode::Skip(rest);
                 true
@@ -324,20 +363,13 @@ impl Proxy {
     }
 }
 
+/// Position in the pool of the server that owns the request's key, if one does.
 #[inline]
-fn look(pool: &mut crate::state::Pool, bytes: &[u8], resume: &mut Resume) -> Look {
-    let parsed = parse_request(pool.parser(), bytes, resume);
-    let server = match &parsed {
-        Parsed::Whole(request) | Parsed::Head { request, .. } => owner(pool, request, bytes),
-        _ => None,
-    };
-    Look { parsed, server }
-}
-
-#[inline]
-fn owner(pool: &mut crate::state::Pool, request: &Request, bytes: &[u8]) -> Option<usize> {
-    match request.route {
-        Route::Key => pool.router.route(&bytes[request.key.clone()]),
+fn owner(pool: &mut crate::state::Pool, parsed: &Parsed, bytes: &[u8]) -> Option<usize> {
+    match parsed {
+        Parsed::Whole(request) | Parsed::Head { request, .. } if request.route == Route::Key => {
+            pool.router.route(&bytes[request.key.clone()])
+        }
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use crate::session::Closing;
 use crate::slab::NIL;
 use crate::state::{Answer, Target};
 use crate::streams::{StreamId, Streams};
+use tidegate_protocol::ReplyShape;
 
 /// What to do after some bytes of a reply were moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +64,20 @@ impl Proxy {
     #[inline]
     fn measure<S: Streams>(&mut self, streams: &mut S, link: u32) -> Result<bool, Fault> {
         let state = &mut self.links[link as usize];
+        let shape = state.fifo.front().map(|entry| entry.shape);
         let bytes = streams.peek(state.stream);
         let contiguous = bytes.len();
         let mut scan = state.scanner.scan(bytes).map_err(|_| Fault::Garbage)?;
+        if state.scanner.is_error() {
+            state.out_of_step |= drops_replies(shape, bytes);
+        }
         if scan.bytes == 0 && !scan.done && contiguous < streams.received(state.stream) {
             let n = streams.copy(state.stream, &mut self.scratch);
-            scan = state
-                .scanner
-                .scan(&self.scratch[..n])
-                .map_err(|_| Fault::Garbage)?;
+            let bytes = &self.scratch[..n];
+            scan = state.scanner.scan(bytes).map_err(|_| Fault::Garbage)?;
+            if state.scanner.is_error() {
+                state.out_of_step |= drops_replies(shape, bytes);
+            }
         }
         state.measured = scan.bytes;
         state.measured_done = scan.done;
@@ -191,6 +197,8 @@ impl Proxy {
         if state.position != NIL && server.links[state.position as usize] == link {
             server.links[state.position as usize] = NIL;
             server.relieved += 1;
+            self.reliefs += 1;
+            server.relieved_at = self.reliefs;
         }
     }
 
@@ -201,12 +209,28 @@ impl Proxy {
         let target = self.end_entry(link, failed);
         match target {
             Target::Pending(pending) => self.complete_pending(streams, pending),
-            Target::Handshake if failed => return self.close_link(streams, link, Fault::Garbage),
+            Target::Handshake if failed => {
+                return self.close_link(streams, link, Fault::Unauthorized);
+            }
             Target::Nobody => {
                 let pool = self.servers[self.links[link as usize].server as usize].pool;
                 self.pools[pool as usize].counters.late_replies += 1;
             }
             Target::Handshake | Target::Fragment(_) => {}
+        }
+        self.go_on(streams, link);
+    }
+
+    /// A reply is complete: goes on with the next one, if there can be no doubt whose that is.
+    #[inline]
+    pub(crate) fn go_on<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let state = &mut self.links[link as usize];
+        if !state.open {
+            return;
+        }
+        let doubtful = std::mem::take(&mut state.out_of_step) && !state.fifo.is_empty();
+        if doubtful {
+            return self.close_link(streams, link, Fault::OutOfStep);
         }
         self.link_idle(streams, link);
     }
@@ -225,7 +249,10 @@ impl Proxy {
             .pop_front()
             .map_or(Target::Nobody, |entry| entry.target);
         let server = &mut self.servers[state.server as usize];
-        server.failures = 0;
+        if !(failed && target == Target::Handshake) {
+            // A server that refuses our password fails, whatever it answers.
+            server.failures = 0;
+        }
         server.counters.replies += 1;
         server.counters.error_replies += u64::from(failed);
         self.leave_flight(link);
@@ -308,5 +335,22 @@ impl Proxy {
             return false;
         }
         true
+    }
+}
+
+/// Whether after this error line the next replies may be missing. memcached that runs out of memory while it answers a retrieval
+/// drops every reply it has not sent yet, those to earlier requests of the same connection included, and sends the error in their
+/// place. So the error may come in reply to another request than the one that failed.
+#[cold]
+pub(crate) fn drops_replies(shape: Option<ReplyShape>, line: &[u8]) -> bool {
+    match shape {
+        // These two blame the request and not the server's memory.
+        Some(ReplyShape::Values) => {
+            !line.starts_with(b"ERROR") && !line.starts_with(b"CLIENT_ERROR")
+        }
+        Some(ReplyShape::Line) => {
+            line.starts_with(b"SERVER_ERROR out of memory writing get response")
+        }
+        Some(ReplyShape::Resp) | None => false,
     }
 }

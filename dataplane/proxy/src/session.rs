@@ -23,7 +23,11 @@ impl Proxy {
             StreamStatus::Open => false,
             StreamStatus::HalfClosed => true,
         };
-        self.flush(streams, client);
+        let state = &mut self.clients[client as usize];
+        state.half_closed = half_closed;
+        if state.head != NIL {
+            self.flush(streams, client);
+        }
         self.read_client(streams, client);
         self.settle(streams, client, half_closed);
     }
@@ -122,9 +126,7 @@ impl Proxy {
 
     #[inline]
     pub(crate) fn give_pending(&mut self, pending: u32) {
-        let mut chain = self.pendings[pending].chain;
-        self.hold.clear(&mut chain);
-        self.pendings[pending].chain = chain;
+        self.hold.clear(&mut self.pendings[pending].chain);
         self.pendings.give(pending);
         self.freed = true;
     }

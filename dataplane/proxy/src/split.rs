@@ -105,7 +105,7 @@ impl Proxy {
         result
     }
 
-    /// Counts what each server gets.
+    /// Counts what each server gets, and notes whose each key is.
     fn plan_parts(
         &mut self,
         pool: u16,
@@ -113,6 +113,7 @@ impl Proxy {
         bytes: &[u8],
         touched: &mut Vec<u16>,
     ) -> Result<(), Fault> {
+        self.owners.clear();
         for key in request.keys(bytes) {
             let index = self.pools[pool as usize]
                 .router
@@ -125,6 +126,9 @@ impl Proxy {
             part.keys += 1;
             // One more byte for the blank between memcached keys.
             part.bytes += key.wire.len() + 1;
+            if self.owners.len() < self.keys.limit() {
+                self.owners.push(index as u16);
+            }
         }
         Ok(())
     }
@@ -204,14 +208,11 @@ impl Proxy {
             self.open_part(streams, split, pool, index, request, bytes);
         }
         let mut keys = 0;
-        for key in request.keys(bytes) {
-            let Some(index) = self.pools[pool as usize]
-                .router
-                .route(&bytes[key.key.clone()])
-            else {
-                continue;
-            };
-            let Part { link, fragment, .. } = self.parts[index];
+        for (place, key) in request.keys(bytes).enumerate() {
+            // The router is not asked twice: a pool with the distribution `random` would get another answer, and the parts
+            // would not be those that were counted.
+            let index = self.owners[place];
+            let Part { link, fragment, .. } = self.parts[index as usize];
             let first_of_part = self.fragments[fragment].first_key == NIL;
             let hash = if kind == SplitKind::MemcachedGet {
                 self.key_hash(&bytes[key.key])

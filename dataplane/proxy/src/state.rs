@@ -78,6 +78,8 @@ pub(crate) struct Client {
     pub authenticated: bool,
     /// No more requests are read; the connection ends once everything owed is sent.
     pub closing: bool,
+    /// It sent FIN, as far as we looked: a change of status makes its stream ready.
+    pub half_closed: bool,
     /// The next reply waits for room in the send buffer.
     pub blocked: bool,
     /// The next request is read only when no other is under way: an upload must neither overtake nor be overtaken.
@@ -97,6 +99,8 @@ pub(crate) struct Client {
     pub resume: Resume,
     /// Bytes that have to be there before another look at the request is of use.
     pub need: usize,
+    /// The value of `Proxy::reliefs` when it last had no request under way.
+    pub busy_since: u64,
     /// When the client last moved forward.
     pub progress_us: u64,
 }
@@ -107,6 +111,7 @@ impl Client {
             pool,
             authenticated: false,
             closing: false,
+            half_closed: false,
             blocked: false,
             barrier: false,
             full: false,
@@ -119,6 +124,7 @@ impl Client {
             mode: Mode::Normal,
             resume: Resume::default(),
             need: 1,
+            busy_since: 0,
             progress_us: now_us,
         }
     }
@@ -185,7 +191,8 @@ pub(crate) struct Link {
     /// The client that uploads on it.
     pub writer: u32,
     pub fifo: VecDeque<Entry>,
-    /// Entries at the front of `fifo` whose deadline has passed.
+    /// Entries at the front of `fifo` whose deadline has passed. The first may still have its target: a reply that moves is not
+    /// late.
     pub expired: usize,
     pub scanner: ReplyScanner,
     /// The reply at the front has begun.
@@ -194,6 +201,8 @@ pub(crate) struct Link {
     pub measured: usize,
     /// They end it.
     pub measured_done: bool,
+    /// The reply at the front is an error after which the server may have dropped replies.
+    pub out_of_step: bool,
     /// When bytes last came or the queue last became non-empty.
     pub progress_us: u64,
     pub failure_noted_us: u64,
@@ -211,6 +220,8 @@ pub(crate) struct Server {
     pub idle: Vec<u32>,
     /// Connections that were taken out of `links` because a client does not take its reply.
     pub relieved: u32,
+    /// The value of `Proxy::reliefs` when that last happened.
+    pub relieved_at: u64,
     pub failures: u32,
     /// 0: not ejected.
     pub ejected_until_us: u64,

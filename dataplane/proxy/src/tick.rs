@@ -6,6 +6,7 @@ use crate::proxy::Proxy;
 use crate::slab::NIL;
 use crate::state::{Event, Target};
 use crate::streams::{ServerId, Streams};
+use std::ops::BitOr;
 
 impl Proxy {
     /// Does what is due. Cheap when nothing is.
@@ -24,6 +25,8 @@ impl Proxy {
             self.tick_server(streams, server);
         }
         self.check_stalls(streams);
+        // Clients can wait for one kind of entry behind many that wait for another: in time everybody has a look.
+        self.freed |= self.table_waiting.first != NIL;
         if now_us >= self.next_preconnect_us {
             self.preconnect(streams);
         }
@@ -45,6 +48,7 @@ impl Proxy {
             .servers
             .iter()
             .any(|server| server.waiting.first != NIL)
+            .bitor(self.table_waiting.first != NIL)
             .then_some(self.next_tick_us);
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
         let due = [ejected, stalled, waiting, preconnect]
@@ -79,20 +83,37 @@ impl Proxy {
             return;
         };
         let mut timed_out = 0u64;
+        // A reply that is on its way counts as late only when it stands still, and not when its client does. Those behind
+        // it do not wait for that: their time is their own.
+        let state = &self.links[link as usize];
+        let moving = state.measured > 0 || self.now_us < state.progress_us + timeout_us;
+        let alive = state.scanning && moving;
+        let late = !alive
+            && state.expired > 0
+            && state
+                .fifo
+                .front()
+                .is_some_and(|e| e.target != Target::Nobody);
+        let mut next = if late {
+            0
+        } else {
+            state.expired.max(usize::from(alive))
+        };
         loop {
             let state = &mut self.links[link as usize];
-            let position = state.expired;
-            // A reply that is on its way counts as late only when it stands still, and not when its client does.
-            let moving = state.measured > 0 || self.now_us < state.progress_us + timeout_us;
-            let alive = position == 0 && state.scanning && moving;
+            let position = next;
             let Some(entry) = state.fifo.get_mut(position) else {
                 break;
             };
-            if entry.deadline_us > self.now_us || alive {
+            if entry.deadline_us > self.now_us {
                 break;
             }
+            next = (position + 1).max(state.expired);
+            state.expired = next;
+            if entry.target == Target::Nobody {
+                continue;
+            }
             let target = std::mem::replace(&mut entry.target, Target::Nobody);
-            state.expired += 1;
             timed_out += 1;
             if let Target::Fragment(fragment) = target
                 && position == 0
@@ -124,6 +145,7 @@ impl Proxy {
         // Not a byte for two timeouts while it owes a reply: a connection in this state is not worth waiting for.
         if state.expired > 0
             && state.measured == 0
+            && !alive
             && self.now_us >= state.progress_us + 2 * timeout_us
         {
             self.close_link(streams, link, Fault::TimedOut);

@@ -7,10 +7,11 @@
 use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::read::Source;
+use crate::session::Closing;
 use crate::slab::NIL;
 use crate::state::{Answer, Entry, Mode, Target};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Recovery, Refusal, RefusalText, Request, RequestRest};
+use tidegate_protocol::{Refusal, RefusalText, Request, RequestRest};
 
 impl Proxy {
     /// Takes a request of which the front is there. False: it stays where it is for now.
@@ -189,8 +190,9 @@ impl Proxy {
                 entry.deadline_us = due;
                 streams.expect_reply(StreamId(client), true);
             }
-            // The server had answered before it had everything.
-            None => self.park_link(streams, link),
+            // The server had answered before it had everything. What it makes of the bytes that came after its reply is not
+            // certain, so nobody else gets this connection.
+            None => self.retire_link(streams, link),
         }
     }
 
@@ -208,19 +210,25 @@ impl Proxy {
         let counters = &mut self.pool_of(client).counters;
         counters.requests_refused += 1;
         counters.clients_closed_protocol += 1;
-        let state = &mut self.clients[client as usize];
         // After a broken body the next request cannot be found reliably.
-        state.closing = true;
-        if let Recovery::Skip { rest, .. } = refusal.recovery {
-            state.mode = Mode::Skip(rest);
+        self.clients[client as usize].closing = true;
+        if pending == NIL || !matches!(self.pendings[pending].answer, Answer::Waiting) {
+            return;
         }
-        if pending != NIL {
-            if let RefusalText::Constant(text) = refusal.reply {
-                self.pendings[pending].silent = false;
-                self.pendings[pending].answer = Answer::Text(text);
-            }
-            self.flush(streams, client);
+        let entry = &mut self.pendings[pending];
+        if entry.begun || !entry.chain.is_empty() {
+            // The server had begun to answer: an error behind half a reply would pass for the rest of it.
+            self.close_client(streams, client, Closing::Broken);
+            self.give_pending(pending);
+            return;
         }
+        entry.silent = false;
+        entry.answer = Answer::Text(match refusal.reply {
+            RefusalText::Constant(text) => text,
+            RefusalText::Named { .. } => Fault::Unfinished
+                .reply(self.pools[self.clients[client as usize].pool as usize].protocol),
+        });
+        self.flush(streams, client);
     }
 
     /// The client is gone in the middle of its upload.

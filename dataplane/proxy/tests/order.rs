@@ -51,6 +51,7 @@ fn run(seed: u64, protocol: Protocol, shape: &Shape, limits: &WorkerConfig, piec
     }
     assert_eq!(world.proxy.owed(), 0);
     assert_eq!(world.proxy.clients_open(), 0);
+    world.assert_idle(&format!("seed {seed}"));
     world
 }
 

@@ -33,6 +33,18 @@ impl Stack {
         }
         pass.clear();
         self.dirty_pass = pass;
+        self.forget_ended_holds();
+    }
+
+    /// Drops holds that ended before their deadline from the front of the queue: a deadline that means nothing any more would
+    /// wake the worker, or break up the burst that it waits for.
+    #[inline]
+    fn forget_ended_holds(&mut self) {
+        while let Some(hold) = self.holds.front()
+            && self.flows[hold.slot as usize].hold_until_us != hold.until_us
+        {
+            self.holds.pop_front();
+        }
     }
 
     #[inline]

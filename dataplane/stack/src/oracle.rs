@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 pub enum QueueOracle {
     /// There is one queue, or whatever arrives is ours.
     Single,
-    /// `(source port ^ destination port) % queues`.
+    /// `((source port ^ destination port) >> 1) % queues`. The lowest bit says nothing: Linux connects from ports of one parity
+    /// while it has any.
     PortXor {
         /// Number of queues.
         queues: u32,
@@ -43,7 +44,9 @@ impl QueueOracle {
     pub fn owner(&self, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
         match self {
             Self::Single => None,
-            Self::PortXor { queues } => Some(u32::from(remote.port() ^ local.port()) % queues),
+            Self::PortXor { queues } => {
+                Some(u32::from((remote.port() ^ local.port()) >> 1) % queues)
+            }
             Self::Toeplitz { key, indirection } => {
                 let hash = toeplitz(key, remote, local) as usize;
                 Some(indirection[hash % indirection.len()])
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn the_port_function_is_symmetric() {
         let oracle = QueueOracle::PortXor { queues: 2 };
-        let (a, b) = (address("10.0.0.1:80"), address("10.0.0.2:1025"));
+        let (a, b) = (address("10.0.0.1:80"), address("10.0.0.2:1026"));
         assert_eq!(oracle.owner(a, b), Some(1));
         assert_eq!(oracle.owner(b, a), Some(1));
     }

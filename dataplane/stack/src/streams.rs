@@ -297,22 +297,29 @@ impl Stack {
         else {
             return self.echo_part(from, bytes);
         };
-        let Ok(part) = source.socket_mut().peek(bytes) else {
-            return 0;
-        };
         let moved = if target.is_connecting() {
+            let Ok(part) = source.socket_mut().peek(bytes) else {
+                return 0;
+            };
             // Not `stage`: that would borrow all flows.
             let staged = target.staged as usize;
             let at = (to.0 - self.clients) as usize * self.server_buffer_bytes + staged;
             let moved = part.len().min(self.server_buffer_bytes - staged);
             self.staging[at..at + moved].copy_from_slice(&part[..moved]);
             target.staged += moved as u32;
+            self.consume(from, moved);
             moved
         } else {
-            target.queue(part)
+            // From ring to ring: one copy, and one look at each.
+            let taken = source.socket_mut().recv(|part| {
+                let moved = target.queue_part(&part[..part.len().min(bytes)]);
+                (moved, moved)
+            });
+            taken.unwrap_or(0)
         };
         if moved > 0 {
-            self.consume(from, moved);
+            // Room that became free may have to be announced.
+            self.mark_dirty(from.0);
             self.mark_dirty(to.0);
         }
         moved

@@ -198,7 +198,7 @@ fn a_full_hand_over_ring_is_counted() {
     };
     let mut worker = Worker::new(&options, 0, 2);
     worker.handed.full = true;
-    let other = address(false, CLIENT, 6_378);
+    let other = address(false, CLIENT, 6_377);
     worker.ingress(&Tcp::new(other, listening(false), ACK).frame(CLIENT));
     assert_eq!(worker.stack.counters().frames_hand_over_full, 1);
     check_sum(&worker.stack);

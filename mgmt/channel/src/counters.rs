@@ -50,6 +50,7 @@ scope! {
         rx_ring_full: "frames the kernel dropped because the RX ring was full",
         rx_fill_ring_empty: "times the kernel found the fill ring empty",
         tx_invalid: "descriptors the kernel refused",
+        tx_dropped: "frames the device dropped instead of sending",
     }
 }
 

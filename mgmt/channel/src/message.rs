@@ -137,7 +137,7 @@ pub struct PortFacts {
 pub enum Oracle {
     /// There is one worker.
     Single,
-    /// `(source port ^ destination port) % queues`.
+    /// `((source port ^ destination port) >> 1) % queues`.
     PortXor {
         /// Number of queues.
         queues: u32,

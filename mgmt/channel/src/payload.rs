@@ -51,7 +51,7 @@ pub fn write<T: Serialize>(value: &T) -> Result<OwnedFd, PayloadError> {
     Ok(file.into())
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read<T: DeserializeOwned>(file: OwnedFd) -> Result<T, PayloadError> {
     let seals = rustix::fs::fcntl_get_seals(file.as_fd()).map_err(std::io::Error::from)?;
     if !seals.contains(SEALS) {

@@ -49,7 +49,7 @@ pub enum RssMode {
     Auto,
     /// Toeplitz with the key and indirection table read from the NIC; an error where it does not tell.
     Toeplitz,
-    /// `(source port ^ destination port) % queues`: the steering of the lab.
+    /// `((source port ^ destination port) >> 1) % queues`: the steering of the lab.
     PortXor,
     /// The NIC's choice is unknown: a software hash owns the flow, frames that arrive elsewhere are handed over.
     Software,

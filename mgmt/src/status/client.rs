@@ -15,6 +15,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prints the status of `name`, or of the only instance there is.
 pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
     let name = match name {
+        Some(name) if name.is_empty() || name.starts_with('.') || name.contains('/') => {
+            anyhow::bail!(
+                "{name:?} is no name of an instance; `tidegate status` alone finds the only one"
+            )
+        }
         Some(name) => name.to_owned(),
         None => only_instance(root)?,
     };

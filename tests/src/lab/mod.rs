@@ -248,18 +248,11 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// `cargo test` builds the programs of a package only for that package's own tests, so the ones from here ask for them.
+/// `cargo test` builds the programs of a package only for that package's own tests, so the ones from here ask for them. The whole
+/// workspace, because a part of it would be built with other features of shared crates, a second time.
 fn build_programs(release: bool) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "build",
-        "--quiet",
-        "--package",
-        "tidegate",
-        "--package",
-        "tidegate-tests",
-        "--bins",
-    ]);
+    cargo.args(["build", "--quiet", "--workspace", "--bins"]);
     if release {
         cargo.arg("--release");
     }

@@ -107,6 +107,8 @@ impl LabState {
         }
         steering::unpin(&self.directory);
         let _ = fs::remove_dir_all(&self.directory);
+        // An instance that was killed leaves its runtime directory, which is named like its lab.
+        let _ = fs::remove_dir_all(Path::new("/run/tidegate").join(&self.name));
         let _ = fs::remove_file(Self::file(&self.name));
     }
 }
@@ -125,14 +127,26 @@ pub fn remove_leftovers() -> Vec<String> {
 
 /// When the process `pid` started (field 22 of `/proc/<pid>/stat`), or `None` when it is gone or a zombie.
 pub fn process_started(pid: i32) -> Option<u64> {
+    let fields = stat(pid)?;
+    let dead = fields[0] == "Z" || fields[0] == "X";
+    fields.get(19).filter(|_| !dead)?.parse().ok()
+}
+
+/// The parent of the process `pid` (field 4 of `/proc/<pid>/stat`).
+fn parent(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// The fields of `/proc/<pid>/stat` from the third, the state, on.
+fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name may hold spaces and parentheses; everything after the last one is regular.
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    Some(
+        stat.get(stat.rfind(')')? + 2..)?
+            .split(' ')
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// Processes that live in one of the hosts.
@@ -172,7 +186,13 @@ fn end_processes(hosts: &Hosts) {
         if started.elapsed() > PATIENCE * 2 {
             return;
         }
-        for pid in left {
+        for pid in &left {
+            let pid = *pid;
+            // A program ends its own children in its own order.
+            if signal == Signal::SIGTERM && parent(pid).is_some_and(|parent| left.contains(&parent))
+            {
+                continue;
+            }
             // Once is enough: a second SIGTERM asks some programs for haste, and the lab is not in one.
             if signal == Signal::SIGKILL || !signalled.contains(&pid) {
                 signalled.push(pid);

@@ -2,8 +2,9 @@
 //!
 //! A veth delivers a frame to the receive queue with the number of the transmit queue it left from, and the kernel moves a
 //! flow between transmit queues as it pleases. A small program on the egress of the far end chooses instead:
-//! `(source port ^ destination port) % queues`. That is the same in both directions of a connection and can be computed by the
-//! proxy, as the Toeplitz hash of a real NIC can.
+//! `((source port ^ destination port) >> 1) % queues`. That is the same in both directions of a connection and can be computed
+//! by the proxy, as the Toeplitz hash of a real NIC can. The lowest bit is left out because Linux connects from ports of one
+//! parity while it has any: all clients would share a queue.
 //!
 //! The program goes to the tcx hook, which kernels have since 6.6; before that, to the older `clsact` hook through `tc`.
 
@@ -153,6 +154,7 @@ fn program(queues: u32) -> Vec<u64> {
     asm.label("steer");
     asm.xor_reg(value, ports);
     asm.from_be16(value);
+    asm.shift_right(value, 1);
     asm.and(value, queues as i32 - 1);
     // The kernel keeps queue mappings one higher than queues; 0 means that nobody has chosen.
     asm.add(value, 1);

@@ -36,6 +36,12 @@ pub(super) fn parse_with_number(mut line: Line, name: &'static str) -> Parsed {
     let Some((tokens, count @ 2..)) = line.tokens::<3>() else {
         return refuse_line(&line, ERROR);
     };
+    if line.is_noreply(&tokens[1]) {
+        // memcached goes by the last word of the line. Passed on with `noreply` as its number, and so as its last word, the
+        // request would get no reply, and the next client's reply would be taken for it.
+        let wants_none = line.is_noreply(&tokens[count - 1]);
+        return refuse_line(&line, unless_noreply(wants_none, BAD_FORMAT));
+    }
     let noreply = (count == 3 && line.is_noreply(&tokens[2])).then(|| tokens[1].end..tokens[2].end);
     keyed(
         &line,
@@ -52,12 +58,13 @@ pub(super) fn parse_verbosity(mut line: Line) -> Parsed {
     let Some((tokens, count @ 1..)) = line.tokens::<2>() else {
         return refuse_line(&line, ERROR);
     };
-    let noreply = (count == 2 && line.is_noreply(&tokens[1])).then(|| tokens[0].end..tokens[1].end);
+    let wants_none = line.is_noreply(&tokens[count - 1]);
+    let noreply = (count == 2 && wants_none).then(|| tokens[0].end..tokens[1].end);
     if !line.content[tokens[0].clone()]
         .iter()
         .all(u8::is_ascii_digit)
     {
-        return refuse_line(&line, unless_noreply(noreply.is_some(), BAD_FORMAT));
+        return refuse_line(&line, unless_noreply(wants_none, BAD_FORMAT));
     }
     Parsed::Whole(Request {
         noreply,

@@ -12,6 +12,9 @@ use super::limits::REDIS_INLINE_BYTES_MAX;
 const TOO_LONG: Refusal = Refusal::close("-ERR Protocol error: too big inline request\r\n");
 const UNSUPPORTED: &str =
     "-ERR Protocol error: inline commands are not supported, except PING and QUIT\r\n";
+/// What a browser can be made to send to a Redis port has these words at the start of a line. The commands that its body
+/// smuggles in must not run, so the connection ends, as Redis ends it.
+const HTTP: Refusal = Refusal::close("-ERR Protocol error: this is HTTP, not Redis\r\n");
 const PING_ARITY: &str = "-ERR wrong number of arguments for 'ping' command\r\n";
 
 /// Parses the line at the front of `buf`.
@@ -57,6 +60,8 @@ pub(super) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
         ("ping", Local::Ping)
     } else if plain && name.eq_ignore_ascii_case(b"quit") {
         ("quit", Local::Quit)
+    } else if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+        return Parsed::Refused(HTTP);
     } else {
         return Parsed::Refused(Refusal::skip(UNSUPPORTED, bytes));
     };

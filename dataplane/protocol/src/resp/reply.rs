@@ -1,6 +1,6 @@
 //! Measuring RESP2 replies.
 
-use crate::reply::{ReplyError, ReplyScan, ReplyScanner};
+use crate::reply::{ARRAYS_IN_A_ROW_MAX, ReplyError, ReplyScan, ReplyScanner};
 use crate::scan::{NumberLine, number_line};
 
 /// Moves `scanner` over `buf`.
@@ -96,6 +96,15 @@ fn begin_counted(
     };
     scanner.values_left -= 1;
     // -1 is the null bulk or the null array: nothing follows.
+    let opens = kind == b'*' && count > 0;
+    scanner.arrays_in_a_row = if opens {
+        scanner.arrays_in_a_row + 1
+    } else {
+        0
+    };
+    if scanner.arrays_in_a_row > ARRAYS_IN_A_ROW_MAX {
+        return Err(ReplyError::TooDeep);
+    }
     if count >= 0 && kind == b'$' {
         scanner.data_left = count as u64 + 2;
     } else if count >= 0 {
@@ -117,6 +126,7 @@ fn begin_line(
 ) -> Result<usize, ReplyError> {
     let stopped = scanner.scan_line(buf, at)?;
     if stopped > at {
+        scanner.arrays_in_a_row = 0;
         scanner.values_left -= 1;
         // An error inside an array belongs to the array: the command itself did its work.
         if kind == b'-' && !scanner.begun {

@@ -90,6 +90,7 @@ pub fn limits() -> WorkerConfig {
 /// One client: what it still has to send, and what it got.
 pub struct ModelClient {
     pub id: StreamId,
+    pub serial: u64,
     pub to_send: Vec<u8>,
     pub got: Vec<u8>,
     pub closed: Option<CloseReason>,
@@ -147,6 +148,7 @@ impl World {
             .expect("there is a slot");
         self.clients.push(ModelClient {
             id,
+            serial: self.streams.serial,
             to_send: requests,
             got: Vec::new(),
             closed: None,
@@ -167,7 +169,8 @@ impl World {
         if state.closed.is_some() || state.finished {
             return false;
         }
-        let Some(stream) = &mut self.streams.slots[state.id.0 as usize] else {
+        let slot = self.streams.slots[state.id.0 as usize].as_mut();
+        let Some(stream) = slot.filter(|stream| stream.serial == state.serial) else {
             state.finished = true;
             return true;
         };
@@ -226,13 +229,14 @@ impl World {
                 stream.status = StreamStatus::Open;
                 moved = true;
             }
-        } else if !model.stopped {
+        } else if !model.stopped && stream.status == StreamStatus::Open {
             let input = self.inputs.entry(slot).or_default();
             let data = stream.sent.take(take);
             moved |= !data.is_empty();
             input.extend(data);
             let output = self.outputs.entry(slot).or_default();
             moved |= model.serve(input, output);
+            let give = if model.trickles { 1 } else { give };
             let n = stream.received.push(&output[..give.min(output.len())]);
             output.drain(..n);
             moved |= n > 0;
@@ -253,11 +257,13 @@ impl World {
             moved |= self.move_server(slot);
         }
         self.now_us += 100;
+        self.streams.given = 0;
         self.proxy.run(&mut self.streams, self.now_us);
         self.proxy.tick(&mut self.streams, self.now_us);
         for client in &mut self.clients {
             let stream = &self.streams.slots[client.id.0 as usize];
-            if !client.finished && stream.as_ref().is_some_and(|s| s.aborted) {
+            let own = stream.as_ref().filter(|s| s.serial == client.serial);
+            if !client.finished && own.is_some_and(|s| s.aborted) {
                 client.closed = Some(CloseReason::Reset);
             }
         }
@@ -305,5 +311,61 @@ impl World {
                 self.streams.mark_ready(StreamId(slot));
             }
         }
+    }
+
+    /// Resets the connection of a client, which is not looked at any more.
+    pub fn vanish(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        if state.closed.is_some() || state.finished {
+            return;
+        }
+        state.closed = Some(CloseReason::Reset);
+        let id = state.id;
+        let slot = self.streams.slots[id.0 as usize].as_mut();
+        if let Some(stream) = slot.filter(|s| s.serial == state.serial && !s.released) {
+            stream.status = StreamStatus::Closed(CloseReason::Reset);
+            stream.received.clear();
+            self.streams.mark_ready(id);
+        }
+    }
+
+    /// The open connections to a server.
+    pub fn server_slots(&self, server: usize) -> Vec<u32> {
+        (0..self.streams.slots.len() as u32)
+            .filter(|&slot| {
+                self.streams.slots[slot as usize].as_ref().is_some_and(|s| {
+                    !s.released
+                        && s.status == StreamStatus::Open
+                        && s.server.is_some_and(|id| id.0 as usize == server)
+                })
+            })
+            .collect()
+    }
+
+    /// Puts bytes of a server on its first connection, whatever it was asked.
+    pub fn say(&mut self, server: usize, bytes: &[u8]) {
+        let slot = self.server_slots(server)[0];
+        let stream = self.streams.stream(StreamId(slot));
+        assert_eq!(stream.received.push(bytes), bytes.len(), "there is room");
+        self.streams.mark_ready(StreamId(slot));
+    }
+
+    /// A server sends FIN in the middle of whatever it was sending, and nothing after it.
+    pub fn hang_up(&mut self, server: usize) {
+        for slot in self.server_slots(server) {
+            let part = self.piece();
+            let output = self.outputs.remove(&slot).unwrap_or_default();
+            let stream = self.streams.stream(StreamId(slot));
+            stream.received.push(&output[..part.min(output.len())]);
+            stream.status = StreamStatus::HalfClosed;
+            self.inputs.remove(&slot);
+            self.streams.mark_ready(StreamId(slot));
+        }
+    }
+
+    /// No table of the proxy has an entry that nobody needs.
+    pub fn assert_idle(&self, what: &str) {
+        let tables = self.proxy.tables_in_use();
+        assert!(tables.is_idle(), "{what}: {tables:?}");
     }
 }

@@ -9,6 +9,10 @@ pub struct ModelServer {
     pub accepts: bool,
     /// Reads and writes nothing.
     pub stopped: bool,
+    /// Sends one byte at a time.
+    pub trickles: bool,
+    /// One answer in so many is replaced by bytes that no reply starts with.
+    pub babbles_one_in: usize,
     /// Answers are replaced by this.
     pub garbage: Option<Vec<u8>>,
     pub requests: usize,
@@ -22,6 +26,8 @@ impl ModelServer {
             store: HashMap::new(),
             accepts: true,
             stopped: false,
+            trickles: false,
+            babbles_one_in: 0,
             garbage: None,
             requests: 0,
             seen: Vec::new(),
@@ -44,7 +50,11 @@ impl ModelServer {
             }
             input.drain(..used);
             self.requests += 1;
-            output.extend(self.garbage.as_ref().unwrap_or(&reply));
+            if self.babbles_one_in > 0 && self.requests.is_multiple_of(self.babbles_one_in) {
+                output.extend(b"?babble\r\n");
+            } else {
+                output.extend(self.garbage.as_ref().unwrap_or(&reply));
+            }
             any = true;
         }
     }
@@ -175,6 +185,7 @@ pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
         (b"LLEN", [_]) => {
             b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n".to_vec()
         }
+        (b"RPUSH", [_, items @ ..]) => format!(":{}\r\n", items.len()).into_bytes(),
         (b"AUTH", [_]) => b"+OK\r\n".to_vec(),
         other => panic!("the proxy sent {other:?}"),
     };

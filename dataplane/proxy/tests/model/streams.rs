@@ -59,6 +59,11 @@ impl Ring {
         self.len -= n;
     }
 
+    pub fn clear(&mut self) {
+        self.start = 0;
+        self.len = 0;
+    }
+
     pub fn take(&mut self, n: usize) -> Vec<u8> {
         let mut out = vec![0; n.min(self.len)];
         self.copy(&mut out);
@@ -78,7 +83,12 @@ pub struct Stream {
     pub released: bool,
     pub ready: bool,
     pub expects: bool,
+    /// Tells streams apart that had the same slot.
+    pub serial: u64,
 }
+
+/// Streams that one run of the proxy may be given. More means that two of them wake each other for ever.
+const READY_MAX: usize = 200_000;
 
 pub struct ModelStreams {
     pub slots: Vec<Option<Stream>>,
@@ -88,6 +98,9 @@ pub struct ModelStreams {
     pub client_bytes: usize,
     pub server_bytes: usize,
     pub connects: usize,
+    pub serial: u64,
+    /// Ready streams given out in this run.
+    pub given: usize,
 }
 
 impl ModelStreams {
@@ -100,6 +113,8 @@ impl ModelStreams {
             client_bytes,
             server_bytes,
             connects: 0,
+            serial: 0,
+            given: 0,
         }
     }
 
@@ -119,7 +134,9 @@ impl ModelStreams {
         } else {
             StreamStatus::Connecting
         };
+        self.serial += 1;
         self.slots[slot] = Some(Stream {
+            serial: self.serial,
             status,
             listener,
             server,
@@ -172,6 +189,8 @@ impl Streams for ModelStreams {
             if let Some(stream) = &mut self.slots[id.0 as usize] {
                 stream.ready = false;
                 if !stream.released {
+                    self.given += 1;
+                    assert!(self.given < READY_MAX, "one run comes to an end");
                     return Some(id);
                 }
             }

@@ -11,6 +11,16 @@ pub struct Traffic {
     pub expected: Vec<u8>,
     /// Requests that get a reply.
     pub replies: usize,
+    /// What each of them asked.
+    pub asked: Vec<Asked>,
+}
+
+/// What a request asked, as far as it tells which replies fit.
+pub enum Asked {
+    /// The values of these keys.
+    Values(Vec<Vec<u8>>),
+    /// One of these, or a number when it ends with `:`.
+    Status(&'static [&'static str]),
 }
 
 pub struct Shape {
@@ -37,14 +47,15 @@ fn key(rng: &mut Rng, client: usize) -> Vec<u8> {
     format!("c{client}:k{}", rng.below(12)).into_bytes()
 }
 
-fn value(rng: &mut Rng, client: usize, shape: &Shape, n: usize) -> Vec<u8> {
+/// A value that names the key and the request that wrote it.
+fn value(rng: &mut Rng, key: &[u8], shape: &Shape, n: usize) -> Vec<u8> {
     let large = shape.large_one_in > 0 && rng.one_in(shape.large_one_in);
     let bytes = if large {
         shape.large_bytes
     } else {
         rng.below(shape.value_bytes + 1)
     };
-    let mut value = format!("[c{client}#{n}]").into_bytes();
+    let mut value = [&b"["[..], key, format!("#{n}]").as_bytes()].concat();
     // Line ends and protocol words inside values must not matter.
     let filler = b"\r\nEND\r\n$-1\r\nabcdefgh";
     while value.len() < bytes {
@@ -59,6 +70,7 @@ pub fn generate(rng: &mut Rng, protocol: Protocol, client: usize, shape: &Shape)
         requests: Vec::new(),
         expected: Vec::new(),
         replies: 0,
+        asked: Vec::new(),
     };
     for n in 0..shape.requests {
         match protocol {
@@ -82,13 +94,15 @@ fn memcached_request(
     out: &mut Traffic,
 ) {
     let mut noreply = false;
+    let mut asked = Asked::Status(&["STORED"]);
     let (request, reply) = match rng.below(10) {
         0..=2 => {
-            let value = value(rng, client, shape, n);
+            let key = key(rng, client);
+            let value = value(rng, &key, shape, n);
             noreply = rng.one_in(4);
             let head = [
                 &b"set "[..],
-                &key(rng, client),
+                &key,
                 format!(" 0 0 {}", value.len()).as_bytes(),
             ]
             .concat();
@@ -97,17 +111,25 @@ fn memcached_request(
             let end: &[u8] = if noreply { b" noreply\r\n" } else { b"\r\n" };
             ([&head[..], end, &value, b"\r\n"].concat(), reply)
         }
-        3 => (b"bogus 1 2 3\r\n".to_vec(), b"ERROR\r\n".to_vec()),
-        4 => plain(
-            store,
-            [&b"delete "[..], &key(rng, client), b"\r\n"].concat(),
-        ),
-        5..=7 => plain(store, [&b"get "[..], &key(rng, client), b"\r\n"].concat()),
-        _ => {
+        3 => {
+            asked = Asked::Status(&["ERROR"]);
+            (b"bogus 1 2 3\r\n".to_vec(), b"ERROR\r\n".to_vec())
+        }
+        4 => {
+            asked = Asked::Status(&["DELETED", "NOT_FOUND"]);
+            plain(
+                store,
+                [&b"delete "[..], &key(rng, client), b"\r\n"].concat(),
+            )
+        }
+        choice => {
+            let count = if choice <= 7 { 1 } else { 2 + rng.below(9) };
+            let keys: Vec<Vec<u8>> = (0..count).map(|_| key(rng, client)).collect();
             let mut line = b"get".to_vec();
-            for _ in 0..2 + rng.below(9) {
-                line.extend([&b" "[..], &key(rng, client)].concat());
+            for key in &keys {
+                line.extend([&b" "[..], key].concat());
             }
+            asked = Asked::Values(keys);
             line.extend(b"\r\n");
             plain(store, line)
         }
@@ -116,6 +138,7 @@ fn memcached_request(
     if !noreply {
         out.expected.extend(reply);
         out.replies += 1;
+        out.asked.push(asked);
     }
 }
 
@@ -136,36 +159,52 @@ fn redis_request(
         let keys: Vec<Vec<u8>> = (0..2 + rng.below(9)).map(|_| key(rng, client)).collect();
         let mut args: Vec<&[u8]> = vec![name];
         args.extend(keys.iter().map(Vec::as_slice));
-        resp(&args)
+        (resp(&args), keys)
     };
-    let request = match rng.below(12) {
-        0..=2 => resp(&[b"SET", &key(rng, client), &value(rng, client, shape, n)]),
-        3..=5 => resp(&[b"get", &key(rng, client)]),
-        6 | 7 => many(rng, b"MGET"),
+    let (request, asked) = match rng.below(12) {
+        0..=2 => {
+            let key = key(rng, client);
+            let value = value(rng, &key, shape, n);
+            (resp(&[b"SET", &key, &value]), Asked::Status(&["+OK"]))
+        }
+        3..=5 => {
+            let key = key(rng, client);
+            (resp(&[b"get", &key]), Asked::Values(vec![key]))
+        }
+        6 | 7 => {
+            let (request, keys) = many(rng, b"MGET");
+            (request, Asked::Values(keys))
+        }
         8 => {
             let pairs: Vec<(Vec<u8>, Vec<u8>)> = (0..2 + rng.below(3))
-                .map(|i| (key(rng, client), format!("[c{client}#{n}.{i}]").into()))
+                .map(|i| {
+                    let key = key(rng, client);
+                    let value = [&b"["[..], &key, format!("#{n}.{i}]").as_bytes()].concat();
+                    (key, value)
+                })
                 .collect();
             let mut args: Vec<&[u8]> = vec![b"mset"];
             for (key, value) in &pairs {
                 args.extend([key.as_slice(), value.as_slice()]);
             }
-            resp(&args)
+            (resp(&args), Asked::Status(&["+OK"]))
         }
-        9 => many(rng, b"DEL"),
-        10 => many(rng, b"EXISTS"),
+        9 => (many(rng, b"DEL").0, Asked::Status(&[":"])),
+        10 => (many(rng, b"EXISTS").0, Asked::Status(&[":"])),
         _ => {
-            let (request, reply): (Vec<u8>, &[u8]) = if rng.one_in(2) {
-                (resp(&[b"PING"]), b"+PONG\r\n")
+            let (request, reply, asked): (Vec<u8>, &[u8], _) = if rng.one_in(2) {
+                (resp(&[b"PING"]), b"+PONG\r\n", Asked::Status(&["+PONG"]))
             } else {
                 (
                     resp(&[b"GET", b"a", b"b"]),
                     b"-ERR wrong number of arguments for 'get' command\r\n",
+                    Asked::Status(&["-ERR wrong number of arguments for 'get' command"]),
                 )
             };
             out.requests.extend(request);
             out.expected.extend(reply);
             out.replies += 1;
+            out.asked.push(asked);
             return;
         }
     };
@@ -173,4 +212,5 @@ fn redis_request(
     out.requests.extend(request);
     out.expected.extend(reply);
     out.replies += 1;
+    out.asked.push(asked);
 }

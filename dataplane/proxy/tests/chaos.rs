@@ -1,0 +1,285 @@
+//! Everything at once, at random: servers that crash, stall, trickle, babble, refuse and hang up, clients that vanish,
+//! half-close, stop reading and come back. Whatever happens, each reply fits the request in whose place it stands, every value was
+//! written to the key that was asked for, and in the end no table of the proxy has an entry in use.
+
+mod model;
+
+use model::traffic::{Asked, Shape, Traffic, generate};
+use model::{Rng, World, limits, pool};
+use tidegate_config::{Distribution, PoolConfig, Protocol, WorkerConfig};
+use tidegate_protocol::{ReplyScanner, ReplyShape};
+use tidegate_proxy::streams::ServerId;
+
+const SERVERS: usize = 3;
+const CLIENTS: usize = 10;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
+}
+
+/// The whole replies in `bytes`, and whether something is left.
+fn replies(protocol: Protocol, mut bytes: &[u8]) -> (Vec<&[u8]>, bool) {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let shape = match protocol {
+            Protocol::Redis => ReplyShape::Resp,
+            Protocol::Memcached if bytes.starts_with(b"VALUE") || bytes.starts_with(b"END") => {
+                ReplyShape::Values
+            }
+            Protocol::Memcached => ReplyShape::Line,
+        };
+        let scan = ReplyScanner::new(shape)
+            .scan(bytes)
+            .unwrap_or_else(|e| panic!("{e:?} at {:?}", text(bytes)));
+        if !scan.done {
+            return (found, true);
+        }
+        let (reply, rest) = bytes.split_at(scan.bytes);
+        found.push(reply);
+        bytes = rest;
+    }
+    (found, false)
+}
+
+fn line_end(bytes: &[u8]) -> usize {
+    bytes.windows(2).position(|w| w == b"\r\n").unwrap() + 2
+}
+
+/// Whether `value` was written to `key`.
+fn is_of(value: &[u8], key: &[u8]) -> bool {
+    value.starts_with(&[b"[", key, b"#"].concat())
+}
+
+fn memcached_values_fit(reply: &[u8], keys: &[Vec<u8>]) -> bool {
+    let mut at = 0;
+    let mut left = keys.iter();
+    while !reply[at..].starts_with(b"END\r\n") {
+        let end = at + line_end(&reply[at..]);
+        let line = String::from_utf8_lossy(&reply[at..end]).into_owned();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let bytes: usize = words[3].parse().unwrap();
+        let known = left.any(|key| key == words[1].as_bytes());
+        if !known || !is_of(&reply[end..end + bytes], words[1].as_bytes()) {
+            return false;
+        }
+        at = end + bytes + 2;
+    }
+    true
+}
+
+fn redis_values_fit(reply: &[u8], keys: &[Vec<u8>]) -> bool {
+    let mut at = 0;
+    if reply[0] == b'*' {
+        at = line_end(reply);
+        if reply[..at] != *format!("*{}\r\n", keys.len()).as_bytes() {
+            return false;
+        }
+    } else if keys.len() != 1 {
+        return false;
+    }
+    keys.iter().all(|key| {
+        let end = at + line_end(&reply[at..]);
+        let head = std::str::from_utf8(&reply[at..end - 2]).unwrap();
+        let Ok(bytes) = head[1..].parse::<i64>() else {
+            return false;
+        };
+        at = end;
+        if bytes < 0 {
+            return bytes == -1;
+        }
+        at += bytes as usize + 2;
+        head.starts_with('$') && is_of(&reply[end..end + bytes as usize], key)
+    })
+}
+
+/// Whether `reply` can be the answer to what was asked.
+fn fits(protocol: Protocol, reply: &[u8], asked: &Asked) -> bool {
+    if reply.starts_with(b"-ERR") || reply.starts_with(b"SERVER_ERROR") {
+        return true;
+    }
+    match (asked, protocol) {
+        (Asked::Values(keys), Protocol::Memcached) => {
+            (reply.starts_with(b"VALUE") || reply.starts_with(b"END"))
+                && memcached_values_fit(reply, keys)
+        }
+        (Asked::Values(keys), Protocol::Redis) => redis_values_fit(reply, keys),
+        (Asked::Status(lines), _) => lines.iter().any(|&line| {
+            if line == ":" {
+                reply.starts_with(b":")
+            } else {
+                reply == [line.as_bytes(), b"\r\n"].concat()
+            }
+        }),
+    }
+}
+
+fn config(rng: &mut Rng, protocol: Protocol) -> (PoolConfig, WorkerConfig) {
+    let pool = PoolConfig {
+        timeout_ms: Some(30),
+        server_connections: 1 + rng.below(3) as u32,
+        distribution: if rng.one_in(2) {
+            Distribution::Ketama
+        } else {
+            Distribution::Modula
+        },
+        auto_eject_hosts: rng.one_in(2),
+        server_retry_timeout_ms: 20,
+        server_failure_limit: 1 + rng.below(3) as u32,
+        preconnect: rng.one_in(2),
+        ..pool(protocol, SERVERS)
+    };
+    let tight = rng.one_in(3);
+    let limits = WorkerConfig {
+        clients_max: 16,
+        server_connections_max: 32,
+        requests_max: if tight { 24 } else { 4096 },
+        split_keys_max: if tight { 32 } else { 4096 },
+        reply_hold_bytes: if rng.one_in(3) { 8 << 10 } else { 4 << 20 },
+        client_reply_hold_bytes: if rng.one_in(3) { 4 << 10 } else { 1 << 20 },
+        client_stall_ms: 100,
+        ..limits()
+    };
+    (pool, limits)
+}
+
+fn disturb_servers(world: &mut World) {
+    let server = world.rng.below(SERVERS);
+    match world.rng.below(9) {
+        0 => world.crash(server),
+        1 => world.servers[server].stopped ^= true,
+        2 => world.servers[server].accepts ^= true,
+        3 => world.servers[server].trickles ^= true,
+        4 => world.hang_up(server),
+        5 => {
+            let babbles = if world.rng.one_in(2) { 0 } else { 9 };
+            world.servers[server].babbles_one_in = babbles;
+        }
+        6 => {
+            let id = ServerId(server as u16);
+            if world.streams.refuse.contains(&id) {
+                world.streams.refuse.retain(|&s| s != id);
+            } else {
+                world.streams.refuse.push(id);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Who talks: the model's client, and what it asked.
+type Talks = Vec<(usize, Traffic)>;
+
+fn disturb_clients(world: &mut World, protocol: Protocol, shape: &Shape, talks: &mut Talks) {
+    let (client, _) = talks[world.rng.below(talks.len())];
+    match world.rng.below(6) {
+        0 => {
+            world.vanish(client);
+            // The next one gets the slot once it is free.
+            world.step();
+            join(world, protocol, shape, talks);
+        }
+        1 | 3 => world.clients[client].deaf ^= true,
+        2 => world.clients[client].half_close_when_sent = true,
+        _ => {}
+    }
+}
+
+fn join(world: &mut World, protocol: Protocol, shape: &Shape, talks: &mut Talks) {
+    if world.streams.slots.iter().filter(|s| s.is_none()).count() < 20 {
+        return;
+    }
+    let traffic = generate(&mut world.rng, protocol, talks.len(), shape);
+    let client = world.connect(traffic.requests.clone());
+    talks.push((client, traffic));
+}
+
+fn check(what: &str, world: &World, protocol: Protocol, talks: &Talks) {
+    for (client, traffic) in talks {
+        let client = &world.clients[*client];
+        let (replies, cut) = replies(protocol, &client.got);
+        for (n, reply) in replies.iter().enumerate() {
+            assert!(
+                n < traffic.asked.len() && fits(protocol, reply, &traffic.asked[n]),
+                "{what}: client {:?} reply {n}: {:?}",
+                client.id,
+                text(reply)
+            );
+        }
+        if client.closed.is_none() {
+            assert!(!cut, "{what}: a reply is cut off in order");
+            assert_eq!(
+                replies.len(),
+                traffic.replies,
+                "{what}: client {:?} gets one reply for each request",
+                client.id
+            );
+        }
+    }
+}
+
+fn chaos(seed: u64, protocol: Protocol, shape: &Shape) {
+    let what = format!("seed {seed} {protocol:?} {} B", shape.large_bytes);
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let (pool, limits) = config(&mut rng, protocol);
+    let mut world = World::new(&[pool], &limits, seed);
+    let mut talks = Talks::new();
+    for _ in 0..CLIENTS {
+        join(&mut world, protocol, shape, &mut talks);
+    }
+    for _ in 0..60 {
+        disturb_servers(&mut world);
+        disturb_clients(&mut world, protocol, shape, &mut talks);
+        let us = world.rng.below(12_000) as u64;
+        world.pass(us);
+    }
+    for server in &mut world.servers {
+        server.stopped = false;
+        server.accepts = true;
+        server.trickles = false;
+        server.babbles_one_in = 0;
+    }
+    world.streams.refuse.clear();
+    for client in &mut world.clients {
+        client.deaf = false;
+    }
+    world.pass(100_000);
+    world.settle(1_000_000);
+    check(&what, &world, protocol, &talks);
+    world.assert_idle(&what);
+    for (client, _) in &talks {
+        world.vanish(*client);
+    }
+    world.settle(1_000);
+    assert_eq!(world.proxy.clients_open(), 0, "{what}");
+    world.assert_idle(&what);
+}
+
+#[test]
+fn small_requests_get_fitting_replies_whatever_their_servers_and_neighbours_do() {
+    let shape = Shape {
+        requests: 150,
+        value_bytes: 60,
+        large_one_in: 0,
+        large_bytes: 0,
+    };
+    for seed in 1..50 {
+        for protocol in [Protocol::Memcached, Protocol::Redis] {
+            chaos(seed, protocol, &shape);
+        }
+    }
+}
+
+#[test]
+fn large_requests_get_fitting_replies_whatever_their_servers_and_neighbours_do() {
+    let shape = Shape {
+        requests: 60,
+        value_bytes: 300,
+        large_one_in: 5,
+        large_bytes: 12_000,
+    };
+    for seed in 1..50 {
+        for protocol in [Protocol::Memcached, Protocol::Redis] {
+            chaos(seed, protocol, &shape);
+        }
+    }
+}
