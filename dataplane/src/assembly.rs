@@ -7,6 +7,7 @@ use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
 use crate::linger::Linger;
 use crate::opening;
+use crate::packets::PacketNetwork;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
 use crate::worker::WorkerError;
@@ -19,6 +20,9 @@ use tidegate_port::Port;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::Proxy;
 use tidegate_stack::Stack;
+
+/// A worker on the queues of its ports.
+pub type PacketWorker<P> = PollLoop<PacketNetwork<P, Stack>, Proxy>;
 
 /// What a worker is connected to, apart from its ports.
 pub struct Surroundings {
@@ -44,7 +48,7 @@ pub fn assemble<P: Port>(
     ports: Vec<P>,
     surroundings: Surroundings,
     clock: Clock,
-) -> Result<PollLoop<P, Stack, Proxy>, WorkerError> {
+) -> Result<PacketWorker<P>, WorkerError> {
     let now_us = clock.now_ns() / 1_000;
     let layout = surroundings.layout;
     let stack = opening::build_stack(start, layout.servers, now_us)?;
@@ -54,15 +58,17 @@ pub fn assemble<P: Port>(
         ..LoopCounters::default()
     };
     Ok(PollLoop {
-        ports,
-        stack,
+        network: PacketNetwork {
+            ports,
+            stack,
+            senders: surroundings.senders,
+            receivers: surroundings.receivers,
+            paths: surroundings.paths,
+        },
         proxy,
-        senders: surroundings.senders,
-        receivers: surroundings.receivers,
         events: events::spawn(&start.config)?,
         commands: surroundings.commands,
         bell: surroundings.bell,
-        paths: surroundings.paths,
         publisher: Publisher::new(surroundings.statistics, layout),
         idle: Idle::new(start.config.worker.idle),
         linger: Linger::default(),
@@ -88,7 +94,7 @@ pub fn standalone<P: Port>(
     ports: Vec<P>,
     seed: u64,
     clock: Clock,
-) -> Result<(PollLoop<P, Stack, Proxy>, Standalone), WorkerError> {
+) -> Result<(PacketWorker<P>, Standalone), WorkerError> {
     let facts = ports.iter().map(|port| PortFacts {
         ifindex: 0,
         queue: 0,

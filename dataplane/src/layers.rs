@@ -1,7 +1,6 @@
-//! What the poll loop needs of the layers it joins.
+//! What is above and below the streams: the proxy, and the TCP of a [`PacketNetwork`](crate::packets::PacketNetwork).
 //!
-//! The loop calls TCP and the proxy through these two traits, so that it can be tested with fakes and so that another
-//! transport (kernel sockets) can take the place of the stack.
+//! Both are called through these traits, so that the loop can be tested with fakes.
 
 use crate::hand_over::HandOverSenders;
 use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};

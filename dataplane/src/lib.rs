@@ -6,8 +6,8 @@
 //! from the manager; what to do with a request is the proxy's.
 //!
 //! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`], [`privileges`] and [`assembly`] are its steps.
-//! * [`poll_loop`] is the loop; it knows its layers only through the two traits of [`layers`], so that it can be tested
-//!   without a NIC.
+//! * [`poll_loop`] is the loop; what is below the proxy it knows only through the trait of [`network`], and the proxy only
+//!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames.
 //! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
 //! * [`control`] is a thread of its own: the loop never waits for the manager.
 #![forbid(unsafe_code)]
@@ -23,7 +23,9 @@ mod joints;
 pub mod layers;
 pub mod limits;
 pub mod linger;
+pub mod network;
 pub mod opening;
+pub mod packets;
 pub mod poll_loop;
 pub mod privileges;
 pub mod publisher;

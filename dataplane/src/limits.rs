@@ -28,6 +28,10 @@ pub const LINGER_US: u64 = 40;
 /// A burst of this many frames waits no longer: the gain per frame is used up.
 pub const LINGER_FRAMES: usize = 32;
 
+/// A turn that takes longer counts as a pause. A turn of a full burst takes a tenth of it; kernels that wait for an
+/// acknowledgement send again after some milliseconds.
+pub const PAUSE_NS: u64 = 1_000_000;
+
 /// Interval of publishing statistics while busy. `tidegate status` is never older than that; a hundred times a second costs
 /// well under a thousandth of the core.
 pub const PUBLISH_US: u64 = 10_000;

@@ -1,11 +1,11 @@
 //! Publishes what the layers count. Counting is plain memory; only this writes to the shared page, now and then.
 
-use crate::layers::{Application, Transport};
+use crate::layers::Application;
 use crate::limits::{HEARTBEAT_US, PUBLISH_SERVERS, PUBLISH_US};
+use crate::network::Network;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tidegate_channel::counters::{LoopCounters, QueueCounters};
+use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsWriter};
-use tidegate_port::{Port, PortCounters};
 
 /// Writes the statistics page of this worker.
 #[derive(Debug)]
@@ -15,22 +15,6 @@ pub struct Publisher {
     next_us: u64,
     next_server: usize,
     dirty: bool,
-}
-
-fn queue_counters(port: &PortCounters) -> QueueCounters {
-    QueueCounters {
-        rx_frames: port.rx_frames,
-        rx_bytes: port.rx_bytes,
-        tx_frames: port.tx_frames,
-        tx_bytes: port.tx_bytes,
-        tx_kicks: port.tx_kicks,
-        tx_kick_retries: port.tx_kick_retries,
-        rx_dropped: port.rx_dropped,
-        rx_ring_full: port.rx_ring_full,
-        rx_fill_ring_empty: port.rx_fill_ring_empty,
-        tx_invalid: port.tx_invalid,
-        tx_dropped: port.tx_dropped,
-    }
 }
 
 /// Seconds since 1970, for the start time that the operator sees.
@@ -77,21 +61,16 @@ impl Publisher {
     }
 
     /// Writes every block; of very many servers only the next few.
-    pub fn publish<P: Port, T: Transport, A: Application<T>>(
+    pub fn publish<N: Network, A: Application<N::Streams>>(
         &mut self,
         counters: &mut LoopCounters,
-        ports: &mut [P],
-        stack: &T,
+        network: &mut N,
         proxy: &A,
     ) {
         self.dirty = false;
         counters.heartbeat += 1;
         self.writer.write_loop(counters);
-        self.writer.write_stack(&stack.counters());
-        for (index, port) in ports.iter_mut().enumerate() {
-            self.writer
-                .write_queue(index, &queue_counters(&port.counters()));
-        }
+        network.publish(&self.writer);
         for pool in 0..self.layout.pools {
             self.writer.write_pool(pool, &proxy.pool_counters(pool));
         }

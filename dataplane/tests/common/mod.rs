@@ -6,10 +6,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidegate_channel::paths::PathEntry;
 use tidegate_config::{AckMode, Config};
-use tidegate_dataplane::assembly::{Standalone, standalone};
+use tidegate_dataplane::assembly::{PacketWorker, Standalone, standalone};
 use tidegate_dataplane::clock::Clock;
 use tidegate_dataplane::control::Command;
-use tidegate_dataplane::poll_loop::{Ended, PollLoop};
+use tidegate_dataplane::poll_loop::Ended;
 use tidegate_port::wire::{self, WireConfig, WirePort};
 use tidegate_port::{Port, RxQueue, TxQueue};
 use tidegate_proxy::Proxy;
@@ -178,7 +178,7 @@ impl Peer {
 pub struct Scene {
     pub peer: Peer,
     pub around: Standalone,
-    pub worker: JoinHandle<(Ended, PollLoop<WirePort, Stack, Proxy>)>,
+    pub worker: JoinHandle<(Ended, PacketWorker<WirePort>)>,
 }
 
 /// A worker on a thread that calls `first` before anything else.
@@ -223,7 +223,7 @@ impl Scene {
         self.around.bell.ring();
     }
 
-    pub fn end(mut self, command: Command) -> (Ended, PollLoop<WirePort, Stack, Proxy>) {
+    pub fn end(mut self, command: Command) -> (Ended, PacketWorker<WirePort>) {
         self.around.commands.send(command);
         let worker = self.worker;
         self.peer

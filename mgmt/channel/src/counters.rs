@@ -152,6 +152,8 @@ scope! {
         busy_ns: "nanoseconds spent in busy turns",
         sleeps: "times the worker slept on its queues",
         lingers: "turns that waited for a fuller burst",
+        pauses: "turns of more than 1 ms without sleep: somebody else had the core, a process or the hypervisor",
+        paused_us: "microseconds of them",
         heartbeat: "changes at least once a second while the loop is alive",
     }
 }

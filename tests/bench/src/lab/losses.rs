@@ -69,21 +69,39 @@ fn of_kernel(host: &str, counts: &mut Counts) -> Result<()> {
             counts.insert(name, fields.get(place).copied().unwrap_or(0));
         }
     }
-    let snmp = fs::read_to_string("/proc/thread-self/net/snmp")?;
-    let mut tcp = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    if let (Some(names), Some(values)) = (tcp.next(), tcp.next()) {
-        let again = names
-            .split(' ')
-            .zip(values.split(' '))
-            .find(|(name, _)| *name == "RetransSegs");
-        let again = again.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-        counts.insert(format!("{host} retransmissions"), again);
+    for (file, group, counter, name) in [
+        ("snmp", "Tcp: ", "RetransSegs", "retransmissions"),
+        ("netstat", "TcpExt: ", "TCPLossProbes", "tail loss probes"),
+        (
+            "netstat",
+            "TcpExt: ",
+            "TCPTimeouts",
+            "retransmission timeouts",
+        ),
+    ] {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}"))?;
+        counts.insert(
+            format!("{host} {name}"),
+            counter_of(&text, group, counter).unwrap_or(0),
+        );
     }
     Ok(())
 }
 
+/// A counter in a file of two lines per group, names above values.
+fn counter_of(text: &str, group: &str, counter: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs.find(|(name, _)| *name == counter)?.1.parse().ok()
+}
+
 fn of_worker(status: &Value, counts: &mut Counts) {
     let worker = &status["workers"][0];
+    for counter in ["pauses", "paused_us"] {
+        let count = worker["loop"][counter].as_u64().unwrap_or(0);
+        counts.insert(format!("worker {counter}"), count);
+    }
     for queue in worker["queues"].as_array().into_iter().flatten() {
         let interface = queue["interface"].as_str().unwrap_or("?");
         for drop in QUEUE_DROPS {

@@ -124,7 +124,7 @@ pub fn verdicts(results: &LabResults) -> Vec<Verdict> {
         let total: u64 = Ack::BOTH
             .iter()
             .flat_map(|ack| losses(results, Contender::Tidegate(*ack)))
-            .filter(|(name, _)| !ANSWERED.contains(&name.as_str()))
+            .filter(|(name, _)| !NOT_LOST.iter().any(|end| name.ends_with(end)))
             .filter(|(name, _)| name.ends_with("retransmissions") == again)
             .map(|(_, count)| count)
             .sum();
@@ -138,9 +138,16 @@ pub fn verdicts(results: &LabResults) -> Vec<Verdict> {
     verdicts
 }
 
-/// Frames that were not lost but answered with RST, as TCP wants it: the last words of clients that have closed their
-/// connections. They are listed, not judged.
-const ANSWERED: [&str; 2] = ["worker frames_unknown_flow", "worker frames_refused"];
+/// What is listed and not judged, by the ends of the names: frames that were answered with RST, as TCP wants it (the last words
+/// of clients that have closed their connections), and what explains repeated segments.
+const NOT_LOST: [&str; 6] = [
+    "frames_unknown_flow",
+    "frames_refused",
+    "tail loss probes",
+    "retransmission timeouts",
+    "pauses",
+    "paused_us",
+];
 
 /// Everything lost with one contender, summed over all measurements.
 fn losses(results: &LabResults, contender: Contender) -> Losses {
@@ -359,7 +366,9 @@ fn losses_table(results: &LabResults) -> String {
         "### Lost frames and repeated segments\n\n\
          Summed over all measurements of each proxy: errors and drops of every interface of every host, drops of the worker's rings and of \
          its stack, of the steering program, and retransmissions of all TCPs (the kernels' and the worker's). Counters that stayed zero \
-         are left out. `frames_unknown_flow` counts frames that were answered with RST, as TCP wants it; they are no drops.\n\n| proxy | counter | count |\n|---|---|---:|\n",
+         are left out. `frames_unknown_flow` counts frames that were answered with RST, as TCP wants it; they are no drops. *Tail loss \
+         probes* and *retransmission timeouts* are what made a kernel send again; *pauses* are turns of the worker of more than 1 ms, \
+         in which somebody else had its core.\n\n| proxy | counter | count |\n|---|---|---:|\n",
     );
     for contender in Contender::ALL {
         let losses = losses(results, contender);

@@ -1,0 +1,50 @@
+//! What the poll loop needs of the network below the proxy.
+//!
+//! The loop knows turns, rests, commands and the proxy; where bytes come from is behind this trait. There are two:
+//! [`PacketNetwork`](crate::packets::PacketNetwork), frames and a TCP of our own, and
+//! [`SocketNetwork`](crate::sockets::SocketNetwork), the kernel's sockets.
+
+use std::os::fd::BorrowedFd;
+use tidegate_channel::counters::StackCounters;
+use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_proxy::streams::Streams;
+
+/// Everything between the loop and the outside world.
+///
+/// A turn calls [`tick`](Self::tick), [`receive`](Self::receive), then the proxy with [`streams`](Self::streams), then
+/// [`send`](Self::send). None of these blocks; only [`wait`](Self::wait) does.
+pub trait Network {
+    /// What the proxy works with.
+    type Streams: Streams;
+
+    /// Whether it is worth to wait a moment for a fuller burst: true where a turn has a cost that a burst shares.
+    const LINGERS: bool;
+
+    /// The byte streams.
+    fn streams(&mut self) -> &mut Self::Streams;
+    /// Arrivals that [`Network::receive`] would find: frames, or sockets that are ready.
+    fn waiting(&mut self) -> usize;
+    /// Whether the manager changed something that [`Network::receive`] has to take.
+    fn has_news(&mut self) -> bool;
+    /// Tells the time, first in every turn; expires what is due.
+    fn tick(&mut self, now_us: u64);
+    /// Takes what arrived, at most a burst.
+    fn receive(&mut self);
+    /// Sends what is to be sent, once over every stream that has something. Returns whether something was left behind that
+    /// another turn may send or receive at once.
+    fn send(&mut self) -> bool;
+    /// When [`Network::tick`] has to be called next.
+    fn next_timer_us(&self) -> Option<u64>;
+    /// Whether [`Network::wait`] would be woken by arrivals.
+    fn can_wait(&self) -> bool;
+    /// Announces that the loop is about to wait. `false`: something has arrived meanwhile.
+    fn prepare_to_wait(&mut self) -> bool;
+    /// Waits for arrivals, for `bell`, or for `timeout_us`.
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64);
+    /// Accepts no new connection from now on.
+    fn stop_accepting(&mut self);
+    /// What the streams counted so far.
+    fn counters(&self) -> StackCounters;
+    /// Publishes every counter of this network.
+    fn publish(&mut self, writer: &StatisticsWriter);
+}

@@ -1,0 +1,175 @@
+//! Frames and a TCP of our own: the worker's queue on every port, the stack on top, and the rings to other workers.
+
+use crate::hand_over::{HandOverReceivers, HandOverSenders};
+use crate::layers::Transport;
+use crate::limits::{BURST_FRAMES, PORTS_MAX};
+use crate::network::Network;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::{TimeSpec, TimeValLike};
+use std::os::fd::BorrowedFd;
+use tidegate_channel::counters::{QueueCounters, StackCounters};
+use tidegate_channel::paths::PathReader;
+use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
+use tidegate_proxy::streams::ServerId;
+
+/// Ports, stack and hand-over rings of one worker.
+pub struct PacketNetwork<P, T> {
+    /// The worker's queue on every port, in the order of the configuration.
+    pub ports: Vec<P>,
+    /// TCP.
+    pub stack: T,
+    /// To other workers.
+    pub senders: HandOverSenders,
+    /// From other workers.
+    pub receivers: HandOverReceivers,
+    /// How servers are reached.
+    pub paths: PathReader,
+}
+
+impl<P: Port, T: Transport> PacketNetwork<P, T> {
+    fn take_paths(&mut self) {
+        let stack = &mut self.stack;
+        self.paths
+            .poll(|server, path| stack.set_path(ServerId(server as u16), path));
+    }
+
+    /// A burst of every port and of every hand-over ring into the stack.
+    fn take_frames(&mut self) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let (rx, tx) = port.halves();
+            let frames = rx.burst(BURST_FRAMES);
+            for frame in 0..frames {
+                self.stack
+                    .ingress(rx.frame(frame), index, tx, &mut self.senders);
+            }
+            rx.release();
+        }
+        let Self {
+            ports,
+            stack,
+            senders,
+            receivers,
+            ..
+        } = self;
+        receivers.receive(BURST_FRAMES, |port, frame| {
+            // The index is another process's word.
+            if let Some(owner) = ports.get_mut(usize::from(port)) {
+                stack.ingress(frame, usize::from(port), owner.halves().1, senders);
+            }
+        });
+    }
+}
+
+impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
+    type Streams = T;
+
+    const LINGERS: bool = true;
+
+    #[inline]
+    fn streams(&mut self) -> &mut T {
+        &mut self.stack
+    }
+
+    #[inline]
+    fn waiting(&mut self) -> usize {
+        let ports = self.ports.iter_mut().map(|port| port.halves().0.waiting());
+        ports.sum::<usize>() + self.receivers.waiting()
+    }
+
+    #[inline]
+    fn has_news(&mut self) -> bool {
+        self.paths.changed()
+    }
+
+    #[inline]
+    fn tick(&mut self, now_us: u64) {
+        self.stack.tick(now_us);
+    }
+
+    #[inline]
+    fn receive(&mut self) {
+        if self.paths.changed() {
+            self.take_paths();
+        }
+        self.take_frames();
+    }
+
+    #[inline]
+    fn send(&mut self) -> bool {
+        self.stack.egress(&mut self.ports);
+        let mut pending = self.stack.has_pending_egress();
+        for port in &mut self.ports {
+            pending |= port.halves().1.flush().pending > 0;
+        }
+        self.senders.publish();
+        pending
+    }
+
+    #[inline]
+    fn next_timer_us(&self) -> Option<u64> {
+        self.stack.next_timer_us()
+    }
+
+    /// A wire without bells can only be polled.
+    fn can_wait(&self) -> bool {
+        self.ports.iter().all(|port| port.wait_fd().is_some())
+    }
+
+    fn prepare_to_wait(&mut self) -> bool {
+        self.receivers.prepare_to_wait()
+            && self.ports.iter_mut().all(Port::prepare_to_wait)
+            && !self.paths.changed()
+    }
+
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64) {
+        // Unused places repeat the bell, which poll does not mind.
+        let mut wake: [PollFd<'_>; PORTS_MAX + 1] =
+            std::array::from_fn(|_| PollFd::new(bell, PollFlags::POLLIN));
+        for (place, port) in wake
+            .iter_mut()
+            .skip(1)
+            .zip(self.ports.iter().filter_map(Port::wait_fd))
+        {
+            *place = PollFd::new(port, PollFlags::POLLIN);
+        }
+        let places = 1 + self.ports.len().min(PORTS_MAX);
+        // A failed sleep (EINTR) is a short one.
+        let _woken = ppoll(
+            &mut wake[..places],
+            Some(TimeSpec::microseconds(timeout_us as i64)),
+            None,
+        );
+    }
+
+    fn stop_accepting(&mut self) {
+        self.stack.stop_accepting();
+    }
+
+    fn counters(&self) -> StackCounters {
+        self.stack.counters()
+    }
+
+    fn publish(&mut self, writer: &StatisticsWriter) {
+        writer.write_stack(&self.stack.counters());
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            writer.write_queue(index, &queue_counters(&port.counters()));
+        }
+    }
+}
+
+fn queue_counters(port: &PortCounters) -> QueueCounters {
+    QueueCounters {
+        rx_frames: port.rx_frames,
+        rx_bytes: port.rx_bytes,
+        tx_frames: port.tx_frames,
+        tx_bytes: port.tx_bytes,
+        tx_kicks: port.tx_kicks,
+        tx_kick_retries: port.tx_kick_retries,
+        rx_dropped: port.rx_dropped,
+        rx_ring_full: port.rx_ring_full,
+        rx_fill_ring_empty: port.rx_fill_ring_empty,
+        tx_invalid: port.tx_invalid,
+        tx_dropped: port.tx_dropped,
+    }
+}
