@@ -12,7 +12,6 @@ use tidegate_dataplane::control::Command;
 use tidegate_dataplane::poll_loop::Ended;
 use tidegate_port::wire::{self, WireConfig, WirePort};
 use tidegate_port::{Port, RxQueue, TxQueue};
-use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ServerId, StreamId, StreamStatus, Streams};
 use tidegate_stack::{HandOver, Listener, Path, QueueOracle, Stack, StackConfig, StackPort};
 
