@@ -97,7 +97,10 @@ fn check_addresses(
                 .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
         })
     };
-    for (pool, listen) in config.listeners() {
+    let addresses = config
+        .listeners()
+        .filter_map(|(pool, listen)| Some((pool, listen.endpoint.ip()?)));
+    for (pool, listen) in addresses {
         let pool = &config.pools[pool].name;
         if !on_port(listen.ip()) {
             let prefix = if listen.is_ipv4() { 32 } else { 128 };
@@ -123,10 +126,8 @@ fn check_addresses(
         ));
     }
     for (pool, server) in config.servers() {
-        if own
-            .iter()
-            .any(|(_, address)| *address == server.address.ip())
-        {
+        let ip = server.address.ip().map(|address| address.ip());
+        if own.iter().any(|(_, address)| Some(*address) == ip) {
             faults.push(format!(
                 "pool {}: server {} is an address of this host: a server has to be another machine",
                 config.pools[pool].name, server.address

@@ -206,7 +206,10 @@ fn manage(
 ) -> anyhow::Result<Ended> {
     let workers = plan.cores.len() as u32;
     let steering = Steering::attach(&config, &plan.ports, workers)?;
-    let servers = config.servers().map(|(_, server)| server.address).collect();
+    let servers = config
+        .servers()
+        .filter_map(|(_, server)| server.address.ip())
+        .collect();
     let ports: Vec<u32> = plan.ports.iter().map(|port| port.nic.ifindex).collect();
     let mirror = Mirror::new(servers, &ports, config.worker.source_address);
     let status = StatusServer::listen(&runtime.status_socket())

@@ -108,7 +108,10 @@ fn pool_reports(
             ServerReport {
                 name: server.name.clone(),
                 address: server.address.to_string(),
-                unreachable: unreachable.get(&server.address.ip()).cloned(),
+                unreachable: server
+                    .address
+                    .ip()
+                    .and_then(|address| unreachable.get(&address.ip()).cloned()),
                 counters,
             }
         });
