@@ -1,5 +1,6 @@
 //! Whole files: what they become, and what is wrong with them.
 
+mod kernel;
 mod random;
 mod shipped;
 
