@@ -9,6 +9,7 @@ use crate::limits::PORTS_MAX;
 use crate::opening::{self, OpeningError};
 use crate::poll_loop::Ended;
 use crate::privileges::{PrivilegeError, drop_privileges};
+use crate::sockets::ListenError;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use tidegate_channel::control::{ControlError, ControlSocket};
@@ -45,6 +46,8 @@ pub enum WorkerError {
     Privileges(#[from] PrivilegeError),
     #[error(transparent)]
     Opening(#[from] OpeningError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("hand-over ring: {0}")]
     HandOver(#[from] RingError),
     #[error("{0}")]
@@ -60,6 +63,7 @@ impl WorkerError {
     fn is_permanent(&self) -> bool {
         match self {
             Self::Opening(error) => error.is_permanent(),
+            Self::Listen(error) => error.is_permanent(),
             Self::Affinity(_) | Self::Privileges(_) | Self::Payload(_) | Self::Unexpected(_) => {
                 true
             }
