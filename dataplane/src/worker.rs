@@ -11,6 +11,7 @@ use crate::network::Network;
 use crate::opening::{self, OpeningError};
 use crate::poll_loop::{Ended, PollLoop};
 use crate::privileges::{PrivilegeError, drop_privileges};
+use crate::sockets::ListenError;
 use crate::sockets::assembly::{self as sockets, SocketSurroundings};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ pub enum WorkerError {
     Privileges(#[from] PrivilegeError),
     #[error(transparent)]
     Opening(#[from] OpeningError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("hand-over ring: {0}")]
     HandOver(#[from] RingError),
     #[error("{0}")]
@@ -65,6 +68,7 @@ impl WorkerError {
     fn is_permanent(&self) -> bool {
         match self {
             Self::Opening(error) => error.is_permanent(),
+            Self::Listen(error) => error.is_permanent(),
             Self::Affinity(_) | Self::Privileges(_) | Self::Payload(_) | Self::Unexpected(_) => {
                 true
             }
@@ -182,8 +186,15 @@ impl Starting<'_> {
             bell: self.bell.try_clone()?,
         };
         let start = &self.start;
-        let poll_loop =
-            sockets::assemble(&start.config, listeners, start.seed, surroundings, clock)?;
+        let servers = sockets::servers(&start.config);
+        let poll_loop = sockets::assemble(
+            &start.config,
+            listeners,
+            servers,
+            start.seed,
+            surroundings,
+            clock,
+        )?;
         self.turn(poll_loop, sender, clock)
     }
 

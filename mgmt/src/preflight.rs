@@ -227,7 +227,11 @@ mod tests {
     fn a_user_that_does_not_exist_is_named() {
         let mut config = config();
         config.worker.user = Some("no-such-user-here".into());
-        assert!(unprivileged(&config).unwrap_err().contains("no-such-user-here"));
+        assert!(
+            unprivileged(&config)
+                .unwrap_err()
+                .contains("no-such-user-here")
+        );
         config.worker.user = Some("root".into());
         assert!(unprivileged(&config).unwrap_err().contains("is root"));
         config.worker.user = None;

@@ -197,9 +197,8 @@ pub fn undo(runtime: &RuntimeDir) -> anyhow::Result<()> {
         return Ok(());
     }
     let added = PortSet::parse(&record.reserved_ports);
-    reserved_ports::release(Path::new(RESERVED_PORTS), &added).with_context(|| {
-        format!("cannot undo what a killed instance did to {RESERVED_PORTS}")
-    })?;
+    reserved_ports::release(Path::new(RESERVED_PORTS), &added)
+        .with_context(|| format!("cannot undo what a killed instance did to {RESERVED_PORTS}"))?;
     tracing::info!(
         "undone what a killed instance left: reserved ports {}",
         record.reserved_ports

@@ -4,8 +4,8 @@
 //! refused), `status.sock`, and `record.json`. A manager that is killed cannot clean up; the next start of the same name
 //! reads the record, undoes what it says, and reports workers that are left.
 
-use serde::{Deserialize, Serialize};
 use nix::unistd::{Uid, geteuid};
+use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};

@@ -20,7 +20,12 @@ const CLIENTS_MAX: u32 = 1_024;
 #[derive(Args)]
 pub struct TryArgs {
     /// Redis servers: ADDRESS:PORT[:WEIGHT][ NAME] or /PATH:WEIGHT, separated by commas.
-    #[arg(long, value_name = "SERVERS", value_delimiter = ',', required_unless_present = "memcached")]
+    #[arg(
+        long,
+        value_name = "SERVERS",
+        value_delimiter = ',',
+        required_unless_present = "memcached"
+    )]
     redis: Vec<String>,
     /// memcached servers, written as for --redis.
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
@@ -140,7 +145,10 @@ fn pools(args: &TryArgs) -> Result<Vec<Pool<'_>>, String> {
 fn name(listen: &str) -> String {
     let last = listen.rsplit([':', '/']).next().unwrap_or_default();
     let kept = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
-    format!("try-{}", last.chars().filter(kept).take(32).collect::<String>())
+    format!(
+        "try-{}",
+        last.chars().filter(kept).take(32).collect::<String>()
+    )
 }
 
 /// A TOML basic string. What control characters there are the parser of addresses refuses.
@@ -168,10 +176,17 @@ fn greeting(config: &Config) -> String {
             (Protocol::Redis, Some(at)) => format!("redis-cli -h {} -p {}", at.ip(), at.port()),
             (Protocol::Redis, None) => format!("redis-cli -s {}", listen.endpoint),
             (Protocol::Memcached, Some(at)) => {
-                format!("printf 'version\\r\\nquit\\r\\n' | nc {} {}", at.ip(), at.port())
+                format!(
+                    "printf 'version\\r\\nquit\\r\\n' | nc {} {}",
+                    at.ip(),
+                    at.port()
+                )
             }
             (Protocol::Memcached, None) => {
-                format!("printf 'version\\r\\nquit\\r\\n' | nc -U {}", listen.endpoint)
+                format!(
+                    "printf 'version\\r\\nquit\\r\\n' | nc -U {}",
+                    listen.endpoint
+                )
             }
         };
         let (name, servers) = (&pool.name, pool.servers.len());
@@ -224,8 +239,14 @@ mod tests {
         assert_eq!(config.pools[0].servers[1].weight, 2);
         assert_eq!(config.pools[1].listen[0].to_string(), MEMCACHED_LISTEN);
         let greeting = greeting(&config);
-        assert!(greeting.contains("redis-cli -h 127.0.0.1 -p 22121"), "{greeting}");
-        assert!(greeting.contains("127.0.0.1:22122 in front of 1 server:"), "{greeting}");
+        assert!(
+            greeting.contains("redis-cli -h 127.0.0.1 -p 22121"),
+            "{greeting}"
+        );
+        assert!(
+            greeting.contains("127.0.0.1:22122 in front of 1 server:"),
+            "{greeting}"
+        );
     }
 
     #[test]
@@ -233,7 +254,11 @@ mod tests {
         let one = ["--redis", "127.0.0.1:1", "--memcached", "127.0.0.1:2"];
         let mut words = one.to_vec();
         words.extend(["--listen", "127.0.0.1:3"]);
-        assert!(text(&args(&words)).unwrap_err().contains("1 addresses for 2 pools"));
+        assert!(
+            text(&args(&words))
+                .unwrap_err()
+                .contains("1 addresses for 2 pools")
+        );
         words.extend(["--listen", "/tmp/a.sock"]);
         let config = Config::parse(&text(&args(&words)).unwrap(), "try").unwrap();
         assert_eq!(config.pools[1].listen[0].to_string(), "/tmp/a.sock");
@@ -242,7 +267,12 @@ mod tests {
 
     #[test]
     fn a_quote_in_a_word_stays_a_word() {
-        let words = ["--redis", "127.0.0.1:1\"\nname = \"x", "--listen", "127.0.0.1:3"];
+        let words = [
+            "--redis",
+            "127.0.0.1:1\"\nname = \"x",
+            "--listen",
+            "127.0.0.1:3",
+        ];
         let text = text(&args(&words)).unwrap();
         let errors = Config::parse(&text, "try").unwrap_err();
         assert_eq!(errors.faults.len(), 1, "{errors}");

@@ -38,8 +38,7 @@ impl SharedListeners {
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let mut opened = Self::default();
         for (index, pool, listen) in shared(config) {
-            let listener =
-                open(listen, pool).with_context(|| format!("pool {}", pool.name))?;
+            let listener = open(listen, pool).with_context(|| format!("pool {}", pool.name))?;
             if let Endpoint::Unix(path) = &listen.endpoint {
                 opened.files.push(SocketFile::new(path));
             }

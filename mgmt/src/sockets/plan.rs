@@ -66,7 +66,10 @@ mod tests {
     #[test]
     fn a_core_that_is_not_there_and_too_many_workers_are_faults() {
         let faults = plan("queues = { 0 = 1 }").unwrap_err().join("\n");
-        assert!(faults.contains("core 1 (worker 0) is not available"), "{faults}");
+        assert!(
+            faults.contains("core 1 (worker 0) is not available"),
+            "{faults}"
+        );
         let faults = plan("workers = 65").unwrap_err().join("\n");
         assert!(faults.contains("at most 64 workers"), "{faults}");
     }

@@ -107,7 +107,9 @@ fn of_path(path: &Path, taken: Taken) -> Option<String> {
             ));
         }
         Found::Unknown(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Some(format!("{shown}: permission denied; choose a directory that is yours"));
+            return Some(format!(
+                "{shown}: permission denied; choose a directory that is yours"
+            ));
         }
         Found::Unknown(error) => return Some(format!("{shown} cannot be looked at: {error}")),
         Found::Nothing | Found::Stale => {}
@@ -147,7 +149,10 @@ mod tests {
         let taken = config(&[&address.to_string()]);
         let faults = addresses(&taken, Taken::IsAFault);
         let expected = format!("pool sessions: {address} is in use: ss -ltnp sport = :");
-        assert!(faults.len() == 1 && faults[0].starts_with(&expected), "{faults:?}");
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(&expected),
+            "{faults:?}"
+        );
         assert_eq!(addresses(&taken, Taken::IsOurs), Vec::<String>::new());
         drop(listener);
         assert_eq!(addresses(&taken, Taken::IsAFault), Vec::<String>::new());
@@ -175,7 +180,10 @@ mod tests {
             "the directory /no/such/place does not exist",
             "source_address 192.0.2.8 is not an address of this host",
         ] {
-            assert!(faults.contains(expected), "{expected:?} is not in\n{faults}");
+            assert!(
+                faults.contains(expected),
+                "{expected:?} is not in\n{faults}"
+            );
         }
     }
 

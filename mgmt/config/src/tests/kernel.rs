@@ -62,13 +62,19 @@ fn it_parses_to_itself_again() {
     for text in [
         LOCAL.to_owned(),
         LOCAL.replace("\"kernel\"", "\"kernel\"\nworkers = 3\nreuseport = false"),
-        LOCAL.replace("\"kernel\"", "\"kernel\"\nqueues = { 0 = 2 }\nack = \"with-reply\""),
+        LOCAL.replace(
+            "\"kernel\"",
+            "\"kernel\"\nqueues = { 0 = 2 }\nack = \"with-reply\"",
+        ),
         LOCAL.replace("protocol", "backlog = 7\nprotocol"),
     ] {
         let config = parse(&text);
         assert_eq!(parse(&config.effective_toml()), config);
         let json = serde_json::to_string(&config).expect("JSON");
-        assert_eq!(serde_json::from_str::<crate::Config>(&json).expect("a configuration"), config);
+        assert_eq!(
+            serde_json::from_str::<crate::Config>(&json).expect("a configuration"),
+            config
+        );
     }
 }
 
@@ -108,9 +114,15 @@ fn what_only_kernel_sockets_have_is_a_fault_of_a_nic() {
         &["backlog needs driver = \"kernel\""],
     );
     let listen = MINIMAL.replace("10.0.0.10:11211", "/run/a.sock 0600");
-    assert_one(&faults(&listen), &["listen /run/a.sock", "driver = \"kernel\""]);
+    assert_one(
+        &faults(&listen),
+        &["listen /run/a.sock", "driver = \"kernel\""],
+    );
     let server = MINIMAL.replace("10.0.1.11:11211:1", "/run/a.sock:1");
-    assert_one(&faults(&server), &["server /run/a.sock", "driver = \"kernel\""]);
+    assert_one(
+        &faults(&server),
+        &["server /run/a.sock", "driver = \"kernel\""],
+    );
 }
 
 #[test]
