@@ -1,6 +1,6 @@
 //! What keeps it from starting, said all at once and with what to do.
 
-use crate::home::{Home, said};
+use crate::home::{Home, PATIENCE, said};
 use nix::unistd::geteuid;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -135,6 +135,40 @@ fn a_runtime_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_full_runtime_directory_is_named_and_left_as_it_was() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root can mount a small file system");
+        return;
+    }
+    let home = Home::new(35);
+    let config = home.config("workers = 1", &pools(&[home.address(22_121).to_string()]));
+    let small = home.path("small");
+    std::fs::create_dir(&small).unwrap();
+    let small = small.to_str().unwrap();
+    let run = [
+        "--runtime-dir",
+        small,
+        "run",
+        "-c",
+        config.to_str().unwrap(),
+    ];
+    let run = home.bare_tidegate(&run);
+    // The mount ends with its namespace.
+    let script = "mount -t tmpfs -o size=16k,mode=777 none \"$1\" && ! head -c 64k /dev/zero 2>/dev/null >\"$1/filler\" \
+                  && shift && ! \"$@\" ; ls -A \"$SMALL\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh", small])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .env("SMALL", small)
+        .output()
+        .unwrap();
+    let (_, text) = said(&output);
+    assert_says(&text, &["cannot write", "No space left", "--runtime-dir"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "filler");
+}
+
+#[test]
 fn the_directory_of_the_session_is_used_and_somebody_elses_is_refused() {
     let home = Home::new(34);
     let config = home.config("workers = 1", &pools(&[home.address(22_121).to_string()]));
@@ -158,7 +192,7 @@ fn the_directory_of_the_session_is_used_and_somebody_elses_is_refused() {
     let mode = std::fs::metadata(&made).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700);
     process.signal(nix::sys::signal::Signal::SIGTERM);
-    let ended = process.wait(std::time::Duration::from_secs(60)).unwrap();
+    let ended = process.wait(PATIENCE).unwrap();
     assert!(ended.success() && !made.exists(), "{}", process.log_text());
 
     std::fs::create_dir(&made).unwrap();

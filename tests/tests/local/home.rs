@@ -14,7 +14,7 @@ use tidegate_tests::lab::process::Process;
 use tidegate_tests::lab::program;
 
 /// Turns a hang into a failure; far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The user that tests run as when they were started by root.
 pub const ORDINARY_USER: u32 = 65_534;
@@ -249,16 +249,12 @@ impl Instance<'_> {
 
 /// Asks a Redis for the value of a key over a Unix socket.
 pub fn get_over(path: &Path, key: &str) -> std::io::Result<String> {
-    use std::io::{Read, Write};
+    use std::io::{BufRead, BufReader, Write};
     let mut socket = UnixStream::connect(path)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     write!(socket, "*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len())?;
-    let mut reply = Vec::new();
-    let mut byte = [0];
-    while reply.iter().filter(|byte| **byte == b'\n').count() < 2 {
-        socket.read_exact(&mut byte)?;
-        reply.push(byte[0]);
-    }
-    let text = String::from_utf8_lossy(&reply).into_owned();
-    Ok(text.lines().nth(1).unwrap_or_default().to_owned())
+    let mut lines = BufReader::new(socket).lines();
+    let length = lines.next().transpose()?.unwrap_or_default();
+    assert!(length.starts_with('$') && length != "$-1", "{length}");
+    Ok(lines.next().transpose()?.unwrap_or_default())
 }

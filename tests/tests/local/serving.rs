@@ -1,6 +1,6 @@
 //! It serves, says what it does, and ends in order.
 
-use crate::home::{Home, ORDINARY_USER, wait_until};
+use crate::home::{Home, ORDINARY_USER, PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use std::io::{Read, Write};
@@ -64,14 +64,23 @@ fn redis_and_memcached_are_served_and_the_status_tells_it() {
 
 #[test]
 fn a_request_under_way_is_answered_before_the_end() {
-    let home = Home::new(2);
+    drains(&Home::new(2), "workers = 1");
+}
+
+#[test]
+fn a_shared_listener_refuses_new_clients_as_well_while_the_last_are_served() {
+    drains(&Home::new(5), "workers = 2\nreuseport = false");
+}
+
+fn drains(home: &Home, port: &str) {
     let server = TcpListener::bind(home.address(6379)).unwrap();
     let pools = [Home::pool(
         "redis",
         &[home.address(22_121).to_string()],
         &format!("{}:1", home.address(6379)),
     )];
-    let mut instance = home.run(&home.config("workers = 1", &pools), 1);
+    let workers = if port.contains('2') { 2 } else { 1 };
+    let mut instance = home.run(&home.config(port, &pools), workers);
     let client = std::thread::spawn({
         let address = home.address(22_121);
         move || Redis::open(address).unwrap().words("GET slow").unwrap()
@@ -149,6 +158,6 @@ fn workers_of_root_become_an_ordinary_user() {
         assert_eq!(line("NoNewPrivs:"), "1");
     }
     process.signal(Signal::SIGTERM);
-    let ended = process.wait(std::time::Duration::from_secs(60)).unwrap();
+    let ended = process.wait(PATIENCE).unwrap();
     assert!(ended.success(), "{}", process.log_text());
 }
