@@ -1,5 +1,6 @@
 //! The configuration as it takes effect, defaults included.
 
+use crate::compat::Compat;
 use crate::config::Config;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
 use crate::port::{AckMode, Driver, PortConfig, RssMode};
@@ -98,7 +99,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
             None => writeln!(out, "# {key}: none")?,
         }
     }
-    Ok(())
+    writeln!(out, "compat = {}", word(Compat::NAMES, pool.compat))
 }
 
 fn write_worker(out: &mut String, worker: &WorkerConfig) -> fmt::Result {

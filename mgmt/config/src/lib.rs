@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod compat;
 mod config;
 mod effective;
 mod fault;
@@ -25,6 +26,7 @@ mod suggest;
 mod warnings;
 mod worker;
 
+pub use compat::Compat;
 pub use config::Config;
 pub use fault::{ConfigErrors, Fault};
 pub use ketama::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};

@@ -9,7 +9,7 @@ use server::ModelServer;
 use std::collections::HashMap;
 use streams::ModelStreams;
 use tidegate_config::{
-    Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Compat, Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
 };
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
@@ -62,6 +62,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        compat: Compat::None,
     }
 }
 
