@@ -30,4 +30,5 @@ pub use reply::*;
 pub use reply_parts::*;
 pub use request::*;
 pub use resp::limits::*;
+pub use resp::reply::is_redis_server_failure;
 pub use rest::*;
