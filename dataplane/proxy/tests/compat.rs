@@ -247,6 +247,10 @@ fn passwords_are_asked_for_in_twemproxys_words() {
     let large = resp(&[b"SET", b"k", &vec![b'x'; 50_000]]);
     let both = [large, commands(&["PING"])].concat();
     assert_eq!(play(&mut world, &both), (noauth.repeat(2), false));
+    let value = "x".repeat(30_000);
+    let unfinished = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$30000\r\n{value}??");
+    let outcome = play(&mut world, unfinished.as_bytes());
+    assert_eq!(outcome, (noauth.to_owned(), true));
     world.assert_idle("after all of it");
 }
 
