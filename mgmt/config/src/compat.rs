@@ -46,6 +46,8 @@ pub enum Compat {
     /// - *Control characters in memcached keys, and numbers over 32 bits in a storage command, are passed on.* A server that refused such
     ///   a line would run the value behind it as commands, on a connection that clients share; here the client is closed.
     /// - *memcached `version` goes to the server of one fixed key.* It goes to any live server.
+    /// - *memcached values in the order of servers.* Where some of the keys are missing, twemproxy mixes the order of the others up. Here
+    ///   they come in the order of the request.
     /// - *Replies are buffered whole before they are passed on.* A large one passes in pieces; if its server fails in the middle, the
     ///   client's connection is reset, so that half a reply is never taken for a whole one.
     /// - *Servers are sorted by the length of their names first.* The order of servers in a file says what it says; whoever converts a
