@@ -200,3 +200,126 @@ fn every_command_with_any_number_of_arguments_gets_the_bytes_that_nutcracker_giv
         }
     }
 }
+
+/// Lines of memcached with their blocks: sound, odd and wrong ones.
+const LINES: &[&str] = &[
+    "set k 0 0 1\r\na\r\n",
+    "get k\r\n",
+    " get k\r\n",
+    "get  k  z \r\n",
+    "get k k\r\n",
+    "get\r\n",
+    "get \r\n",
+    "GET k\r\n",
+    "set  k  0  0  1 \r\na\r\n",
+    "set k 0 0 0\r\n\r\n",
+    "set k 01 01 01\r\na\r\n",
+    "set k 4294967295 0 1\r\na\r\n",
+    "set k 0 -1 1\r\na\r\n",
+    "set k -1 0 1\r\na\r\n",
+    "set k 0 0 -1\r\n",
+    "set k 0 0 1 norep\r\na\r\n",
+    "set k 0 0 1 noreply x\r\na\r\n",
+    "set k 0 0 1 2 3\r\na\r\n",
+    "set k 0 0\r\n",
+    "set k x 0 1\r\na\r\n",
+    "set k 0 x 1\r\na\r\n",
+    "set k 0 0 x\r\na\r\n",
+    "set k 0 0 1\r\nab\r\n",
+    "add q 0 0 1\r\na\r\n",
+    "add q 0 0 1\r\na\r\n",
+    "replace q 0 0 1\r\nb\r\n",
+    "append q 0 0 1\r\nc\r\n",
+    "prepend q 0 0 1\r\nd\r\nget q\r\n",
+    "cas nil 0 0 1 5\r\na\r\n",
+    "cas k 0 0 1 x\r\na\r\n",
+    "cas k 0 0 1\r\na\r\n",
+    "cas k 0 0 1 -5\r\na\r\n",
+    "cas k 0 -1 1 5\r\na\r\n",
+    "delete k\r\n",
+    "delete k\r\n",
+    "delete  k \r\n",
+    "delete k 0\r\n",
+    "delete k 1\r\n",
+    "delete k x\r\n",
+    "delete k 0 noreply\r\n",
+    "delete k noreply x\r\n",
+    "delete\r\n",
+    "delete q noreply\r\nget q\r\n",
+    "set n 0 0 1\r\n5\r\n",
+    "incr n 1\r\n",
+    "decr n 2\r\n",
+    "incr n -1\r\n",
+    "incr n -\r\n",
+    "incr n x\r\n",
+    "incr n\r\n",
+    "incr n 1 x\r\n",
+    "incr n 1x\r\n",
+    "incr n +1\r\n",
+    "incr n --1\r\n",
+    "incr n 1-\r\n",
+    "incr n noreply\r\n",
+    "incr n 1 \r\n",
+    "incr n 99999999999999999999\r\n",
+    "incr n 1 noreply\r\nget n\r\n",
+    "incr nil 1\r\n",
+    "touch n 10\r\n",
+    "touch n -1\r\n",
+    "touch n x\r\n",
+    "touch n 10 x\r\n",
+    "touch n\r\n",
+    "version\r\n",
+    "version \r\n",
+    "version x\r\n",
+    "quit\r\n",
+    "quit x\r\n",
+    "gat 1 k\r\n",
+    "gats 1 k\r\n",
+    "verbosity 1\r\n",
+    "flush_all\r\n",
+    "stats\r\n",
+    "mg k v\r\n",
+    "ms k 1\r\na\r\n",
+    "mn\r\n",
+    "lru_crawler enable\r\n",
+    "shutdown\r\n",
+    "watch\r\n",
+    "nonsense\r\n",
+    "\r\n",
+    "\0\r\n",
+    "get\0 k\r\n",
+    "get k\r\nquit\r\nget k\r\n",
+    "set k 0 0 1\r\nv\r\nget k nil k nil2\r\nget nil\r\n",
+];
+
+#[test]
+fn every_line_of_memcached_gets_the_bytes_that_nutcracker_gives() {
+    let Some(twins) = Twins::usual() else { return };
+    let [(_, tidegate), (_, nutcracker)] = twins.ways(MEMCACHED_PORT)[..] else {
+        eprintln!("skipped: nutcracker is not installed");
+        return;
+    };
+    let long = [250, 251].map(|bytes| format!("get {}\r\n", "x".repeat(bytes)));
+    let lines: Vec<&str> = LINES
+        .iter()
+        .copied()
+        .chain(long.iter().map(String::as_str))
+        .collect();
+    // `touch n -1` makes `n` expire at once, for both alike.
+    let all = |to| -> Vec<Vec<u8>> {
+        twins.flush().unwrap();
+        twins.scene.on_client(|| {
+            lines
+                .iter()
+                .map(|line| answer(to, line.as_bytes()))
+                .collect()
+        })
+    };
+    for ((line, ours), theirs) in lines.iter().zip(all(tidegate)).zip(all(nutcracker)) {
+        assert_eq!(
+            ours.escape_ascii().to_string(),
+            theirs.escape_ascii().to_string(),
+            "{line:?}"
+        );
+    }
+}

@@ -263,12 +263,19 @@ fn the_texts_of_failures_are_those_of_the_system() {
                 Protocol::Redis => commands(&["GET a", "GET b"]),
             };
             let client = world.connect(request);
+            let several = world.connect(match protocol {
+                Protocol::Memcached => b"get a b\r\n".to_vec(),
+                Protocol::Redis => commands(&["MGET a b"]),
+            });
             world.settle(300);
             fail(&mut world);
             world.settle(1_000);
+            let told = format!("{mark} {words}\r\n");
             let state = &world.clients[client];
-            assert_eq!(text(&state.got), format!("{mark} {words}\r\n").repeat(2));
+            assert_eq!(text(&state.got), told.repeat(2));
             assert!(!state.finished, "{words}");
+            let state = &world.clients[several];
+            assert_eq!((text(&state.got), state.finished), (told, true));
         }
     }
 }

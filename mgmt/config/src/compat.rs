@@ -16,8 +16,8 @@ pub enum Compat {
     /// - a request that twemproxy does not take, for its command, its number of arguments or its form, gets no reply: earlier
     ///   requests of the connection are answered, then it is closed (`clients_closed_compat`). twemproxy checks the arguments of some
     ///   commands only: `ZREM k` goes to a server, which answers the error;
-    /// - Redis: no inline commands; `QUIT` closes without `+OK`; `PING` and `COMMAND` take no argument, and `COMMAND` goes to any live
-    ///   server; `EXISTS` goes as a whole to the server of its first key; `ZDIFF`, `ZINTER` and `ZUNION` go to the server that owns
+    /// - Redis: no inline commands; `QUIT` closes without `+OK`; `PING` and `COMMAND` take no argument; `COMMAND` and
+    ///   `LOLWUT` go to any live server; `EXISTS` goes as a whole to the server of its first key; `ZDIFF`, `ZINTER` and `ZUNION` go to the server that owns
     ///   their count of keys as if it were a key;
     /// - memcached: `gat`, `gats` and `verbosity` are not taken, nor are `delete k 0`, a negative time in a storage command, or another last
     ///   word than `noreply`;
