@@ -353,6 +353,23 @@ fn a_large_request_that_turns_out_malformed_closes_without_a_word() {
 }
 
 #[test]
+fn a_request_that_is_held_and_then_refused_closes_and_gives_its_buffer_back() {
+    let mut world = world(Protocol::Redis, 1);
+    let script = "x".repeat(2_000);
+    for count in ["0", "none"] {
+        let lines = ["SET a 1", &format!("EVAL {script} {count} k"), "SET a 2"];
+        let outcome = play(&mut world, &commands(&lines));
+        assert_eq!(outcome, ("+OK\r\n".to_owned(), true), "{count}");
+        world.assert_idle(count);
+    }
+    let outcome = play(
+        &mut world,
+        &commands(&[&format!("EVAL {script} 1 k"), "GET a"]),
+    );
+    assert_eq!(outcome, (":3\r\n$1\r\n1\r\n".to_owned(), false));
+}
+
+#[test]
 fn what_is_over_a_limit_of_the_proxy_gets_an_error_and_the_connection_stays() {
     let mut world = world(Protocol::Redis, 2);
     let key = "x".repeat(6_000);

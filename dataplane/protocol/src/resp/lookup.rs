@@ -65,6 +65,7 @@ const TABLE: [u16; SLOTS] = {
 
 static FOLDED_NAMES: [Folded; COMMANDS.len()] = FOLDED;
 static SLOT_TABLE: [u16; SLOTS] = TABLE;
+
 /// The commands as they are, and behind them once more as twemproxy takes them: a row's index tells both.
 static COMMAND_TABLE: [Command; 2 * COMMANDS.len()] = {
     let mut both = [COMMANDS[0]; 2 * COMMANDS.len()];
