@@ -35,6 +35,8 @@ pub enum Fault {
     PartFailed,
     /// Every connection slot, source port or table entry that the request needs is taken for good.
     NoResource,
+    /// The process has no file descriptor for another connection.
+    NoDescriptor,
 }
 
 macro_rules! texts {
@@ -72,6 +74,7 @@ texts! {
     Failing => "Server cannot serve (OOM, BUSY or LOADING)",
     PartFailed => "Server answered a part of the request with an error",
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
+    NoDescriptor => "Proxy is out of file descriptors (limit open files)",
 }
 
 impl Fault {
@@ -98,6 +101,7 @@ impl Fault {
             | Self::RequestTooLarge
             | Self::Unfinished
             | Self::NoResource
+            | Self::NoDescriptor
             | Self::PartFailed => false,
             Self::Refused
             | Self::TimedOut
