@@ -48,6 +48,9 @@ impl Proxy {
             if let Answer::Merged(split) = self.pendings[pending].answer {
                 self.give_split(split);
             }
+            if self.pendings[pending].closes {
+                self.close_as_twemproxy(client);
+            }
             self.pop_head(streams, client);
         }
         self.clients[client as usize].blocked = blocked;

@@ -196,6 +196,7 @@ impl Proxy {
         let Some(pending) = self.push_pending(streams, client, false) else {
             return;
         };
+        self.pendings[pending].several = self.several(client, request);
         let Some(split) = self.splits.take(new_split(kind, pending)) else {
             return;
         };
