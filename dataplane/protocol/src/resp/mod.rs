@@ -15,7 +15,7 @@ use crate::request::{Recovery, Refusal, RefusalText};
 use crate::scan::{NumberLine, number_line};
 use limits::REDIS_BULK_BYTES_MAX;
 
-pub(crate) use request::parse;
+pub(crate) use request::{front_of, parse};
 
 /// Fewest bytes of a bulk: `$0`, CR LF, CR LF.
 pub(crate) const BULK_BYTES_MIN: usize = 6;
