@@ -286,22 +286,26 @@ fn a_server_that_dies_in_the_middle_of_a_value_fails_the_request() {
     world.assert_idle("after the error");
 }
 
-/// A world in which an MGET has had its first elements sent, and what the client got of it. The second half of the
-/// request is not sent.
+/// A world in which an MGET has had its first elements sent, the client, and the second half of the request, which is not sent.
 fn half_an_mget(limits: &WorkerConfig) -> (World, usize, Vec<u8>) {
+    mget_up_to(12_000, limits)
+}
+
+/// The same with the given place of the cut.
+fn mget_up_to(cut: usize, limits: &WorkerConfig) -> (World, usize, Vec<u8>) {
     let mut world = world(3, limits);
     let setter = world.connect(command(b"MSET", &pairs(2_000, 10)));
     world.settle(20_000);
     assert_eq!(world.clients[setter].got, b"+OK\r\n");
     let request = command(b"MGET", &keys(2_000));
-    let client = world.connect(request[..12_000].to_vec());
+    let client = world.connect(request[..cut].to_vec());
     world.settle(5_000);
     let got = world.clients[client].got.clone();
     assert!(
         got.starts_with(b"*2000\r\n$10\r\naaaa"),
         "the elements come before the end of the request is there"
     );
-    (world, client, request[12_000..].to_vec())
+    (world, client, request[cut..].to_vec())
 }
 
 #[test]
@@ -317,6 +321,47 @@ fn elements_are_sent_as_they_come_and_a_later_failure_ends_the_connection() {
     assert!(world.clients[client].closed.is_some());
     assert_eq!(world.clients[client].got.len(), got, "and not a word more");
     world.assert_idle("after the connection");
+}
+
+#[test]
+fn a_failure_of_the_last_elements_ends_the_connection_as_well() {
+    let (mut world, client, rest) = mget_up_to(26_000, &limits());
+    for server in &mut world.servers {
+        server.stopped = true;
+    }
+    world.clients[client].to_send = rest;
+    world.settle(1_000);
+    assert!(world.clients[client].to_send.is_empty() && world.proxy.owed() > 0);
+    assert_eq!(world.proxy.tables_in_use().request_holds, 0, "all is sent");
+    let got = world.clients[client].got.len();
+    for server in 0..3 {
+        world.crash(server);
+    }
+    world.settle(1_000);
+    assert!(world.clients[client].closed.is_some());
+    assert_eq!(world.clients[client].got.len(), got);
+    world.assert_idle("after the connection");
+}
+
+#[test]
+fn another_client_that_does_not_read_does_not_hold_up_the_next_chunk() {
+    let limits = WorkerConfig {
+        client_reply_hold_bytes: 1_000,
+        ..limits()
+    };
+    let mut world = world(1, &limits);
+    let big = vec![b'v'; 200_000];
+    world.servers[0].store.insert(b"big".to_vec(), big);
+    let request = command(b"DEL", &keys(1_000));
+    let client = world.connect(request[..8_000].to_vec());
+    world.settle(1_000);
+    let deaf = world.connect(resp(&[b"GET", b"big"]));
+    world.clients[deaf].deaf = true;
+    world.settle(1_000);
+    assert!(world.proxy.tables_in_use().links_relieved > 0);
+    world.clients[client].to_send = request[8_000..].to_vec();
+    world.settle(1_000);
+    assert_eq!(text(&world.clients[client].got), ":0\r\n");
 }
 
 #[test]
