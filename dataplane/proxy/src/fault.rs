@@ -21,7 +21,7 @@ pub enum Fault {
     Garbage,
     /// The reply was too large to wait for its turn, or to be merged.
     OverHold,
-    /// The request has to be held as a whole and is too large for that.
+    /// The request, or a key of it, has to be held as a whole and is too large for that.
     RequestTooLarge,
     /// The rest of a request was malformed.
     Unfinished,

@@ -297,6 +297,17 @@ impl Proxy {
         self.count_fragment(streams, fragment);
     }
 
+    /// A fragment's connection was ended because of its client, which has caused nobody's failure.
+    pub(crate) fn abandon_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
+        let part = &self.fragments[fragment];
+        let protocol = self.pools[self.servers[part.server as usize].pool as usize].protocol;
+        let split = &mut self.splits[part.split];
+        split
+            .failed
+            .get_or_insert(Fault::Unfinished.reply(protocol));
+        self.fail_fragment(streams, fragment, Fault::Unfinished);
+    }
+
     fn count_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
         let split = self.fragments[fragment].split;
         self.splits[split].outstanding -= 1;

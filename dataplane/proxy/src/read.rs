@@ -27,11 +27,11 @@ impl Proxy {
             if idle || self.roles[client as usize] != crate::state::Role::Client {
                 return;
             }
-            let uploading = matches!(state.mode, Mode::Upload { .. });
-            if self.draining && !uploading {
+            let begun = matches!(state.mode, Mode::Upload { .. } | Mode::Chunks(_));
+            if self.draining && !begun {
                 return;
             }
-            if state.barrier && !uploading {
+            if state.barrier && !begun {
                 if state.pending > 0 {
                     return;
                 }
@@ -42,6 +42,7 @@ impl Proxy {
                 Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
                 Mode::Skip(_) => self.skip(streams, client),
                 Mode::Upload { .. } => self.upload(streams, client),
+                Mode::Chunks(hold) => self.take_chunks(streams, client, hold),
             };
             if !go_on {
                 return;
@@ -202,13 +203,28 @@ impl Proxy {
         true
     }
 
-    /// The request would have to be held and is too large for that. Where its end can be measured the connection goes on
-    /// behind it; else it ends after the error.
+    /// The request would have to be held and is too large for that. If it is one that is divided, it is taken in chunks.
     fn refuse_too_large<S: Streams>(
         &mut self,
         streams: &mut S,
         client: u32,
         source: Source,
+    ) -> bool {
+        if let Some(front) = self.clients[client as usize].resume.divided() {
+            return self.begin_chunks(streams, client, source, &front);
+        }
+        let text = self.pool_of(client).text(Fault::RequestTooLarge);
+        self.refuse_unread(streams, client, source, text)
+    }
+
+    /// Refuses a request that was looked at in part. Where its end can be measured the connection goes on behind it; else it
+    /// ends after the error.
+    pub(crate) fn refuse_unread<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        text: &'static str,
     ) -> bool {
         let skip = self.clients[client as usize].resume.skip();
         if let (Source::Hold(hold), Some((bytes, _))) = (source, skip) {
@@ -222,7 +238,6 @@ impl Proxy {
             bytes,
             rest,
         });
-        let text = self.pool_of(client).text(Fault::RequestTooLarge);
         let refusal = Refusal {
             reply: RefusalText::Constant(text),
             recovery,

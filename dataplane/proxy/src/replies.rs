@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::session::Closing;
 use crate::slab::NIL;
-use crate::state::{Answer, Event, Target};
+use crate::state::{Answer, Event, Mode, Target};
 use crate::streams::{ServerId, StreamId, Streams};
 use tidegate_protocol::ReplyShape;
 
@@ -356,10 +356,11 @@ impl Proxy {
         if self.roles[client as usize] != crate::state::Role::Client {
             return false;
         }
-        let begun = matches!(
-            state.mode,
-            crate::state::Mode::Hold(_) | crate::state::Mode::Upload { .. }
-        );
+        let begun = match state.mode {
+            Mode::Hold(_) | Mode::Upload { .. } => true,
+            Mode::Chunks(hold) => self.chunks_want_bytes(hold),
+            Mode::Normal | Mode::Skip(_) => false,
+        };
         // A whole request in a hold that waits for its server is not the client's fault.
         let waits = state.wait.what != crate::state::WaitFor::Nothing
             || state.full

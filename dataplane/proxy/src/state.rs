@@ -30,6 +30,8 @@ pub(crate) enum Mode {
     Hold(u32),
     /// The rest of a request goes to this connection as it arrives.
     Upload { link: u32, rest: RequestRest },
+    /// A divided request is taken in chunks, which are gathered in this hold.
+    Chunks(u32),
 }
 
 /// The list of clients that wait for the same thing; linked through [`Client::wait`].
@@ -290,6 +292,13 @@ pub(crate) struct Split {
     pub emit_key: u32,
     pub emit_left: usize,
     pub emit_started: bool,
+}
+
+impl Split {
+    /// Whether an error is said instead of the merged reply.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some() || !self.error.is_empty()
+    }
 }
 
 /// How far the reply of a fragment is.

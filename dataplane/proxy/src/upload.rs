@@ -175,6 +175,17 @@ impl Proxy {
 
     fn finish_upload<S: Streams>(&mut self, streams: &mut S, client: u32, link: u32) {
         self.clients[client as usize].mode = Mode::Normal;
+        if self.end_writing(link) {
+            streams.expect_reply(StreamId(client), true);
+        } else {
+            // The server had answered before it had everything. What it makes of the bytes that came after its reply is not
+            // certain, so nobody else gets this connection.
+            self.retire_link(streams, link);
+        }
+    }
+
+    /// The server has all of a streamed request, and from now on its time runs. False: it has answered already.
+    pub(crate) fn end_writing(&mut self, link: u32) -> bool {
         let state = &mut self.links[link as usize];
         state.writer = NIL;
         let timeout = self.pools[self.servers[state.server as usize].pool as usize].timeout_us;
@@ -183,11 +194,9 @@ impl Proxy {
         match state.fifo.back_mut() {
             Some(entry) => {
                 entry.deadline_us = due;
-                streams.expect_reply(StreamId(client), true);
+                true
             }
-            // The server had answered before it had everything. What it makes of the bytes that came after its reply is not
-            // certain, so nobody else gets this connection.
-            None => self.retire_link(streams, link),
+            None => false,
         }
     }
 
@@ -234,16 +243,19 @@ impl Proxy {
         }
     }
 
-    /// Ends a connection because of its client, which is no failure of the server. Nobody gets an answer.
-    fn drop_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
+    /// Ends a connection because of its client, which is no failure of the server. Nobody gets an answer from it; a divided
+    /// request of which a part was on it fails.
+    pub(crate) fn drop_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
         self.links[link as usize].writer = NIL;
         let server = self.detach_link(streams, link);
         while let Some(entry) = self.links[link as usize].fifo.pop_front() {
             self.leave_flight(link);
-            if let Target::Pending(pending) = entry.target
-                && self.pendings[pending].client == NIL
-            {
-                self.give_pending(pending);
+            match entry.target {
+                Target::Pending(pending) if self.pendings[pending].client == NIL => {
+                    self.give_pending(pending);
+                }
+                Target::Fragment(fragment) => self.abandon_fragment(streams, fragment),
+                Target::Pending(_) | Target::Nobody | Target::Handshake => {}
             }
         }
         self.free_links.push(link);

@@ -267,6 +267,7 @@ fn small_requests_get_fitting_replies_whatever_their_servers_and_neighbours_do()
         value_bytes: 60,
         large_one_in: 0,
         large_bytes: 0,
+        many_keys_one_in: 0,
     };
     for seed in 1..50 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {
@@ -282,6 +283,7 @@ fn large_requests_get_fitting_replies_whatever_their_servers_and_neighbours_do()
         value_bytes: 300,
         large_one_in: 5,
         large_bytes: 12_000,
+        many_keys_one_in: 3,
     };
     for seed in 1..50 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {

@@ -1,5 +1,7 @@
 //! Parsing a RESP2 request.
 
+use std::ops::Range;
+
 use super::commands::{Command, Rule};
 use super::limits::REDIS_ARGUMENTS_MAX;
 use super::lookup::Rows;
@@ -306,6 +308,13 @@ fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> P
         // Only as far as the bulk that was begun: a fault behind it is then answered as soon as it is here.
         Route::Split(_) | Route::Local(_) => incomplete(buf, at + resume.rest.body_left as usize),
     }
+}
+
+/// Where a request goes whose command is at `index` of the table, and the wire form of its name, which starts at `name_start`.
+pub(crate) fn front_of(index: u16, argc: u32, name_start: usize) -> (Route, Range<usize>) {
+    let command = lookup::command(index);
+    let prefix = name_start..name_end(name_start, command);
+    (route(command, argc), prefix)
 }
 
 /// Where the name's wire form ends: its header has as many digits as the length of the name.
