@@ -13,7 +13,7 @@ use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
 use crate::worker::WorkerError;
 use tidegate_channel::counters::LoopCounters;
-use tidegate_channel::message::{Oracle, PortFacts, UserIds, WorkerStart};
+use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::paths::{PathReader, PathWriter};
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::Config;
@@ -111,13 +111,10 @@ pub fn standalone<P: Port>(
     let start = WorkerStart {
         worker: 0,
         workers: 1,
-        core: 0,
+        core: None,
         ports: facts.collect(),
-        user: UserIds {
-            name: String::new(),
-            uid: 0,
-            gid: 0,
-        },
+        shared_listeners: Vec::new(),
+        user: None,
         seed,
         config,
     };

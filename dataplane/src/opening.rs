@@ -71,12 +71,12 @@ pub fn build_stack(
 ) -> Result<Stack, OpeningError> {
     let config = &start.config;
     let limits = &config.worker;
-    let listeners = config.listeners().map(|(pool, address)| {
+    let listeners = config.listeners().filter_map(|(pool, listen)| {
         let keepalive_s = config.pools[pool].client_keepalive_s;
-        Listener {
-            address,
+        Some(Listener {
+            address: listen.endpoint.ip()?,
             keepalive_us: keepalive_s.map(|seconds| u64::from(seconds) * 1_000_000),
-        }
+        })
     });
     let ports = config.ports.iter().zip(&start.ports);
     let ports = ports.map(|(config, facts)| StackPort {

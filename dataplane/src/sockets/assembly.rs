@@ -13,8 +13,9 @@ use crate::sockets::endpoint::Endpoint;
 use crate::sockets::listen::{ListenOptions, Listening, listen, local_address};
 use crate::sockets::network::{SocketConfig, SocketNetwork};
 use crate::worker::WorkerError;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::{AckMode, Config, IdleMode};
@@ -105,7 +106,7 @@ pub fn standalone(
     clock: Clock,
 ) -> Result<(SocketWorker, Standalone), WorkerError> {
     let layout = StatisticsLayout {
-        queues: config.ports.len(),
+        queues: 0,
         pools: config.pools.len(),
         servers: config.servers().count(),
     };
@@ -118,7 +119,7 @@ pub fn standalone(
         commands,
         bell: bell.try_clone()?,
     };
-    let listeners = own_listeners(config)?;
+    let listeners = listeners(config, Vec::new())?;
     let addresses = listeners
         .iter()
         .filter_map(|listener| local_address(listener.socket.as_fd()))
@@ -137,29 +138,36 @@ pub fn standalone(
 /// The servers of a configuration.
 pub fn servers(config: &Config) -> Vec<Endpoint> {
     let servers = config.servers();
-    servers
-        .map(|(_, server)| Endpoint::from(server.address))
-        .collect()
+    servers.map(|(_, server)| server.address.clone()).collect()
 }
 
-/// Listeners of this worker alone, one per address of the configuration.
-pub fn own_listeners(config: &Config) -> Result<Vec<Listening>, WorkerError> {
-    let listeners = config.listeners();
-    listeners
-        .map(|(pool, address)| {
+/// One listener per address of the configuration. Those that are given with their number are shared with other workers; the
+/// worker opens the rest for itself alone.
+pub fn listeners(
+    config: &Config,
+    shared: Vec<(u32, OwnedFd)>,
+) -> Result<Vec<Listening>, WorkerError> {
+    let mut shared: BTreeMap<u32, OwnedFd> = shared.into_iter().collect();
+    (0..)
+        .zip(config.listeners())
+        .map(|(index, (pool, address))| {
+            if let Some(socket) = shared.remove(&index) {
+                return Ok(Listening {
+                    socket,
+                    shared: true,
+                });
+            }
+            let pool = &config.pools[pool];
             let options = ListenOptions {
-                backlog: BACKLOG,
+                backlog: pool.backlog,
                 reuse_port: true,
-                keepalive_s: config.pools[pool].client_keepalive_s,
-                mode: None,
+                keepalive_s: pool.client_keepalive_s,
+                mode: address.mode,
             };
             Ok(Listening {
-                socket: listen(&address.into(), &options)?,
+                socket: listen(&address.endpoint, &options)?,
                 shared: false,
             })
         })
         .collect()
 }
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1_024;
