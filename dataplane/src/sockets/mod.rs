@@ -17,6 +17,7 @@ mod deadlines;
 pub mod endpoint;
 pub mod limits;
 pub mod listen;
+mod marked;
 pub mod network;
 mod receive;
 mod ring;
