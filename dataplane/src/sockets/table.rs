@@ -42,6 +42,11 @@ impl Marked {
         self.slots.is_empty()
     }
 
+    /// Marks a slot that is not marked.
+    pub(crate) fn push(&mut self, slot: u32) {
+        self.slots.push(slot);
+    }
+
     /// What is marked now, to be given back with [`Self::finish`].
     pub(crate) fn begin(&mut self) -> Vec<u32> {
         std::mem::replace(&mut self.slots, std::mem::take(&mut self.pass))
@@ -166,7 +171,7 @@ impl SocketStreams {
         let state = &mut self.slots[slot as usize];
         if !state.listed_dirty {
             state.listed_dirty = true;
-            self.dirty.slots.push(slot);
+            self.dirty.push(slot);
         }
     }
 
@@ -185,7 +190,7 @@ impl SocketStreams {
         let state = &mut self.slots[slot as usize];
         if !state.listed_unread {
             state.listed_unread = true;
-            self.unread.slots.push(slot);
+            self.unread.push(slot);
         }
     }
 
@@ -194,7 +199,7 @@ impl SocketStreams {
         let state = &mut self.slots[slot as usize];
         if !state.listed_read {
             state.listed_read = true;
-            self.read.slots.push(slot);
+            self.read.push(slot);
         }
     }
 
