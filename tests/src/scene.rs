@@ -1,28 +1,109 @@
-//! A lab with Tidegate running in it: what most end-to-end tests start from.
+//! A stage with Tidegate running on it: what most end-to-end tests start from.
 
 use crate::appliance::{Appliance, Status};
 use crate::client::memcached::Memcached;
 use crate::client::resp::Redis;
+use crate::client::{Connection, HANG_GUARD};
 use crate::config::LabConfig;
-use crate::lab::addresses::{self, Family, MEMCACHED_PORT, REDIS_PORT};
+use crate::host::Host;
+use crate::lab::addresses::Family;
 use crate::lab::process::Process;
+use crate::lab::servers::{Server, ServerKind};
 use crate::lab::{Lab, LabOptions};
-use std::net::SocketAddr;
+use crate::local::{Local, Permit};
+use crate::netns::finish;
+use crate::plan::Plan;
+use crate::stage::{Driver, Role, Stage};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A raised lab and the Tidegate in it. Fields are dropped in order: Tidegate ends before its network disappears.
+/// Makes two tests of one body: `name::kernel`, on kernel sockets and this machine's loopback addresses, and `name::afxdp`, in a
+/// lab. With a name alone, the body is the function of that name and the stage is the usual one: two workers, three servers
+/// of each kind. Otherwise options, configuration and body follow; the crate's root tells how to write a body.
+#[macro_export]
+macro_rules! both_drivers {
+    ($name:ident) => {
+        $crate::both_drivers!(
+            $name,
+            $crate::lab::LabOptions::default(),
+            |stage| $crate::config::LabConfig::new(stage, $crate::lab::addresses::Family::V4),
+            $name
+        );
+    };
+    ($name:ident, $options:expr, $configure:expr, $body:expr) => {
+        mod $name {
+            #[allow(
+                unused_imports,
+                reason = "a body that is spelled out needs what is around it"
+            )]
+            use super::*;
+
+            #[test]
+            fn afxdp() {
+                $crate::scene::play($crate::stage::Driver::Afxdp, $options, $configure, $body);
+            }
+        }
+    };
+}
+
+/// Raises a scene and runs `body` in it, or says why it is skipped.
+pub fn play(
+    driver: Driver,
+    options: LabOptions,
+    configure: impl FnOnce(&dyn Stage) -> LabConfig,
+    body: impl FnOnce(&mut Scene),
+) {
+    if let Some(mut scene) = Scene::raise(driver, options, configure) {
+        body(&mut scene);
+    }
+}
+
+/// A raised stage and the Tidegate on it. Fields are dropped in order: Tidegate ends before its network disappears.
 #[derive(Debug)]
 pub struct Scene {
     /// Tidegate.
     pub appliance: Appliance,
     /// Records the client's frames, if that was asked for.
     _capture: Option<Capture>,
-    /// The lab around it.
-    pub lab: Lab,
-    /// Tests of one process take turns: two labs at once would share the cores and blur each other's load.
-    _turn: Turn,
+    ground: Ground,
+    _permit: Permit,
+    /// Labs of one process take turns: two at once would share the cores and blur each other's load.
+    _turn: Option<Turn>,
+}
+
+/// The stages there are.
+#[derive(Debug)]
+enum Ground {
+    Lab(Box<Lab>),
+    Local(Box<Local>),
+}
+
+impl Ground {
+    /// The stage that `driver` needs, or why there is none.
+    fn raise(driver: Driver, options: LabOptions) -> anyhow::Result<Self> {
+        Ok(match driver {
+            Driver::Afxdp => Self::Lab(Box::new(Lab::raise(options)?)),
+            Driver::Kernel => Self::Local(Box::new(Local::raise(options)?)),
+        })
+    }
+
+    fn stage(&self) -> &dyn Stage {
+        match self {
+            Self::Lab(lab) => lab.as_ref(),
+            Self::Local(local) => local.as_ref(),
+        }
+    }
+
+    fn stage_mut(&mut self) -> &mut dyn Stage {
+        match self {
+            Self::Lab(lab) => lab.as_mut(),
+            Self::Local(local) => local.as_mut(),
+        }
+    }
 }
 
 /// The right to raise a lab in this process.
@@ -40,25 +121,79 @@ pub fn turn_or_skip() -> Option<Turn> {
 }
 
 impl Scene {
-    /// Raises a lab and starts Tidegate in it with the configuration that `configure` makes. `None` without root.
-    pub fn raise(options: LabOptions, configure: impl FnOnce(&Lab) -> LabConfig) -> Option<Self> {
-        let turn = turn_or_skip()?;
-        let lab = Lab::raise(options)
-            .unwrap_or_else(|error| panic!("the lab cannot be raised: {error:?}"));
-        let appliance = Appliance::start(&lab, &configure(&lab))
+    /// Raises the stage of `driver` and starts Tidegate on it with the configuration that `configure` makes. `None` where that
+    /// cannot be, after saying so: a lab without root, or IPv6 on a machine that has none.
+    pub fn raise(
+        driver: Driver,
+        options: LabOptions,
+        configure: impl FnOnce(&dyn Stage) -> LabConfig,
+    ) -> Option<Self> {
+        let turn = match driver {
+            Driver::Afxdp => Some(turn_or_skip()?),
+            Driver::Kernel => None,
+        };
+        let permit = Permit::wait();
+        let needs_ipv6 = options.needs_ipv6;
+        let ground = Ground::raise(driver, options)
+            .unwrap_or_else(|error| panic!("the stage cannot be raised: {error:?}"));
+        let stage = ground.stage();
+        if needs_ipv6 && !stage.plan().families().contains(&Family::V6) {
+            eprintln!("skipped: this machine has no IPv6");
+            return None;
+        }
+        let appliance = Appliance::start(stage, &configure(stage))
             .unwrap_or_else(|error| panic!("Tidegate does not start: {error:?}"));
-        let capture = Capture::start(&lab);
+        let capture = match &ground {
+            Ground::Lab(lab) => Capture::start(lab),
+            Ground::Local(_) => None,
+        };
         Some(Self {
             appliance,
             _capture: capture,
-            lab,
+            ground,
+            _permit: permit,
             _turn: turn,
         })
     }
 
     /// The usual lab: two queues, two interfaces, a pool of each protocol.
     pub fn usual() -> Option<Self> {
-        Self::raise(LabOptions::default(), |lab| LabConfig::new(lab, Family::V4))
+        Self::raise(Driver::Afxdp, LabOptions::default(), |lab| {
+            LabConfig::new(lab, Family::V4)
+        })
+    }
+
+    /// What carries Tidegate's traffic.
+    pub fn driver(&self) -> Driver {
+        self.stage().driver()
+    }
+
+    /// Who listens where.
+    pub fn plan(&self) -> Plan {
+        self.stage().plan()
+    }
+
+    /// What is around Tidegate.
+    pub fn stage(&self) -> &dyn Stage {
+        self.ground.stage()
+    }
+
+    /// The lab, of a scene that was raised for AF_XDP.
+    pub fn lab(&self) -> &Lab {
+        match &self.ground {
+            Ground::Lab(lab) => lab,
+            Ground::Local(_) => panic!("a test that looks into the lab cannot play elsewhere"),
+        }
+    }
+
+    /// All servers of a kind.
+    pub fn servers(&self, kind: ServerKind) -> &[Server] {
+        self.stage().servers(kind)
+    }
+
+    /// The server `index` of a kind, to be killed, stopped and started again.
+    pub fn server_mut(&mut self, kind: ServerKind, index: usize) -> &mut Server {
+        &mut self.ground.stage_mut().servers_mut(kind)[index]
     }
 
     /// Waits until `condition` holds for Tidegate's status: workers publish their counters many times a second, not at once.
@@ -68,14 +203,71 @@ impl Scene {
             .unwrap_or_else(|error| panic!("{error:?}"))
     }
 
+    /// The client host, for threads of the test's own.
+    pub fn client_host(&self) -> Host {
+        self.stage().host(Role::Client)
+    }
+
     /// Runs `work` on the client host.
     pub fn on_client<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.lab.hosts.client.run(work)
+        self.client_host().run(work)
     }
 
     /// Runs `work` on the server host.
     pub fn on_server<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.lab.hosts.server.run(work)
+        self.stage().host(Role::Server).run(work)
+    }
+
+    /// A connection to `to` that `worker` of two serves; `number` tells several apart. In the lab its source port decides. The
+    /// kernel spreads connections as it likes, so with its sockets they are opened until one is the worker's.
+    pub fn connection_of(&self, worker: u16, number: u16, to: SocketAddr) -> Connection {
+        let from = self.plan().client(family_of(to), 0);
+        let open = |port| {
+            self.on_client(|| Connection::open_from(from, port, to).expect("the pool accepts"))
+        };
+        if self.driver() == Driver::Afxdp {
+            return open(source_port(worker, number, to));
+        }
+        let status = self.appliance.status().expect("Tidegate tells its status");
+        let pid = status.workers()[usize::from(worker)].pid;
+        (0..OPENED_MAX)
+            .map(|_| open(0))
+            .find(|connection| server_of(connection) == pid)
+            .unwrap_or_else(|| panic!("worker {worker} got none of {OPENED_MAX} connections"))
+    }
+}
+
+/// Connections after which one of two workers must have got one: the kernel draws evenly.
+const OPENED_MAX: u32 = 100;
+
+/// The process on this machine that has accepted `connection`.
+fn server_of(connection: &Connection) -> i32 {
+    let ends = |stream: &TcpStream| Ok::<_, io::Error>((stream.peer_addr()?, stream.local_addr()?));
+    let (server, client) = ends(connection.stream()).expect("the connection is open");
+    let started = Instant::now();
+    loop {
+        let query = format!("src = {server} and dst = {client}");
+        let shown = finish(Command::new("ss").args(["-tnpH", &query])).expect("ss works");
+        let pid = shown.split_once("pid=").and_then(|(_, rest)| {
+            let digits = rest.split(|byte: char| !byte.is_ascii_digit()).next()?;
+            digits.parse().ok()
+        });
+        if let Some(pid) = pid {
+            return pid;
+        }
+        assert!(
+            started.elapsed() < HANG_GUARD,
+            "nobody accepts {client} → {server}: {shown}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn family_of(address: SocketAddr) -> Family {
+    if address.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
     }
 }
 
@@ -135,24 +327,24 @@ impl Drop for Capture {
     }
 }
 
-/// Where clients reach the memcached pool.
+/// Where clients reach the memcached pool of a lab.
 pub fn memcached_vip(family: Family) -> SocketAddr {
-    SocketAddr::new(addresses::vip(family), MEMCACHED_PORT)
+    Plan::Lab.pool(ServerKind::Memcached, family)
 }
 
-/// Where clients reach the Redis pool.
+/// Where clients reach the Redis pool of a lab.
 pub fn redis_vip(family: Family) -> SocketAddr {
-    SocketAddr::new(addresses::vip(family), REDIS_PORT)
+    Plan::Lab.pool(ServerKind::Redis, family)
 }
 
-/// A client of the memcached pool, for a thread on the client host.
+/// A client of the memcached pool of a lab, for a thread on the client host.
 pub fn memcached_client(family: Family) -> Memcached {
-    Memcached::open(memcached_vip(family)).expect("the memcached pool accepts connections")
+    Plan::Lab.memcached(family)
 }
 
-/// A client of the Redis pool, for a thread on the client host.
+/// A client of the Redis pool of a lab, for a thread on the client host.
 pub fn redis_client(family: Family) -> Redis {
-    Redis::open(redis_vip(family)).expect("the Redis pool accepts connections")
+    Plan::Lab.redis(family)
 }
 
 /// A source port from which a connection to `to` is given to `worker` of two by the lab's steering; `number` tells several

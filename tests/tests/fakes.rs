@@ -2,18 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::{LabConfig, PoolText};
-use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::LabOptions;
+use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
-use tidegate_tests::lab::{Lab, LabOptions};
-use tidegate_tests::scene::{Scene, memcached_client};
-
-/// The port of the first fake, on the server host and on the virtual address; the others follow.
-const FIRST_PORT: u16 = 7_100;
+use tidegate_tests::scene::Scene;
+use tidegate_tests::stage::Stage;
 
 /// What a fake does with a connection on which a request has arrived.
 type Behaviour = fn(&mut TcpStream);
@@ -74,14 +72,6 @@ fn play(listener: &TcpListener, behave: Behaviour) {
     }
 }
 
-fn fake_address(number: usize) -> SocketAddr {
-    addresses::fake(Family::V4, 0, FIRST_PORT + number as u16)
-}
-
-fn listener_address(number: usize) -> SocketAddr {
-    SocketAddr::new(addresses::vip(Family::V4), FIRST_PORT + number as u16)
-}
-
 fn kind(name: &str) -> ServerKind {
     if name.starts_with("redis") {
         ServerKind::Redis
@@ -90,37 +80,35 @@ fn kind(name: &str) -> ServerKind {
     }
 }
 
-fn configure(lab: &Lab) -> LabConfig {
-    FAKES.iter().enumerate().fold(
-        LabConfig::new(lab, Family::V4),
-        |config, (number, (name, _))| {
-            let pool = PoolText::new(
-                &format!("fake-{number}"),
-                kind(name),
-                &[fake_address(number)],
-            );
-            config.pool(
-                pool.on_port(FIRST_PORT + number as u16)
-                    .with("timeout_ms = 300"),
-            )
-        },
-    )
+/// The pool of the fake `number`.
+fn fake_pool(stage: &dyn Stage, number: usize, kind: ServerKind) -> PoolText {
+    let server = stage.plan().fake(number, Family::V4);
+    let name = format!("fake-{number}");
+    PoolText::extra(stage.plan(), number, &name, kind, &[server])
 }
 
-#[test]
-fn servers_that_break_the_protocol_cost_an_error_and_nothing_else() {
-    let options = LabOptions {
+both_drivers!(
+    servers_that_break_the_protocol_cost_an_error_and_nothing_else,
+    LabOptions {
         memcached: 1,
         redis: 0,
         fakes: 1,
         ..LabOptions::default()
-    };
-    let Some(scene) = Scene::raise(options, configure) else {
-        return;
-    };
+    },
+    |stage| {
+        let pools = FAKES.iter().enumerate().map(|(number, (name, _))| {
+            fake_pool(stage, number, kind(name)).with("timeout_ms = 300")
+        });
+        pools.fold(LabConfig::new(stage, Family::V4), LabConfig::pool)
+    },
+    servers_that_break_the_protocol_cost_an_error_and_nothing_else
+);
+
+fn servers_that_break_the_protocol_cost_an_error_and_nothing_else(scene: &mut Scene) {
+    let plan = scene.plan();
     for (number, (_, behave)) in FAKES.iter().enumerate() {
-        let listener =
-            Arc::new(scene.on_server(|| TcpListener::bind(fake_address(number)).unwrap()));
+        let address = plan.fake(number, Family::V4);
+        let listener = scene.on_server(|| TcpListener::bind(address).unwrap());
         // Accepting works from any namespace; the thread ends with the test's process.
         std::thread::spawn(move || play(&listener, *behave));
     }
@@ -128,12 +116,10 @@ fn servers_that_break_the_protocol_cost_an_error_and_nothing_else() {
     scene.on_client(|| {
         for (number, (name, _)) in FAKES.iter().enumerate() {
             for _ in 0..3 {
-                ask_once(listener_address(number), name);
+                ask_once(plan.extra_pool(number, Family::V4), name);
             }
             assert_eq!(
-                memcached_client(Family::V4)
-                    .set(b"beside", 0, b"1")
-                    .unwrap(),
+                plan.memcached(Family::V4).set(b"beside", 0, b"1").unwrap(),
                 "STORED",
                 "after: {name}"
             );
@@ -184,20 +170,22 @@ fn ask_once(to: SocketAddr, name: &str) {
     }
 }
 
-#[test]
-fn a_server_that_answers_byte_by_byte_is_slow_and_no_more() {
-    let options = LabOptions {
+both_drivers!(
+    a_server_that_answers_byte_by_byte_is_slow_and_no_more,
+    LabOptions {
         memcached: 0,
         redis: 0,
         fakes: 1,
         ..LabOptions::default()
-    };
-    let scene = Scene::raise(options, |lab| {
-        LabConfig::without_pools(lab)
-            .pool(PoolText::new("slow", ServerKind::Redis, &[fake_address(0)]).on_port(FIRST_PORT))
-    });
-    let Some(scene) = scene else { return };
-    let listener = scene.on_server(|| TcpListener::bind(fake_address(0)).unwrap());
+    },
+    |stage| LabConfig::without_pools(stage).pool(fake_pool(stage, 0, ServerKind::Redis)),
+    a_server_that_answers_byte_by_byte_is_slow_and_no_more
+);
+
+fn a_server_that_answers_byte_by_byte_is_slow_and_no_more(scene: &mut Scene) {
+    let plan = scene.plan();
+    let address = plan.fake(0, Family::V4);
+    let listener = scene.on_server(|| TcpListener::bind(address).unwrap());
     std::thread::spawn(move || {
         play(&listener, |stream| {
             let _ = stream.set_nodelay(true);
@@ -208,7 +196,7 @@ fn a_server_that_answers_byte_by_byte_is_slow_and_no_more() {
         });
     });
     scene.on_client(|| {
-        let reply = Redis::open(listener_address(0))
+        let reply = Redis::open(plan.extra_pool(0, Family::V4))
             .unwrap()
             .words("GET a")
             .unwrap();

@@ -1,14 +1,14 @@
 //! Values of every size, and the memory that large ones take.
 
-use std::net::SocketAddr;
-use tidegate_tests::client::Connection;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
-use tidegate_tests::lab::addresses::{self, Family};
-use tidegate_tests::lab::{Lab, LabOptions};
+use tidegate_tests::lab::LabOptions;
+use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::random::Random;
-use tidegate_tests::scene::{Scene, memcached_vip, redis_client, redis_vip, source_port};
+use tidegate_tests::scene::Scene;
 
 /// Around every size that something happens at: nothing, a segment, a buffer, powers of two.
 const SIZES: [usize; 13] = [
@@ -48,16 +48,15 @@ fn private_memory_kib(pid: i32) -> u64 {
         .expect("RssAnon is a number")
 }
 
-/// Stores and reads a value of each protocol through the given worker.
-fn round_trip(worker: u16, round: u16, bytes: usize) {
-    // Each round trip has a port of its own: the ones before are still in TIME_WAIT.
-    let from = |to: SocketAddr| {
-        let source = source_port(worker, round, to);
-        Connection::open_from(addresses::client(Family::V4, 0), source, to).unwrap()
+/// Stores and reads a value of each protocol through the given worker. Each round trip has a number of its own.
+fn round_trip(scene: &Scene, worker: u16, round: u16, bytes: usize) {
+    let connect = |kind| {
+        let to = scene.plan().pool(kind, Family::V4);
+        scene.connection_of(worker, round, to)
     };
     let value = Random::new(bytes as u64).bytes(bytes);
     let mut memcached = Memcached {
-        connection: from(memcached_vip(Family::V4)),
+        connection: connect(ServerKind::Memcached),
     };
     assert_eq!(
         memcached.set(b"large", 1, &value).unwrap(),
@@ -71,7 +70,7 @@ fn round_trip(worker: u16, round: u16, bytes: usize) {
     );
 
     let mut redis = Redis {
-        connection: from(redis_vip(Family::V4)),
+        connection: connect(ServerKind::Redis),
     };
     assert_eq!(
         redis.ask(&[b"SET", b"large", &value]).unwrap(),
@@ -82,17 +81,14 @@ fn round_trip(worker: u16, round: u16, bytes: usize) {
     assert!(same, "Redis returned another value of {bytes} bytes");
 }
 
-#[test]
-fn values_of_every_size_pass_in_bounded_memory() {
-    let Some(scene) = Scene::usual() else { return };
-    let workers: Vec<i32> = scene
-        .appliance
-        .status()
-        .unwrap()
-        .workers()
-        .iter()
-        .map(|worker| worker.pid)
-        .collect();
+both_drivers!(values_of_every_size_pass_in_bounded_memory);
+
+fn values_of_every_size_pass_in_bounded_memory(scene: &mut Scene) {
+    let pids = || -> Vec<i32> {
+        let status = scene.appliance.status().unwrap();
+        status.workers().iter().map(|worker| worker.pid).collect()
+    };
+    let workers = pids();
     let memory = || {
         workers
             .iter()
@@ -100,13 +96,11 @@ fn values_of_every_size_pass_in_bounded_memory() {
             .collect::<Vec<u64>>()
     };
     let pass = |first_round: u16, sizes: &[usize]| {
-        scene.on_client(|| {
-            for (round, bytes) in sizes.iter().enumerate() {
-                for worker in 0..2 {
-                    round_trip(worker, first_round + round as u16, *bytes);
-                }
+        for (round, bytes) in sizes.iter().enumerate() {
+            for worker in 0..2 {
+                round_trip(scene, worker, first_round + round as u16, *bytes);
             }
-        });
+        }
     };
     pass(0, &SIZES);
     let before = memory();
@@ -118,29 +112,24 @@ fn values_of_every_size_pass_in_bounded_memory() {
             "worker {pid} grew from {before} KiB to {after} KiB while values of {LARGEST} bytes passed"
         );
     }
-    let still: Vec<i32> = scene
-        .appliance
-        .status()
-        .unwrap()
-        .workers()
-        .iter()
-        .map(|worker| worker.pid)
-        .collect();
-    assert_eq!(still, workers, "a worker was started again");
+    assert_eq!(pids(), workers, "a worker was started again");
 }
 
-#[test]
-fn a_client_that_does_not_read_cannot_stop_others_for_good() {
-    let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("client_stall_ms = 1000");
-    let Some(scene) = Scene::raise(LabOptions::default(), configure) else {
-        return;
-    };
+both_drivers!(
+    a_client_that_does_not_read_cannot_stop_others_for_good,
+    LabOptions::default(),
+    |stage| LabConfig::new(stage, Family::V4).worker("client_stall_ms = 1000"),
+    a_client_that_does_not_read_cannot_stop_others_for_good
+);
+
+fn a_client_that_does_not_read_cannot_stop_others_for_good(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
         let value = vec![b'v'; 1 << 20];
-        let mut reader = redis_client(Family::V4);
+        let mut reader = plan.redis(Family::V4);
         assert_eq!(reader.ask(&[b"SET", b"big", &value]).unwrap(), Value::ok());
         // It asks for 32 MiB and takes none of it.
-        let mut deaf = redis_client(Family::V4);
+        let mut deaf = plan.redis(Family::V4);
         for _ in 0..32 {
             deaf.connection
                 .send(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")
