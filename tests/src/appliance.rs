@@ -248,6 +248,13 @@ impl Status {
             .unwrap_or(0)
     }
 
+    /// A counter of the poll loop of worker `index`; absent ones are 0.
+    pub fn turns(&self, index: usize, counter: &str) -> u64 {
+        self.0["workers"][index]["loop"][counter]
+            .as_u64()
+            .unwrap_or(0)
+    }
+
     /// A counter of the kernel sockets of worker `index`; absent ones are 0.
     pub fn socket(&self, index: usize, counter: &str) -> u64 {
         self.0["workers"][index]["sockets"][counter]

@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+pub mod calm;
 pub mod client;
 pub mod config;
 pub mod demo;
