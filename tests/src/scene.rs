@@ -43,6 +43,11 @@ macro_rules! both_drivers {
             use super::*;
 
             #[test]
+            fn kernel() {
+                $crate::scene::play($crate::stage::Driver::Kernel, $options, $configure, $body);
+            }
+
+            #[test]
             fn afxdp() {
                 $crate::scene::play($crate::stage::Driver::Afxdp, $options, $configure, $body);
             }
