@@ -21,8 +21,8 @@ fn when(delay: Duration) -> String {
 pub struct Slot {
     /// Its index.
     pub worker: usize,
-    /// Its core.
-    pub core: u32,
+    /// Its core; `None`: wherever the scheduler likes.
+    pub core: Option<u32>,
     /// Its process.
     pub process: Option<WorkerProcess>,
     /// Processes started so far.
@@ -40,7 +40,7 @@ pub struct Slot {
 
 impl Slot {
     /// A worker without a process that is due at once.
-    pub fn new(worker: usize, core: u32, log: &str) -> Self {
+    pub fn new(worker: usize, core: Option<u32>, log: &str) -> Self {
         Self {
             worker,
             core,
@@ -79,12 +79,11 @@ impl Slot {
             Ok(process) => {
                 self.due = None;
                 self.starts += 1;
-                tracing::info!(
-                    "worker {}: process {} on core {}",
-                    self.worker,
-                    process.pid(),
-                    self.core
-                );
+                let (worker, pid) = (self.worker, process.pid());
+                match self.core {
+                    Some(core) => tracing::info!("worker {worker}: process {pid} on core {core}"),
+                    None => tracing::info!("worker {worker}: process {pid}"),
+                }
                 self.process = Some(process);
                 true
             }

@@ -31,6 +31,8 @@ pub enum Fault {
     OutOfStep,
     /// Every connection slot, source port or table entry that the request needs is taken for good.
     NoResource,
+    /// The process has no file descriptor for another connection.
+    NoDescriptor,
 }
 
 macro_rules! texts {
@@ -66,4 +68,5 @@ texts! {
     Unauthorized => "Server refused the proxy's password (setting server_auth)",
     OutOfStep => "Reply may have been dropped by server after an internal error",
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
+    NoDescriptor => "Proxy is out of file descriptors (limit open files)",
 }

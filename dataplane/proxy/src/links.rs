@@ -61,6 +61,7 @@ impl Proxy {
             .connect(ServerId(server))
             .map_err(|error| match error {
                 ConnectError::NoRoute => Fault::NoRoute,
+                ConnectError::NoDescriptor => Fault::NoDescriptor,
                 ConnectError::NoSlot | ConnectError::NoPort => Fault::NoResource,
             })?;
         self.free_links.pop();

@@ -97,6 +97,23 @@ scope! {
 }
 
 scope! {
+    /// The kernel's sockets, of one worker; all zero where a TCP of our own runs.
+    SocketCounters {
+        waits: "times the worker asked the kernel for events",
+        events: "events taken",
+        reads: "system calls that received",
+        read_bytes: "bytes received",
+        writes: "system calls that sent",
+        write_bytes: "bytes handed to the kernel",
+        write_blocked: "times the kernel's send buffer was full",
+        quick_acks: "times an immediate acknowledgement was asked for",
+        accepts_paused_slots: "times no client was accepted: every client slot was taken (limit: clients_max)",
+        accepts_paused_descriptors: "times no client was accepted: out of file descriptors or memory (limit: open files)",
+        accept_errors: "clients lost before they were accepted",
+    }
+}
+
+scope! {
     /// One pool in one worker.
     PoolCounters {
         clients: "gauge: clients connected",

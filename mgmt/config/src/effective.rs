@@ -29,18 +29,33 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         write_port(out, port)?;
     }
     for pool in &config.pools {
-        write_pool(out, pool)?;
+        write_pool(out, pool, config.kernel_port().is_some())?;
     }
     write_worker(out, &config.worker)
 }
 
 fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     writeln!(out, "\n[[port]]")?;
-    writeln!(out, "interface = {}", quoted(&port.interface))?;
     writeln!(out, "driver = {}", word(Driver::NAMES, port.driver))?;
+    writeln!(out, "ack = {}", word(AckMode::NAMES, port.ack))?;
+    match port.driver {
+        Driver::Afxdp => write_nic(out, port),
+        Driver::Kernel => write_kernel(out, port),
+    }
+}
+
+fn write_kernel(out: &mut String, port: &PortConfig) -> fmt::Result {
+    match port.workers {
+        Some(workers) => writeln!(out, "workers = {workers}")?,
+        None => writeln!(out, "queues = {}", port.queues)?,
+    }
+    writeln!(out, "reuseport = {}", port.reuseport)
+}
+
+fn write_nic(out: &mut String, port: &PortConfig) -> fmt::Result {
+    writeln!(out, "interface = {}", quoted(&port.interface))?;
     writeln!(out, "queues = {}", port.queues)?;
     writeln!(out, "require_zero_copy = {}", port.require_zero_copy)?;
-    writeln!(out, "ack = {}", word(AckMode::NAMES, port.ack))?;
     writeln!(out, "rss = {}", word(RssMode::NAMES, port.rss))?;
     writeln!(out, "ring_size = {}", port.ring_size)?;
     match port.mtu_bytes {
@@ -49,7 +64,7 @@ fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     }
 }
 
-fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
+fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result {
     writeln!(out, "\n[[pool]]")?;
     writeln!(out, "name = {}", quoted(&pool.name))?;
     let listen = pool
@@ -57,6 +72,9 @@ fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
         .iter()
         .map(|address| quoted(&address.to_string()));
     writeln!(out, "listen = [{}]", listen.collect::<Vec<_>>().join(", "))?;
+    if kernel {
+        writeln!(out, "backlog = {}", pool.backlog)?;
+    }
     writeln!(out, "protocol = {}", word(Protocol::NAMES, pool.protocol))?;
     writeln!(
         out,

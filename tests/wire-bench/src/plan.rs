@@ -95,14 +95,15 @@ impl Plan {
         let servers = (0..self.servers).map(|i| {
             let address = self.server(i);
             ServerConfig {
-                address,
+                address: address.into(),
                 name: address.to_string(),
                 weight: 1,
             }
         });
         PoolConfig {
             name: "bench".into(),
-            listen: vec![self.listen()],
+            listen: vec![self.listen().into()],
+            backlog: 1024,
             protocol: match self.protocol {
                 CacheProtocol::Memcached => Protocol::Memcached,
                 CacheProtocol::Redis => Protocol::Redis,

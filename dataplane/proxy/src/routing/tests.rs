@@ -3,7 +3,7 @@
 use super::{Router, value};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate_config::{Distribution, HashKind, PoolConfig, Protocol, ServerConfig};
+use tidegate_config::{Distribution, Endpoint, HashKind, PoolConfig, Protocol, ServerConfig};
 
 /// What nutcracker did: for each pool, one digit per key that names the server it went to.
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ fn server(text: &str) -> ServerConfig {
         None => (rest, address.strip_suffix(":11211").unwrap_or(address)),
     };
     ServerConfig {
-        address: address.parse().expect("an address"),
+        address: Endpoint::Ip(address.parse().expect("an address")),
         name: name.to_owned(),
         weight: weight.parse().expect("a weight"),
     }
@@ -50,6 +50,7 @@ fn pool(
     PoolConfig {
         name: "pool".to_owned(),
         listen: vec![],
+        backlog: 1024,
         protocol: Protocol::Memcached,
         distribution,
         hash,

@@ -7,9 +7,11 @@ pub mod traffic;
 
 use server::ModelServer;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Distribution, Endpoint, HashKind, IdleMode, Listen, PoolConfig, Protocol, ServerConfig,
+    WorkerConfig,
 };
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
@@ -41,14 +43,15 @@ impl Rng {
 pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
     PoolConfig {
         name: "pool".into(),
-        listen: vec!["10.0.0.1:1".parse().unwrap()],
+        listen: vec![Listen::from(SocketAddr::from(([10, 0, 0, 1], 1)))],
+        backlog: 1024,
         protocol,
         distribution: Distribution::Modula,
         hash: HashKind::Fnv1a32,
         hash_tag: None,
         servers: (0..servers)
             .map(|i| ServerConfig {
-                address: format!("10.0.1.{i}:1").parse().unwrap(),
+                address: Endpoint::Ip(format!("10.0.1.{i}:1").parse().unwrap()),
                 name: format!("server-{i}"),
                 weight: 1,
             })

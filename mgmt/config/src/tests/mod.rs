@@ -1,5 +1,6 @@
 //! Whole files: what they become, and what is wrong with them.
 
+mod kernel;
 mod random;
 mod shipped;
 
@@ -90,7 +91,7 @@ fn listeners_and_servers_are_numbered_over_all_pools_in_file_order() {
     let config = parse(&format!("{MINIMAL}{second}"));
     let listeners: Vec<(usize, String)> = config
         .listeners()
-        .map(|(pool, address)| (pool, address.to_string()))
+        .map(|(pool, listen)| (pool, listen.to_string()))
         .collect();
     assert_eq!(
         listeners,
