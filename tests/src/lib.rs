@@ -50,6 +50,7 @@ pub mod calm;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod fake;
 pub mod frames;
 pub mod host;
 pub mod lab;

@@ -1,7 +1,7 @@
 //! Servers that break the protocol. Each request still gets one reply, one error or a closed connection, and soon.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use tidegate_tests::both_drivers;
 use tidegate_tests::calm::assert_nobody_spins;
@@ -9,14 +9,20 @@ use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::client::{Connection, reset};
 use tidegate_tests::config::{LabConfig, PoolText};
+use tidegate_tests::fake::Fake;
 use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::scene::Scene;
 use tidegate_tests::stage::Stage;
 
-/// What a fake does with a connection on which a request has arrived.
+/// What a fake does with a connection.
 type Behaviour = fn(TcpStream);
+
+/// Waits for the first request of a connection; what comes with it is all of it.
+fn request(stream: &mut TcpStream) {
+    let _ = stream.read(&mut [0; 4096]);
+}
 
 /// Every behaviour, by name. The first word of the name tells the protocol.
 const FAKES: &[(&str, Behaviour)] = &[
@@ -33,14 +39,12 @@ const FAKES: &[(&str, Behaviour)] = &[
         say(stream, b"VALUE a 0 99999999999999999999\r\nabc\r\nEND\r\n");
     }),
     ("memcached writes a line without end", |mut stream| {
+        request(&mut stream);
         while stream.write_all(&[b'x'; 4096]).is_ok() {}
     }),
     ("memcached says nothing", hold),
     ("memcached closes", |stream| say_and_end(stream, b"")),
-    ("memcached only closes its sending half", |stream| {
-        let _ = stream.shutdown(Shutdown::Write);
-        hold(stream);
-    }),
+    ("memcached only closes its sending half", finish_and_hold),
     ("redis says something that is no reply", |stream| {
         say(stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
     }),
@@ -68,39 +72,34 @@ fn hold(mut stream: TcpStream) {
     while matches!(stream.read(&mut request), Ok(bytes) if bytes > 0) {}
 }
 
+fn finish_and_hold(mut stream: TcpStream) {
+    request(&mut stream);
+    let _ = stream.shutdown(Shutdown::Write);
+    hold(stream);
+}
+
 fn say(mut stream: TcpStream, reply: &[u8]) {
+    request(&mut stream);
     let _ = stream.write_all(reply);
     hold(stream);
 }
 
 fn say_and_end(mut stream: TcpStream, reply: &[u8]) {
+    request(&mut stream);
     let _ = stream.write_all(reply);
     let _ = stream.shutdown(Shutdown::Both);
 }
 
 fn say_and_reset(mut stream: TcpStream, reply: &[u8]) {
+    request(&mut stream);
     let _ = stream.write_all(reply);
     let _ = reset(stream);
 }
 
-/// Plays a server: every connection gets the same treatment at its first request.
-fn play(listener: &TcpListener, behave: Behaviour) {
-    for stream in listener.incoming() {
-        let Ok(mut stream) = stream else { return };
-        std::thread::spawn(move || {
-            let mut request = [0; 4096];
-            if matches!(stream.read(&mut request), Ok(bytes) if bytes > 0) {
-                behave(stream);
-            }
-        });
-    }
-}
-
-/// Plays the fake `number`. Accepting works from any namespace; the thread ends with the test's process.
-fn play_fake(scene: &Scene, number: usize, behave: Behaviour) {
+/// Plays the fake `number`: every connection gets the same treatment.
+fn play(scene: &Scene, number: usize, behave: Behaviour) -> Fake {
     let address = scene.plan().fake(number, Family::V4);
-    let listener = scene.on_server(|| TcpListener::bind(address).unwrap());
-    std::thread::spawn(move || play(&listener, behave));
+    scene.on_server(|| Fake::play(address, behave))
 }
 
 fn kind(name: &str) -> ServerKind {
@@ -137,9 +136,11 @@ both_drivers!(
 
 fn servers_that_break_the_protocol_cost_an_error_and_nothing_else(scene: &mut Scene) {
     let plan = scene.plan();
-    for (number, (_, behave)) in FAKES.iter().enumerate() {
-        play_fake(scene, number, *behave);
-    }
+    let _fakes: Vec<Fake> = FAKES
+        .iter()
+        .enumerate()
+        .map(|(number, (_, behave))| play(scene, number, *behave))
+        .collect();
     let before = scene.appliance.status().unwrap().workers();
     scene.on_client(|| {
         for (number, (name, _)) in FAKES.iter().enumerate() {
@@ -212,7 +213,8 @@ both_drivers!(
 
 fn a_server_that_answers_byte_by_byte_is_slow_and_no_more(scene: &mut Scene) {
     let plan = scene.plan();
-    play_fake(scene, 0, |mut stream| {
+    let _fake = play(scene, 0, |mut stream| {
+        request(&mut stream);
         let _ = stream.set_nodelay(true);
         for byte in b"$5\r\nhello\r\n" {
             let _ = stream.write_all(&[*byte]);
@@ -246,10 +248,7 @@ const FAILURES: &[Failure] = &[
     ),
     (
         "closes its sending half",
-        Some(|stream| {
-            let _ = stream.shutdown(Shutdown::Write);
-            hold(stream);
-        }),
+        Some(finish_and_hold),
         "Connection closed by server",
     ),
     ("says nothing", Some(hold), "Connection timed out"),
@@ -289,11 +288,9 @@ fn the_error_names_what_the_server_did_and_nobody_spins(scene: &mut Scene) {
         .iter()
         .flat_map(|kind| FAILURES.iter().map(move |failure| (*kind, failure)));
     // Clients stay, so that whatever is wrong with a server's end goes on while the workers are watched.
-    let mut clients = Vec::new();
+    let (mut clients, mut fakes) = (Vec::new(), Vec::new());
     for (number, (kind, (what, behave, told))) in failures.enumerate() {
-        if let Some(behave) = behave {
-            play_fake(scene, number, *behave);
-        }
+        fakes.extend(behave.map(|behave| play(scene, number, behave)));
         let to = plan.extra_pool(number, Family::V4);
         let mut client = scene.on_client(|| Connection::open(to).unwrap());
         for _ in 0..ROUNDS {
