@@ -25,13 +25,14 @@ fn redis(scene: &Scene) -> Redis {
     Redis { connection }
 }
 
-/// Waits until no client is left but `count`.
-fn wait_for_clients(scene: &mut Scene, count: u64) {
+/// Waits until `opened` clients were accepted in all, and `left` of them are left.
+fn wait_for_clients(scene: &mut Scene, opened: usize, left: usize) {
     scene.wait_for_status("the end of the clients", |status| {
-        (0..status.workers().len())
-            .map(|worker| status.stack(worker, "clients_open"))
-            .sum::<u64>()
-            == count
+        let sum = |counter| -> u64 {
+            let workers = 0..status.workers().len();
+            workers.map(|worker| status.stack(worker, counter)).sum()
+        };
+        sum("accepted") == opened as u64 && sum("clients_open") == left as u64
     });
 }
 
@@ -158,7 +159,7 @@ fn a_client_that_never_reads_is_closed_and_counted(scene: &mut Scene) {
     scene.wait_for_status("the end of the deaf client", |status| {
         status.pool_total("redis", "clients_closed_stalled") == 1
     });
-    wait_for_clients(scene, 1);
+    wait_for_clients(scene, 2, 1);
     assert_eq!(
         other.ask(&[b"GET", b"big"]).unwrap(),
         Value::Bulk(Some(value))
@@ -168,6 +169,7 @@ fn a_client_that_never_reads_is_closed_and_counted(scene: &mut Scene) {
 both_drivers!(a_half_closed_connection_ends_when_nothing_is_owed);
 
 fn a_half_closed_connection_ends_when_nothing_is_owed(scene: &mut Scene) {
+    const EACH: usize = 8;
     let mut other = redis(scene);
     // Nothing asked, half a request, and a request with its reply under way.
     let cases: [(&[u8], &[u8]); 3] = [
@@ -176,7 +178,7 @@ fn a_half_closed_connection_ends_when_nothing_is_owed(scene: &mut Scene) {
         (b"*2\r\n$3\r\nGET\r\n$4\r\nhalf\r\n", b"$-1\r\n"),
     ];
     for (sent, expected) in cases {
-        for _ in 0..8 {
+        for _ in 0..EACH {
             let mut client = connect(scene, ServerKind::Redis);
             client.send(sent).unwrap();
             client.finish_sending().unwrap();
@@ -191,7 +193,7 @@ fn a_half_closed_connection_ends_when_nothing_is_owed(scene: &mut Scene) {
             );
         }
     }
-    wait_for_clients(scene, 1);
+    wait_for_clients(scene, 1 + cases.len() * EACH, 1);
     assert_nobody_spins(scene, &mut other);
 }
 
@@ -217,7 +219,7 @@ fn clients_that_reset_leave_nothing_behind(scene: &mut Scene) {
             }
             client.connection.reset().unwrap();
         }
-        wait_for_clients(scene, 1);
+        wait_for_clients(scene, 1 + RESETS, 1);
         assert_nobody_spins(scene, &mut other);
     });
 }
@@ -282,7 +284,7 @@ fn garbage_is_answered_or_the_connection_ends(scene: &mut Scene) {
                     .unwrap_or_else(|error| panic!("seed {seed}, {kind:?}: {error}"));
             }
         }
-        wait_for_clients(scene, 1);
+        wait_for_clients(scene, 1 + 2 * ROUNDS as usize, 1);
         assert_nobody_spins(scene, &mut other);
     });
 }
@@ -322,5 +324,5 @@ fn clients_beyond_the_slots_wait_and_are_served(scene: &mut Scene) {
         assert_nobody_spins(scene, &mut first[0]);
         first.clear();
     });
-    wait_for_clients(scene, 0);
+    wait_for_clients(scene, 3 * SLOTS, 0);
 }
