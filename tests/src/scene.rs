@@ -1,9 +1,9 @@
 //! A stage with Tidegate running on it: what most end-to-end tests start from.
 
 use crate::appliance::{Appliance, Status};
+use crate::client::Connection;
 use crate::client::memcached::Memcached;
 use crate::client::resp::Redis;
-use crate::client::{Connection, HANG_GUARD};
 use crate::config::LabConfig;
 use crate::host::Host;
 use crate::lab::addresses::Family;
@@ -11,15 +11,13 @@ use crate::lab::process::Process;
 use crate::lab::servers::{Server, ServerKind};
 use crate::lab::{Lab, LabOptions};
 use crate::local::{Local, Permit};
-use crate::netns::finish;
 use crate::plan::Plan;
 use crate::stage::{Driver, Role, Stage};
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Makes two tests of one body: `name::kernel`, on kernel sockets and this machine's loopback addresses, and `name::afxdp`, in a
 /// lab. With a name alone, the body is the function of that name and the stage is the usual one: two workers, three servers
@@ -118,11 +116,19 @@ pub type Turn = MutexGuard<'static, ()>;
 pub fn turn_or_skip() -> Option<Turn> {
     static TURN: Mutex<()> = Mutex::new(());
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: the lab makes network namespaces and needs root");
+        say_skipped("the lab makes network namespaces and needs root");
         return None;
     }
     // A failed test has poisoned it, which says nothing about the next.
     Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Says that the test on this thread is skipped, and why. The test runner keeps back what a test prints and then succeeds; it does
+/// not keep back what goes to standard error past it.
+fn say_skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
 impl Scene {
@@ -143,7 +149,7 @@ impl Scene {
             .unwrap_or_else(|error| panic!("the stage cannot be raised: {error:?}"));
         let stage = ground.stage();
         if needs_ipv6 && !stage.plan().families().contains(&Family::V6) {
-            eprintln!("skipped: this machine has no IPv6");
+            say_skipped("this machine has no IPv6");
             return None;
         }
         let appliance = Appliance::start(stage, &configure(stage))
@@ -223,50 +229,64 @@ impl Scene {
         self.stage().host(Role::Server).run(work)
     }
 
-    /// A connection to `to` that `worker` of two serves; `number` tells several apart. In the lab its source port decides. The
-    /// kernel spreads connections as it likes, so with its sockets they are opened until one is the worker's.
-    pub fn connection_of(&self, worker: u16, number: u16, to: SocketAddr) -> Connection {
+    /// A connection to a pool of either protocol that `worker` of two serves; `number` tells several apart. In the lab its source
+    /// port decides. The kernel spreads connections as it likes, so with its sockets they are opened until one is the worker's;
+    /// meanwhile nobody else may ask for anything.
+    pub fn connection_of(&mut self, worker: u16, number: u16, to: SocketAddr) -> Connection {
         let from = self.plan().client(family_of(to), 0);
-        let open = |port| {
-            self.on_client(|| Connection::open_from(from, port, to).expect("the pool accepts"))
+        let driver = self.driver();
+        let open = |scene: &Self, port| {
+            scene.on_client(|| Connection::open_from(from, port, to).expect("the pool accepts"))
         };
-        if self.driver() == Driver::Afxdp {
-            return open(source_port(worker, number, to));
+        if driver == Driver::Afxdp {
+            return open(self, source_port(worker, number, to));
         }
+        for _ in 0..OPENED_MAX {
+            let mut connection = open(self, 0);
+            if self.server_of(&mut connection, to) == usize::from(worker) {
+                return connection;
+            }
+        }
+        panic!("worker {worker} got none of {OPENED_MAX} connections");
+    }
+
+    /// Which of two workers serves `connection`: the only one whose count of requests grows, twice in a row. Once is not enough,
+    /// because a worker may publish late what others asked of it before.
+    fn server_of(&mut self, connection: &mut Connection, to: SocketAddr) -> usize {
+        let is_redis = to == self.plan().pool(ServerKind::Redis, family_of(to));
+        let request: &[u8] = if is_redis {
+            b"*1\r\n$4\r\nPING\r\n"
+        } else {
+            b"version\r\n"
+        };
+        let counts = |status: &Status| {
+            [0, 1].map(|worker| -> u64 {
+                let pools = status.requests(worker);
+                pools.iter().map(|(_, requests)| requests).sum()
+            })
+        };
         let status = self.appliance.status().expect("Tidegate tells its status");
-        let pid = status.workers()[usize::from(worker)].pid;
-        (0..OPENED_MAX)
-            .map(|_| open(0))
-            .find(|connection| server_of(connection) == pid)
-            .unwrap_or_else(|| panic!("worker {worker} got none of {OPENED_MAX} connections"))
+        let (mut before, mut last) = (counts(&status), None);
+        loop {
+            connection.send(request).expect("the pool is there");
+            connection.line().expect("every request has a reply");
+            let status = self.wait_for_status("a count", |status| counts(status) != before);
+            let now = counts(&status);
+            let grown = match [0, 1].map(|worker| now[worker] != before[worker]) {
+                [true, false] => Some(0),
+                [false, true] => Some(1),
+                _ => None,
+            };
+            if let (Some(grown), true) = (grown, grown == last) {
+                return grown;
+            }
+            (before, last) = (now, grown);
+        }
     }
 }
 
 /// Connections after which one of two workers must have got one: the kernel draws evenly.
 const OPENED_MAX: u32 = 100;
-
-/// The process on this machine that has accepted `connection`.
-fn server_of(connection: &Connection) -> i32 {
-    let ends = |stream: &TcpStream| Ok::<_, io::Error>((stream.peer_addr()?, stream.local_addr()?));
-    let (server, client) = ends(connection.stream()).expect("the connection is open");
-    let started = Instant::now();
-    loop {
-        let query = format!("src = {server} and dst = {client}");
-        let shown = finish(Command::new("ss").args(["-tnpH", &query])).expect("ss works");
-        let pid = shown.split_once("pid=").and_then(|(_, rest)| {
-            let digits = rest.split(|byte: char| !byte.is_ascii_digit()).next()?;
-            digits.parse().ok()
-        });
-        if let Some(pid) = pid {
-            return pid;
-        }
-        assert!(
-            started.elapsed() < HANG_GUARD,
-            "nobody accepts {client} → {server}: {shown}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn family_of(address: SocketAddr) -> Family {
     if address.is_ipv4() {

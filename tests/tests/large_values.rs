@@ -48,16 +48,24 @@ fn private_memory_kib(pid: i32) -> u64 {
         .expect("RssAnon is a number")
 }
 
-/// Stores and reads a value of each protocol through the given worker. Each round trip has a number of its own.
-fn round_trip(scene: &Scene, worker: u16, round: u16, bytes: usize) {
-    let connect = |kind| {
+/// A client of each protocol that `worker` serves.
+fn clients_of(scene: &mut Scene, worker: u16) -> (Memcached, Redis) {
+    let mut connect = |kind| {
         let to = scene.plan().pool(kind, Family::V4);
-        scene.connection_of(worker, round, to)
+        scene.connection_of(worker, 0, to)
     };
-    let value = Random::new(bytes as u64).bytes(bytes);
-    let mut memcached = Memcached {
+    let memcached = Memcached {
         connection: connect(ServerKind::Memcached),
     };
+    let redis = Redis {
+        connection: connect(ServerKind::Redis),
+    };
+    (memcached, redis)
+}
+
+/// Stores and reads a value of each protocol.
+fn round_trip((memcached, redis): &mut (Memcached, Redis), bytes: usize) {
+    let value = Random::new(bytes as u64).bytes(bytes);
     assert_eq!(
         memcached.set(b"large", 1, &value).unwrap(),
         "STORED",
@@ -68,10 +76,6 @@ fn round_trip(scene: &Scene, worker: u16, round: u16, bytes: usize) {
         items.len() == 1 && items[0].value == value,
         "memcached returned another value of {bytes} bytes"
     );
-
-    let mut redis = Redis {
-        connection: connect(ServerKind::Redis),
-    };
     assert_eq!(
         redis.ask(&[b"SET", b"large", &value]).unwrap(),
         Value::ok(),
@@ -84,6 +88,7 @@ fn round_trip(scene: &Scene, worker: u16, round: u16, bytes: usize) {
 both_drivers!(values_of_every_size_pass_in_bounded_memory);
 
 fn values_of_every_size_pass_in_bounded_memory(scene: &mut Scene) {
+    let mut clients = [0, 1].map(|worker| clients_of(scene, worker));
     let pids = || -> Vec<i32> {
         let status = scene.appliance.status().unwrap();
         status.workers().iter().map(|worker| worker.pid).collect()
@@ -95,16 +100,16 @@ fn values_of_every_size_pass_in_bounded_memory(scene: &mut Scene) {
             .map(|pid| private_memory_kib(*pid))
             .collect::<Vec<u64>>()
     };
-    let pass = |first_round: u16, sizes: &[usize]| {
-        for (round, bytes) in sizes.iter().enumerate() {
-            for worker in 0..2 {
-                round_trip(scene, worker, first_round + round as u16, *bytes);
+    let mut pass = |sizes: &[usize]| {
+        for bytes in sizes {
+            for clients in &mut clients {
+                round_trip(clients, *bytes);
             }
         }
     };
-    pass(0, &SIZES);
+    pass(&SIZES);
     let before = memory();
-    pass(100, &[LARGEST]);
+    pass(&[LARGEST]);
     let after = memory();
     for ((pid, before), after) in workers.iter().zip(&before).zip(&after) {
         assert!(

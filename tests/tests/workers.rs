@@ -8,10 +8,10 @@ use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::scene::Scene;
 
-const CONNECTIONS: u16 = 16;
+const CONNECTIONS: u16 = 8;
 
 /// A connection that `worker` serves.
-fn connection_of(scene: &Scene, worker: u16, number: u16) -> Redis {
+fn connection_of(scene: &mut Scene, worker: u16, number: u16) -> Redis {
     let to = scene.plan().pool(ServerKind::Redis, Family::V4);
     let connection = scene.connection_of(worker, number, to);
     Redis { connection }
@@ -21,7 +21,7 @@ both_drivers!(a_killed_worker_costs_only_its_own_connections_and_is_started_agai
 
 fn a_killed_worker_costs_only_its_own_connections_and_is_started_again(scene: &mut Scene) {
     let before = scene.appliance.status().unwrap().workers();
-    let connections = |worker| -> Vec<Redis> {
+    let mut connections = |worker| -> Vec<Redis> {
         (0..CONNECTIONS)
             .map(|number| connection_of(scene, worker, number))
             .collect()
