@@ -1,6 +1,8 @@
 //! Clients that are slow, deaf, rude, senseless or too many. Others do not notice, and no worker spins for them.
 
 use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+use tidegate_tests::appliance::Status;
 use tidegate_tests::both_drivers;
 use tidegate_tests::calm::assert_nobody_spins;
 use tidegate_tests::client::Connection;
@@ -74,45 +76,57 @@ fn requests_that_come_byte_by_byte_hold_up_nobody(scene: &mut Scene) {
     assert_nobody_spins(scene, &mut fast);
 }
 
-/// A request whose reply is as long as the request itself, so that neither direction is spared.
-fn long_get() -> (Vec<u8>, Vec<u8>) {
-    let key = vec![b'k'; 200];
-    (command(&[b"GET", &key]), key)
+/// Should buffers have no end.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Sends `request` again and again without waiting, `sent` bytes of which are sent already; returns how many more were.
+fn send_what_fits(client: &Redis, request: &[u8], sent: usize) -> usize {
+    let burst = request.repeat(100);
+    let mut more = 0;
+    let mut stream = client.connection.stream();
+    stream.set_nonblocking(true).unwrap();
+    while sent + more < BYTES_MAX {
+        match stream.write(&burst[(sent + more) % request.len()..]) {
+            Ok(bytes) => more += bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("after {sent} + {more} bytes: {error}"),
+        }
+    }
+    stream.set_nonblocking(false).unwrap();
+    more
+}
+
+/// Whether the Redis pool takes no requests but those that `client` sends meanwhile.
+fn serves_only(scene: &mut Scene, client: &mut Redis) -> bool {
+    const REQUESTS: u64 = 200;
+    let requests = |status: &Status| status.pool_total("redis", "requests");
+    let before = requests(&scene.appliance.status().unwrap());
+    for _ in 0..REQUESTS {
+        assert_eq!(client.words("SET beside 1").unwrap(), Value::ok());
+    }
+    let after = scene.wait_for_status("the requests' count", |status| {
+        requests(status) >= before + REQUESTS
+    });
+    requests(&after) == before + REQUESTS
 }
 
 both_drivers!(what_is_sent_while_nothing_is_read_is_all_answered_later);
 
 fn what_is_sent_while_nothing_is_read_is_all_answered_later(scene: &mut Scene) {
-    /// Should buffers have no end.
-    const BYTES_MAX: usize = 64 << 20;
-    let (request, value) = long_get();
+    // The reply is about as long as the request, so that neither direction is spared.
+    let value = vec![b'k'; 200];
+    let request = command(&[b"GET", &value]);
     let mut other = redis(scene);
     assert_eq!(other.ask(&[b"SET", &value, &value]).unwrap(), Value::ok());
 
     let mut deaf = redis(scene);
-    let burst = request.repeat(100);
-    let mut sent = 0;
-    deaf.connection.stream().set_nonblocking(true).unwrap();
-    while sent < BYTES_MAX {
-        let from = sent % request.len();
-        match deaf.connection.stream().write(&burst[from..]) {
-            Ok(bytes) => sent += bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // The proxy may only have been slower than this loop: it is blocked when it stays so while others are served.
-                assert_eq!(other.words("SET beside 1").unwrap(), Value::ok());
-                if matches!(
-                    deaf.connection
-                        .stream()
-                        .write(&burst[sent % request.len()..][..1]),
-                    Ok(1)
-                ) {
-                    sent += 1;
-                } else {
-                    break;
-                }
-            }
-            Err(error) => panic!("after {sent} bytes: {error}"),
-        }
+    let (mut sent, mut still) = (0, 0);
+    // Blocked for good, not only for as long as the proxy is slower than this loop.
+    while still < 3 && sent < BYTES_MAX {
+        let more = send_what_fits(&deaf, &request, sent);
+        sent += more;
+        let quiet = serves_only(scene, &mut other);
+        still = if more == 0 && quiet { still + 1 } else { 0 };
     }
     assert!(
         sent < BYTES_MAX,
@@ -120,13 +134,14 @@ fn what_is_sent_while_nothing_is_read_is_all_answered_later(scene: &mut Scene) {
     );
     assert_nobody_spins(scene, &mut other);
 
-    deaf.connection.stream().set_nonblocking(false).unwrap();
     let whole = sent.div_ceil(request.len());
-    let rest = &burst[sent % request.len()..];
+    let missing = &request[request.len() - (whole * request.len() - sent)..];
     let mut sender = deaf.connection.stream().try_clone().unwrap();
     std::thread::scope(|scope| {
-        let missing = &rest[..whole * request.len() - sent];
-        scope.spawn(move || sender.write_all(missing).unwrap());
+        scope.spawn(move || {
+            sender.write_all(missing).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+        });
         for number in 0..whole {
             assert_eq!(
                 deaf.reply().unwrap(),
@@ -135,6 +150,7 @@ fn what_is_sent_while_nothing_is_read_is_all_answered_later(scene: &mut Scene) {
             );
         }
     });
+    assert!(deaf.connection.is_closed());
 }
 
 both_drivers!(
