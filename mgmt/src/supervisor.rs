@@ -80,10 +80,9 @@ impl Slot {
                 self.due = None;
                 self.starts += 1;
                 let (worker, pid) = (self.worker, process.pid());
-                match self.core {
-                    Some(core) => tracing::info!("worker {worker}: process {pid} on core {core}"),
-                    None => tracing::info!("worker {worker}: process {pid}"),
-                }
+                let place = self.core.map(|core| format!(" on core {core}"));
+                let place = place.unwrap_or_default();
+                tracing::info!("worker {worker}: process {pid}{place}");
                 self.process = Some(process);
                 true
             }

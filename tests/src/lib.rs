@@ -61,3 +61,4 @@ pub mod plan;
 pub mod random;
 pub mod scene;
 pub mod stage;
+pub mod twins;

@@ -94,6 +94,13 @@ impl Ground {
         })
     }
 
+    fn lab(&self) -> &Lab {
+        match self {
+            Self::Lab(lab) => lab,
+            Self::Local(_) => panic!("a test that looks into the lab cannot play elsewhere"),
+        }
+    }
+
     fn stage(&self) -> &dyn Stage {
         match self {
             Self::Lab(lab) => lab.as_ref(),
@@ -132,12 +139,28 @@ fn say_skipped(why: &str) {
 }
 
 impl Scene {
+    /// Raises a lab and starts Tidegate in it with the configuration that `configure` makes. `None` without root.
+    pub fn raise_lab(
+        options: LabOptions,
+        configure: impl FnOnce(&Lab) -> LabConfig,
+    ) -> Option<Self> {
+        Self::on_ground(Driver::Afxdp, options, |ground| configure(ground.lab()))
+    }
+
     /// Raises the stage of `driver` and starts Tidegate on it with the configuration that `configure` makes. `None` where that
     /// cannot be, after saying so: a lab without root, or IPv6 on a machine that has none.
     pub fn raise(
         driver: Driver,
         options: LabOptions,
         configure: impl FnOnce(&dyn Stage) -> LabConfig,
+    ) -> Option<Self> {
+        Self::on_ground(driver, options, |ground| configure(ground.stage()))
+    }
+
+    fn on_ground(
+        driver: Driver,
+        options: LabOptions,
+        configure: impl FnOnce(&Ground) -> LabConfig,
     ) -> Option<Self> {
         let turn = match driver {
             Driver::Afxdp => Some(turn_or_skip()?),
@@ -152,7 +175,7 @@ impl Scene {
             say_skipped("this machine has no IPv6");
             return None;
         }
-        let appliance = Appliance::start(stage, &configure(stage))
+        let appliance = Appliance::start(stage, &configure(&ground))
             .unwrap_or_else(|error| panic!("Tidegate does not start: {error:?}"));
         let capture = match &ground {
             Ground::Lab(lab) => Capture::start(lab),
@@ -169,9 +192,7 @@ impl Scene {
 
     /// The usual lab: two queues, two interfaces, a pool of each protocol.
     pub fn usual() -> Option<Self> {
-        Self::raise(Driver::Afxdp, LabOptions::default(), |lab| {
-            LabConfig::new(lab, Family::V4)
-        })
+        Self::raise_lab(LabOptions::default(), |lab| LabConfig::new(lab, Family::V4))
     }
 
     /// What carries Tidegate's traffic.
@@ -191,10 +212,7 @@ impl Scene {
 
     /// The lab, of a scene that was raised for AF_XDP.
     pub fn lab(&self) -> &Lab {
-        match &self.ground {
-            Ground::Lab(lab) => lab,
-            Ground::Local(_) => panic!("a test that looks into the lab cannot play elsewhere"),
-        }
+        self.ground.lab()
     }
 
     /// All servers of a kind.

@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use tidegate_tests::client::resp::Value;
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::frames::{IP_AT, Segment, TCP_AT, Wire, fix_checksums, flag, mac_of};
-use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::{self, Family, REDIS_PORT};
 use tidegate_tests::lab::topology::CLIENT_SIDE;
+use tidegate_tests::lab::{Lab, LabOptions};
 use tidegate_tests::random::Random;
 use tidegate_tests::scene::{Scene, memcached_client, redis_client};
-use tidegate_tests::stage::{Driver, Stage};
 
 /// A host of the client leg that does not exist: nobody answers for it, so its connections stay as the test leaves them.
 fn stranger(random: &mut Random) -> (Ipv4Addr, u16) {
@@ -81,8 +80,8 @@ fn counters_add_up(scene: &mut Scene) {
 #[test]
 fn a_syn_flood_fills_a_bounded_table_and_clients_still_connect() {
     const FLOOD: usize = 20_000;
-    let configure = |lab: &dyn Stage| LabConfig::new(lab, Family::V4).worker("half_open_max = 256");
-    let Some(mut scene) = Scene::raise(Driver::Afxdp, LabOptions::default(), configure) else {
+    let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("half_open_max = 256");
+    let Some(mut scene) = Scene::raise_lab(LabOptions::default(), configure) else {
         return;
     };
     let before = scene.appliance.status().unwrap().workers();

@@ -6,9 +6,9 @@ use crate::sockets::endpoint::Endpoint;
 use crate::sockets::limits::{EVENTS, SLOTS_MAX};
 use crate::sockets::listen::Listening;
 use crate::sockets::table::SocketStreams;
-use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{SocketCounters, StackCounters};
@@ -44,8 +44,8 @@ pub struct SocketConfig {
 pub struct SocketNetwork {
     streams: SocketStreams,
     acceptor: Acceptor,
-    /// Taken from the kernel, not yet dealt with.
-    events: Vec<Event>,
+    /// Taken from the kernel, not yet dealt with: the word of each, and what it says.
+    events: Vec<(u64, EventFlags)>,
     /// The kernel was asked since the last [`Network::receive`].
     looked: bool,
     spin: bool,
@@ -97,19 +97,17 @@ impl SocketNetwork {
             tv_sec: (timeout_ms / 1_000) as i64,
             tv_nsec: (timeout_ms % 1_000 * 1_000_000) as i64,
         };
-        let taken = epoll::wait(
-            &self.streams.epoll,
-            spare_capacity(&mut self.events),
-            Some(&timeout),
-        );
+        let mut space = [MaybeUninit::uninit(); EVENTS];
         self.streams.counters.waits += 1;
         // A failed wait (EINTR) is a short one.
-        self.streams.counters.events += taken.unwrap_or(0) as u64;
+        if let Ok((events, _)) = epoll::wait(&self.streams.epoll, &mut space, Some(&timeout)) {
+            self.streams.counters.events += events.len() as u64;
+            let taken = events.iter().map(|event| (event.data.u64(), event.flags));
+            self.events.extend(taken);
+        }
     }
 
-    fn on_event(&mut self, event: Event) {
-        let Event { flags, data, .. } = event;
-        let word = data.u64();
+    fn on_event(&mut self, word: u64, flags: EventFlags) {
         let (generation, number) = ((word >> 32) as u32, word as u32);
         match number {
             BELL_WORD => {}
@@ -158,7 +156,8 @@ impl Network for SocketNetwork {
         }
         self.looked = false;
         for index in 0..self.events.len() {
-            self.on_event(self.events[index]);
+            let (word, flags) = self.events[index];
+            self.on_event(word, flags);
         }
         self.events.clear();
         self.streams.read_unread();

@@ -46,20 +46,22 @@ fn shared_cores(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Limits of our own TCP, written though the kernel's is used. A default that is written does no harm.
 fn of_packets(worker: &WorkerConfig) -> Vec<String> {
-    let half_open_max = (HALF_OPEN_MAX.default as u32).min(worker.clients_max);
-    let written = [
-        ("source_ports", worker.source_ports != SOURCE_PORTS),
-        ("half_open_max", worker.half_open_max != half_open_max),
-    ];
-    written
-        .iter()
-        .filter(|(_, written)| *written)
+    let keys = of_packets_alone(worker).into_iter();
+    keys.filter(|(_, written)| *written)
         .map(|(key, _)| {
             format!("worker: {key} has no meaning with driver = \"kernel\": the kernel's TCP has its own")
         })
         .collect()
+}
+
+/// Options of our own TCP, and whether they are written. A default that is written does no harm and counts as not written.
+pub(crate) fn of_packets_alone(worker: &WorkerConfig) -> Vec<(&'static str, bool)> {
+    let half_open_max = (HALF_OPEN_MAX.default as u32).min(worker.clients_max);
+    vec![
+        ("source_ports", worker.source_ports != SOURCE_PORTS),
+        ("half_open_max", worker.half_open_max != half_open_max),
+    ]
 }
 
 fn servers_without_points(pool: &PoolConfig) -> Vec<String> {
