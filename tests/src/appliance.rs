@@ -1,14 +1,15 @@
-//! Tidegate on the lab's appliance, driven as an operator drives it: a file, a command, signals.
+//! Tidegate on a stage, driven as an operator drives it: a file, a command, signals.
 
 use crate::config::LabConfig;
+use crate::host::Host;
 use crate::lab::process::Process;
-use crate::lab::{Lab, program};
-use crate::netns::Namespace;
+use crate::lab::program;
+use crate::stage::{Driver, Role, Stage};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long Tidegate may take from its start to serving, and to end. Far above what it needs: it turns a hang into a failure.
@@ -18,25 +19,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Appliance {
     process: Process,
-    host: Namespace,
+    host: Host,
+    /// Where its runtime directory is, if not at the usual place.
+    runtime: Option<PathBuf>,
     name: String,
     config_file: PathBuf,
 }
 
 impl Appliance {
     /// Starts Tidegate with `config` and waits until every worker serves.
-    pub fn start(lab: &Lab, config: &LabConfig) -> Result<Self> {
-        let config_file = write_config(lab, &config.to_toml())?;
-        let mut command = lab.hosts.appliance.command(program("tidegate")?);
+    pub fn start(stage: &dyn Stage, config: &LabConfig) -> Result<Self> {
+        let config_file = write_config(stage, &config.to_toml())?;
+        let host = stage.host(Role::Appliance);
+        // A lab cleans up below the usual place too. Many may run on this machine, each with a directory of its own.
+        let runtime = match stage.driver() {
+            Driver::Afxdp => None,
+            Driver::Kernel => Some(stage.directory().join("run")),
+        };
+        let mut command = tidegate(&host, runtime.as_deref())?;
         command.args(["run", "-c"]).arg(&config_file);
         let process = Process::start_command(
             &mut command,
             "tidegate",
-            lab.directory().join("tidegate.log"),
+            stage.directory().join("tidegate.log"),
         )?;
         let mut appliance = Self {
             process,
-            host: lab.hosts.appliance.clone(),
+            host,
+            runtime,
             name: config.name.clone(),
             config_file,
         };
@@ -61,7 +71,7 @@ impl Appliance {
 
     /// What `tidegate status --json` says.
     pub fn status(&self) -> Result<Status> {
-        let output = command(&self.host, &["status", "--name", &self.name, "--json"])?;
+        let output = self.ask(&["status", "--name", &self.name, "--json"])?;
         if !output.status.success() {
             bail!(
                 "tidegate status failed: {}",
@@ -75,8 +85,13 @@ impl Appliance {
 
     /// What `tidegate status` says to people.
     pub fn status_text(&self) -> Result<String> {
-        let output = command(&self.host, &["status", "--name", &self.name])?;
+        let output = self.ask(&["status", "--name", &self.name])?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs another `tidegate` beside it to its end.
+    fn ask(&self, arguments: &[&str]) -> Result<Output> {
+        finish(tidegate(&self.host, self.runtime.as_deref())?.args(arguments))
     }
 
     /// Waits until `condition` holds for the status, and returns that status.
@@ -149,17 +164,25 @@ impl Drop for Appliance {
 }
 
 /// Runs `tidegate` with `arguments` on `host` to its end.
-pub fn command(host: &Namespace, arguments: &[&str]) -> Result<Output> {
-    Ok(host
-        .command(program("tidegate")?)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()?)
+pub fn command(host: impl Into<Host>, arguments: &[&str]) -> Result<Output> {
+    finish(tidegate(&host.into(), None)?.args(arguments))
 }
 
-/// Writes a configuration into the lab's directory.
-pub fn write_config(lab: &Lab, text: &str) -> Result<PathBuf> {
-    let file = lab.directory().join("tidegate.toml");
+fn tidegate(host: &Host, runtime: Option<&Path>) -> Result<Command> {
+    let mut command = host.command(program("tidegate")?);
+    if let Some(runtime) = runtime {
+        command.arg("--runtime-dir").arg(runtime);
+    }
+    Ok(command)
+}
+
+fn finish(command: &mut Command) -> Result<Output> {
+    Ok(command.stdin(Stdio::null()).output()?)
+}
+
+/// Writes a configuration into the stage's directory.
+pub fn write_config(stage: &dyn Stage, text: &str) -> Result<PathBuf> {
+    let file = stage.directory().join("tidegate.toml");
     std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }
@@ -221,6 +244,20 @@ impl Status {
     /// A counter of the stack of worker `index`; absent ones are 0.
     pub fn stack(&self, index: usize, counter: &str) -> u64 {
         self.0["workers"][index]["stack"][counter]
+            .as_u64()
+            .unwrap_or(0)
+    }
+
+    /// A counter of the poll loop of worker `index`; absent ones are 0.
+    pub fn turns(&self, index: usize, counter: &str) -> u64 {
+        self.0["workers"][index]["loop"][counter]
+            .as_u64()
+            .unwrap_or(0)
+    }
+
+    /// A counter of the kernel sockets of worker `index`; absent ones are 0.
+    pub fn socket(&self, index: usize, counter: &str) -> u64 {
+        self.0["workers"][index]["sockets"][counter]
             .as_u64()
             .unwrap_or(0)
     }

@@ -1,9 +1,10 @@
-//! Configurations for the lab's appliance, as text: the tests go through the same door as an operator.
+//! Configurations for a stage's Tidegate, as text: the tests go through the same door as an operator.
 
-use crate::lab::Lab;
-use crate::lab::addresses::{self, Family, MEMCACHED_PORT, REDIS_PORT};
+use crate::lab::addresses::Family;
 use crate::lab::servers::ServerKind;
 use crate::lab::topology::{CLIENT_SIDE, Nics, SERVER_SIDE};
+use crate::plan::Plan;
+use crate::stage::{Driver, Stage};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -12,9 +13,11 @@ use std::net::SocketAddr;
 pub struct LabConfig {
     /// Name of the instance.
     pub name: String,
-    /// Interfaces, in order.
+    /// What carries its traffic.
+    pub driver: Driver,
+    /// Interfaces, in order; none for kernel sockets.
     pub interfaces: Vec<String>,
-    /// Queues of each.
+    /// Queues of each, or workers.
     pub queues: u32,
     /// Further lines of every `[[port]]`.
     pub port_lines: Vec<String>,
@@ -40,18 +43,44 @@ pub struct PoolText {
 }
 
 impl PoolText {
-    /// A pool of `kind` on its usual port of the virtual addresses of both families.
+    /// The lab's pool of `kind`, on the virtual addresses of both families.
     pub fn new(name: &str, kind: ServerKind, servers: &[SocketAddr]) -> Self {
-        let (protocol, port) = match kind {
-            ServerKind::Memcached => ("memcached", MEMCACHED_PORT),
-            ServerKind::Redis => ("redis", REDIS_PORT),
+        Self::on(Plan::Lab, name, kind, servers)
+    }
+
+    /// The pool of `kind` that clients find at [`Plan::pool`].
+    pub fn on(plan: Plan, name: &str, kind: ServerKind, servers: &[SocketAddr]) -> Self {
+        Self::listening(name, kind, servers, plan, |family| plan.pool(kind, family))
+    }
+
+    /// A pool that clients find at [`Plan::extra_pool`].
+    pub fn extra(
+        plan: Plan,
+        number: usize,
+        name: &str,
+        kind: ServerKind,
+        servers: &[SocketAddr],
+    ) -> Self {
+        let listen = |family| plan.extra_pool(number, family);
+        Self::listening(name, kind, servers, plan, listen)
+    }
+
+    fn listening(
+        name: &str,
+        kind: ServerKind,
+        servers: &[SocketAddr],
+        plan: Plan,
+        listen: impl Fn(Family) -> SocketAddr,
+    ) -> Self {
+        let protocol = match kind {
+            ServerKind::Memcached => "memcached",
+            ServerKind::Redis => "redis",
         };
+        let families = plan.families().iter();
         Self {
             name: name.to_owned(),
             protocol,
-            listen: Family::BOTH
-                .map(|family| SocketAddr::new(addresses::vip(family), port))
-                .to_vec(),
+            listen: families.map(|family| listen(*family)).collect(),
             servers: servers.iter().map(|server| format!("{server}:1")).collect(),
             lines: Vec::new(),
         }
@@ -75,38 +104,46 @@ impl PoolText {
 }
 
 impl LabConfig {
-    /// The lab's interfaces, all queues, and no pool. Idle workers sleep, because a lab shares its cores with everything else.
-    pub fn without_pools(lab: &Lab) -> Self {
-        let interfaces = match lab.options.nics {
-            Nics::One => vec![CLIENT_SIDE.to_owned()],
-            Nics::Two => vec![CLIENT_SIDE.to_owned(), SERVER_SIDE.to_owned()],
+    /// Everything that the stage has, and no pool. Idle workers sleep, because a stage shares its cores with everything else.
+    pub fn without_pools(stage: &dyn Stage) -> Self {
+        let (driver, options) = (stage.driver(), stage.options());
+        let interfaces: &[&str] = match (driver, options.nics) {
+            (Driver::Kernel, _) => &[],
+            (Driver::Afxdp, Nics::One) => &[CLIENT_SIDE],
+            (Driver::Afxdp, Nics::Two) => &[CLIENT_SIDE, SERVER_SIDE],
+        };
+        let port_lines = match driver {
+            Driver::Kernel => Vec::new(),
+            Driver::Afxdp => vec!["rss = \"port-xor\"".to_owned()],
         };
         Self {
-            name: lab.name().to_owned(),
-            interfaces,
-            queues: lab.options.queues,
-            port_lines: vec!["rss = \"port-xor\"".to_owned()],
+            name: stage.name().to_owned(),
+            driver,
+            interfaces: interfaces.iter().map(ToString::to_string).collect(),
+            queues: options.queues,
+            port_lines,
             worker_lines: vec!["idle = \"adaptive\"".to_owned()],
             pools: Vec::new(),
         }
     }
 
-    /// The lab's interfaces with a pool of all memcached servers and one of all Redis servers, reached over `family`.
-    pub fn new(lab: &Lab, family: Family) -> Self {
-        let mut config = Self::without_pools(lab);
-        for (name, kind, servers) in [
-            ("memcached", ServerKind::Memcached, &lab.memcached),
-            ("redis", ServerKind::Redis, &lab.redis),
+    /// Everything that the stage has, with a pool of all memcached servers and one of all Redis servers, reached over `family`.
+    pub fn new(stage: &dyn Stage, family: Family) -> Self {
+        let mut config = Self::without_pools(stage);
+        for (name, kind) in [
+            ("memcached", ServerKind::Memcached),
+            ("redis", ServerKind::Redis),
         ] {
+            let servers = stage.servers(kind).iter();
+            let servers: Vec<SocketAddr> = servers.map(|server| server.address(family)).collect();
             if !servers.is_empty() {
-                let servers: Vec<SocketAddr> = servers
-                    .iter()
-                    .map(|server| server.address(family))
-                    .collect();
+                let mut pool = PoolText::on(stage.plan(), name, kind, &servers);
+                // What is hashed is the name: keys land alike whatever addresses the stage got.
+                for (index, server) in pool.servers.iter_mut().enumerate() {
+                    let _ = write!(server, " {name}-{index}");
+                }
                 // Of twemproxy's hashes murmur spreads the short sequential keys of tests best.
-                config
-                    .pools
-                    .push(PoolText::new(name, kind, &servers).with("hash = \"murmur\""));
+                config.pools.push(pool.with("hash = \"murmur\""));
             }
         }
         config
@@ -137,21 +174,12 @@ impl LabConfig {
 
     /// The text of the file.
     pub fn to_toml(&self) -> String {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        let map: Vec<String> = (0..self.queues)
-            .map(|queue| format!("{queue} = {}", queue % cores))
-            .collect();
         let mut text = format!("name = \"{}\"\n", self.name);
         let mut section = |head: &str, lines: &[String], more: &[String]| {
             let _ = writeln!(text, "\n{head}\n{}", [lines, more].concat().join("\n"));
         };
         section("[worker]", &self.worker_lines, &[]);
-        for interface in &self.interfaces {
-            let lines = [
-                format!("interface = \"{interface}\""),
-                "driver = \"afxdp\"".to_owned(),
-                format!("queues = {{ {} }}", map.join(", ")),
-            ];
+        for lines in self.ports() {
             section("[[port]]", &lines, &self.port_lines);
         }
         for pool in &self.pools {
@@ -174,5 +202,27 @@ impl LabConfig {
             section("[[pool]]", &lines, &pool.lines);
         }
         text
+    }
+
+    /// The lines of each `[[port]]`.
+    fn ports(&self) -> Vec<Vec<String>> {
+        if self.driver == Driver::Kernel {
+            let workers = format!("workers = {}", self.queues);
+            return vec![vec!["driver = \"kernel\"".to_owned(), workers]];
+        }
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let map: Vec<String> = (0..self.queues)
+            .map(|queue| format!("{queue} = {}", queue % cores))
+            .collect();
+        let interfaces = self.interfaces.iter();
+        interfaces
+            .map(|interface| {
+                vec![
+                    format!("interface = \"{interface}\""),
+                    "driver = \"afxdp\"".to_owned(),
+                    format!("queues = {{ {} }}", map.join(", ")),
+                ]
+            })
+            .collect()
     }
 }

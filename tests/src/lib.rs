@@ -1,4 +1,35 @@
-//! The lab in which Tidegate meets real clients and real servers, and the pieces its end-to-end tests are made of.
+//! The stages on which Tidegate meets real clients and real servers, and the pieces its end-to-end tests are made of.
+//!
+//! # Two drivers, one test body
+//!
+//! A test of what goes in and comes out is a function over a [`scene::Scene`], and [`both_drivers!`] makes two tests of it:
+//! `name::kernel` plays on this machine's loopback addresses, without root and beside others ([`local`]); `name::afxdp` plays in
+//! a lab, takes turns, and is skipped without root. A body stays fit for both if it
+//!
+//! * asks [`Scene::plan`](scene::Scene::plan) for every address, and binds nothing that the plan does not name;
+//! * runs clients with [`Scene::on_client`](scene::Scene::on_client) and what a server does with
+//!   [`Scene::on_server`](scene::Scene::on_server), so that they are on the right host where there are several;
+//! * reaches a certain worker by [`Scene::connection_of`](scene::Scene::connection_of) only;
+//! * waits for counters with [`Scene::wait_for_status`](scene::Scene::wait_for_status), never by sleeping.
+//!
+//! ```no_run
+//! use tidegate_tests::{both_drivers, lab::addresses::Family, scene::Scene};
+//!
+//! both_drivers!(what_is_stored_is_found);
+//!
+//! fn what_is_stored_is_found(scene: &mut Scene) {
+//!     let plan = scene.plan();
+//!     scene.on_client(|| {
+//!         let mut client = plan.memcached(Family::V4);
+//!         assert_eq!(client.set(b"key", 0, b"value").unwrap(), "STORED");
+//!     });
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! A test about frames, queues or interfaces raises the lab itself: [`scene::Scene::usual`].
+//!
+//! # The lab
 //!
 //! A lab is three hosts on one machine: a client, the appliance and a server. Each is a network namespace; veth pairs with
 //! one queue per worker join them. A small program on the far end of each pair chooses the queue of every frame from its
@@ -15,13 +46,19 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+pub mod calm;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod fake;
 pub mod frames;
+pub mod host;
 pub mod lab;
 pub mod load;
+pub mod local;
 pub mod netns;
+pub mod plan;
 pub mod random;
 pub mod scene;
+pub mod stage;
 pub mod twins;

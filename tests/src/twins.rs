@@ -51,7 +51,7 @@ impl Twins {
         pools: impl FnOnce(&Lab) -> Vec<TwinPool>,
     ) -> Option<Self> {
         let mut made = Vec::new();
-        let scene = Scene::raise(options, |lab| {
+        let scene = Scene::raise_lab(options, |lab| {
             prepare(lab);
             made = pools(lab);
             let config = LabConfig::without_pools(lab)
@@ -59,7 +59,7 @@ impl Twins {
                 .worker("reply_hold_bytes = 134217728");
             made.iter().map(tidegate_pool).fold(config, LabConfig::pool)
         })?;
-        let nutcracker = match start_nutcracker(&scene.lab, &made) {
+        let nutcracker = match start_nutcracker(scene.lab(), &made) {
             Ok(process) => process,
             Err(error) => panic!("nutcracker does not start: {error:?}"),
         };
@@ -110,10 +110,10 @@ impl Twins {
     /// Empties every server, so that the next dialogue finds what the one before it found.
     pub fn flush(&self) -> io::Result<()> {
         self.scene.on_server(|| {
-            for server in &self.scene.lab.redis {
+            for server in &self.scene.lab().redis {
                 Redis::open(server.address(Family::V4))?.words("FLUSHALL")?;
             }
-            for server in &self.scene.lab.memcached {
+            for server in &self.scene.lab().memcached {
                 let mut connection = Connection::open(server.address(Family::V4))?;
                 connection.send(b"flush_all\r\n")?;
                 connection.line()?;

@@ -195,13 +195,17 @@ fn a_server_that_comes_back_serves_again() {
         })
     };
     assert!(served(&twins).iter().all(|live| *live));
-    twins.scene.lab.redis[0].kill();
+    twins.scene.server_mut(ServerKind::Redis, 0).kill();
     let during = served(&twins);
     assert!(
         during.contains(&true) && during.contains(&false),
         "{during:?}"
     );
-    twins.scene.lab.redis[0].restart().unwrap();
+    twins
+        .scene
+        .server_mut(ServerKind::Redis, 0)
+        .restart()
+        .unwrap();
     let started = Instant::now();
     while served(&twins).contains(&false) {
         assert!(
@@ -261,7 +265,7 @@ fn servers_that_refuse_to_serve_are_told_as_failures() {
     assert_eq!(on_server("CONFIG SET busy-reply-threshold 1"), Value::ok());
     let stuck = twins
         .scene
-        .lab
+        .lab()
         .hosts
         .server
         .spawn(|| redis_server(0).ask(&[b"EVAL", b"while true do end", b"0"]));

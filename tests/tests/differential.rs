@@ -2,28 +2,27 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::Connection;
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, command};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::random::Random;
-use tidegate_tests::scene::{Scene, memcached_vip, redis_vip};
+use tidegate_tests::scene::Scene;
 
 const RUNS: u64 = 8;
 const REQUESTS: usize = 400;
 
 /// One server of each kind, so that whatever a request does happens where the direct run did it.
-fn one_server_each() -> Option<Scene> {
-    Scene::raise(
-        LabOptions {
-            memcached: 1,
-            redis: 1,
-            ..LabOptions::default()
-        },
-        |lab| LabConfig::new(lab, Family::V4),
-    )
+fn one_server_each() -> LabOptions {
+    LabOptions {
+        memcached: 1,
+        redis: 1,
+        ..LabOptions::default()
+    }
 }
 
 /// Keys are few, so that requests meet each other's traces; some values are larger than a segment.
@@ -170,12 +169,16 @@ fn assert_same(proxied: &[u8], direct: &[u8], seed: u64) {
     );
 }
 
-#[test]
-fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself() {
-    let Some(scene) = one_server_each() else {
-        return;
-    };
-    let server = scene.lab.memcached[0].address(Family::V4);
+both_drivers!(
+    random_memcached_requests_bring_the_same_bytes_as_the_server_itself,
+    one_server_each(),
+    |stage| LabConfig::new(stage, Family::V4),
+    random_memcached_requests_bring_the_same_bytes_as_the_server_itself
+);
+
+fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself(scene: &mut Scene) {
+    let server = scene.servers(ServerKind::Memcached)[0].address(Family::V4);
+    let proxy = scene.plan().pool(ServerKind::Memcached, Family::V4);
     for seed in 0..RUNS {
         let mut random = Random::new(seed);
         let mut requests: Vec<u8> = (0..REQUESTS)
@@ -191,24 +194,21 @@ fn random_memcached_requests_bring_the_same_bytes_as_the_server_itself() {
         scene.on_server(empty);
         let direct = scene.on_server(|| play(server, &requests, seed, memcached_replies));
         scene.on_server(empty);
-        let proxied = scene.on_client(|| {
-            play(
-                memcached_vip(Family::V4),
-                &requests,
-                seed + 1_000,
-                memcached_replies,
-            )
-        });
+        let proxied = scene.on_client(|| play(proxy, &requests, seed + 1_000, memcached_replies));
         assert_same(&proxied, &direct, seed);
     }
 }
 
-#[test]
-fn random_redis_requests_bring_the_same_bytes_as_the_server_itself() {
-    let Some(scene) = one_server_each() else {
-        return;
-    };
-    let server = scene.lab.redis[0].address(Family::V4);
+both_drivers!(
+    random_redis_requests_bring_the_same_bytes_as_the_server_itself,
+    one_server_each(),
+    |stage| LabConfig::new(stage, Family::V4),
+    random_redis_requests_bring_the_same_bytes_as_the_server_itself
+);
+
+fn random_redis_requests_bring_the_same_bytes_as_the_server_itself(scene: &mut Scene) {
+    let server = scene.servers(ServerKind::Redis)[0].address(Family::V4);
+    let proxy = scene.plan().pool(ServerKind::Redis, Family::V4);
     for seed in 0..RUNS {
         let mut random = Random::new(seed);
         let requests: Vec<u8> = (0..REQUESTS)
@@ -226,14 +226,7 @@ fn random_redis_requests_bring_the_same_bytes_as_the_server_itself() {
         scene.on_server(empty);
         let direct = scene.on_server(|| play(server, &requests, seed, redis_replies));
         scene.on_server(empty);
-        let proxied = scene.on_client(|| {
-            play(
-                redis_vip(Family::V4),
-                &requests,
-                seed + 1_000,
-                redis_replies,
-            )
-        });
+        let proxied = scene.on_client(|| play(proxy, &requests, seed + 1_000, redis_replies));
         assert_same(&proxied, &direct, seed);
     }
 }

@@ -5,13 +5,17 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::HANG_GUARD;
 use tidegate_tests::client::memcached::{Memcached, items};
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
+use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::Family;
-use tidegate_tests::lab::{Lab, LabOptions};
-use tidegate_tests::scene::{Scene, memcached_client, redis_client};
+use tidegate_tests::lab::servers::ServerKind;
+use tidegate_tests::plan::Plan;
+use tidegate_tests::scene::Scene;
+use tidegate_tests::stage::Stage;
 
 /// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
 fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
@@ -35,14 +39,15 @@ fn key_where(mut holds: impl FnMut(&str) -> bool) -> String {
 
 /// A key of the Redis pool that lands on server `index`.
 fn redis_key_on(scene: &Scene, index: usize) -> String {
+    let plan = scene.plan();
+    let server = scene.servers(ServerKind::Redis)[index].address(Family::V4);
     key_where(|key| {
         let set = scene.on_client(|| {
-            redis_client(Family::V4)
+            plan.redis(Family::V4)
                 .words(&format!("SET {key} x"))
                 .unwrap()
         });
         assert_eq!(set, Value::ok());
-        let server = scene.lab.redis[index].address(Family::V4);
         scene.on_server(|| {
             Redis::open(server)
                 .unwrap()
@@ -52,34 +57,35 @@ fn redis_key_on(scene: &Scene, index: usize) -> String {
     })
 }
 
-fn with_pool_lines(lines: &'static [&'static str]) -> impl FnOnce(&Lab) -> LabConfig {
-    move |lab| {
-        lines
-            .iter()
-            .fold(LabConfig::new(lab, Family::V4), |config, line| {
-                config.every_pool(line)
-            })
-    }
+fn with_pool_lines(stage: &dyn Stage, lines: &[&str]) -> LabConfig {
+    let config = LabConfig::new(stage, Family::V4);
+    lines
+        .iter()
+        .fold(config, |config, line| config.every_pool(line))
 }
 
-#[test]
-fn a_stopped_server_times_out_and_its_late_replies_reach_nobody() {
-    let Some(mut scene) = Scene::raise(
-        LabOptions::default(),
-        with_pool_lines(&["timeout_ms = 200"]),
-    ) else {
-        return;
-    };
-    let key = redis_key_on(&scene, 0);
-    let other = redis_key_on(&scene, 1);
+/// Sends a signal to a server.
+fn signal(scene: &mut Scene, kind: ServerKind, index: usize, signal: Signal) {
+    let process = scene.server_mut(kind, index).process();
+    process.expect("the server is up").signal(signal);
+}
+
+both_drivers!(
+    a_stopped_server_times_out_and_its_late_replies_reach_nobody,
+    LabOptions::default(),
+    |stage| with_pool_lines(stage, &["timeout_ms = 200"]),
+    a_stopped_server_times_out_and_its_late_replies_reach_nobody
+);
+
+fn a_stopped_server_times_out_and_its_late_replies_reach_nobody(scene: &mut Scene) {
+    let plan = scene.plan();
+    let key = redis_key_on(scene, 0);
+    let other = redis_key_on(scene, 1);
     let (get, get_other) = (format!("GET {key}"), format!("GET {other}"));
 
-    scene.lab.redis[0]
-        .process()
-        .unwrap()
-        .signal(Signal::SIGSTOP);
+    signal(scene, ServerKind::Redis, 0, Signal::SIGSTOP);
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         // Distinct values would show a reply that went astray.
         for _ in 0..3 {
             let reply = client.words(&get).unwrap();
@@ -91,12 +97,9 @@ fn a_stopped_server_times_out_and_its_late_replies_reach_nobody() {
             );
         }
     });
-    scene.lab.redis[0]
-        .process()
-        .unwrap()
-        .signal(Signal::SIGCONT);
+    signal(scene, ServerKind::Redis, 0, Signal::SIGCONT);
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         eventually("recovery after SIGCONT", || {
             client.words(&get).unwrap() == Value::bulk(b"x")
         });
@@ -111,18 +114,19 @@ fn a_stopped_server_times_out_and_its_late_replies_reach_nobody() {
     });
 }
 
-#[test]
-fn a_dead_server_gets_errors_until_it_is_back() {
-    let Some(mut scene) = Scene::raise(
-        LabOptions::default(),
-        with_pool_lines(&["timeout_ms = 1000"]),
-    ) else {
-        return;
-    };
-    let key = redis_key_on(&scene, 0);
-    scene.lab.redis[0].kill();
+both_drivers!(
+    a_dead_server_gets_errors_until_it_is_back,
+    LabOptions::default(),
+    |stage| with_pool_lines(stage, &["timeout_ms = 1000"]),
+    a_dead_server_gets_errors_until_it_is_back
+);
+
+fn a_dead_server_gets_errors_until_it_is_back(scene: &mut Scene) {
+    let plan = scene.plan();
+    let key = redis_key_on(scene, 0);
+    scene.server_mut(ServerKind::Redis, 0).kill();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         for _ in 0..5 {
             assert!(
                 client.words(&format!("GET {key}")).unwrap().is_error("ERR"),
@@ -137,9 +141,9 @@ fn a_dead_server_gets_errors_until_it_is_back() {
             "a part that failed fails the whole: {many:?}"
         );
     });
-    scene.lab.redis[0].restart().unwrap();
+    scene.server_mut(ServerKind::Redis, 0).restart().unwrap();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         eventually("recovery after the restart", || {
             client.words(&format!("GET {key}")).unwrap() == Value::Bulk(None)
         });
@@ -150,24 +154,30 @@ fn a_dead_server_gets_errors_until_it_is_back() {
     });
 }
 
-#[test]
-fn an_ejected_server_hands_its_keys_over_and_takes_them_back() {
-    let lines = &[
-        "timeout_ms = 500",
-        "auto_eject_hosts = true",
-        "server_failure_limit = 2",
-        "server_retry_timeout_ms = 1000",
-    ];
-    let Some(mut scene) = Scene::raise(LabOptions::default(), with_pool_lines(lines)) else {
-        return;
-    };
-    let key = redis_key_on(&scene, 0);
-    scene.lab.redis[0].kill();
+/// A server that fails twice is left out for a second.
+const EJECTING: &[&str] = &[
+    "timeout_ms = 500",
+    "auto_eject_hosts = true",
+    "server_failure_limit = 2",
+    "server_retry_timeout_ms = 1000",
+];
+
+both_drivers!(
+    an_ejected_server_hands_its_keys_over_and_takes_them_back,
+    LabOptions::default(),
+    |stage| with_pool_lines(stage, EJECTING),
+    an_ejected_server_hands_its_keys_over_and_takes_them_back
+);
+
+fn an_ejected_server_hands_its_keys_over_and_takes_them_back(scene: &mut Scene) {
+    let plan = scene.plan();
+    let key = redis_key_on(scene, 0);
+    scene.server_mut(ServerKind::Redis, 0).kill();
     let set = format!("SET {key} elsewhere");
     scene.on_client(|| {
         // A client on each worker, because each worker judges servers by what it sees itself.
         for _ in 0..8 {
-            let mut client = redis_client(Family::V4);
+            let mut client = plan.redis(Family::V4);
             eventually("ejection", || client.words(&set).unwrap() == Value::ok());
         }
     });
@@ -177,15 +187,24 @@ fn an_ejected_server_hands_its_keys_over_and_takes_them_back() {
         .unwrap()
         .pool_total("redis", "ejects");
     assert!(ejects > 0, "no ejection was counted");
-    scene.lab.redis[0].restart().unwrap();
-    let server = scene.lab.redis[0].address(Family::V4);
+    scene.server_mut(ServerKind::Redis, 0).restart().unwrap();
+    let server = scene.servers(ServerKind::Redis)[0].address(Family::V4);
     eventually("the return of the keys", || {
         scene.on_client(|| {
-            let _ = redis_client(Family::V4).words(&set);
+            let _ = plan.redis(Family::V4).words(&set);
         });
         scene.on_server(|| Redis::open(server).unwrap().words("DBSIZE").unwrap())
             != Value::Integer(0)
     });
+}
+
+/// Stops one server and kills another for a while.
+fn disturb(scene: &mut Scene, stopped: ServerKind, killed: ServerKind, index: usize) {
+    signal(scene, stopped, index, Signal::SIGSTOP);
+    scene.server_mut(killed, index).kill();
+    sleep(Duration::from_millis(300));
+    scene.server_mut(killed, index).restart().unwrap();
+    signal(scene, stopped, index, Signal::SIGCONT);
 }
 
 /// What the clients of the cross-talk test share.
@@ -201,9 +220,10 @@ const CALM_ROUNDS: usize = 30;
 /// A client whose values name it and its round, on a connection that `open` makes. Any value that it did not write itself
 /// fails the test, in `play`, which returns the number of errors that replaced replies.
 fn witness<C>(
+    plan: Plan,
     token: usize,
     watch: &Watch,
-    open: fn(Family) -> C,
+    open: fn(Plan, Family) -> C,
     play: fn(&mut C, usize, u64) -> io::Result<u64>,
 ) {
     let mut client = None;
@@ -211,7 +231,11 @@ fn witness<C>(
     while calm_rounds < CALM_ROUNDS {
         round += 1;
         let calm = watch.calm.load(Ordering::Relaxed);
-        match play(client.get_or_insert_with(|| open(Family::V4)), token, round) {
+        match play(
+            client.get_or_insert_with(|| open(plan, Family::V4)),
+            token,
+            round,
+        ) {
             Ok(errors) => {
                 watch.errors.fetch_add(errors, Ordering::Relaxed);
                 calm_rounds += usize::from(calm && errors == 0);
@@ -302,52 +326,37 @@ fn redis_witness_round(client: &mut Redis, token: usize, round: u64) -> io::Resu
     Ok(u64::from(set != Value::ok()) + u64::from(matches!(got, Value::Error(_))))
 }
 
-#[test]
-fn no_reply_reaches_another_client_while_servers_die_and_hang() {
+both_drivers!(
+    no_reply_reaches_another_client_while_servers_die_and_hang,
+    LabOptions::default(),
+    |stage| with_pool_lines(stage, &["timeout_ms = 150"]),
+    no_reply_reaches_another_client_while_servers_die_and_hang
+);
+
+fn no_reply_reaches_another_client_while_servers_die_and_hang(scene: &mut Scene) {
     const CLIENTS: usize = 12;
-    let Some(mut scene) = Scene::raise(
-        LabOptions::default(),
-        with_pool_lines(&["timeout_ms = 150"]),
-    ) else {
-        return;
-    };
     let watch = Watch::default();
-    let client_host = scene.lab.hosts.client.clone();
+    let (plan, client_host) = (scene.plan(), scene.client_host());
     std::thread::scope(|scope| {
         for token in 0..CLIENTS {
             let (watch, host) = (&watch, &client_host);
             scope.spawn(move || {
-                host.run(|| witness(token, watch, memcached_client, memcached_witness_round));
+                host.run(|| {
+                    witness(plan, token, watch, Plan::memcached, memcached_witness_round);
+                });
             });
             scope.spawn(move || {
-                host.run(|| witness(token, watch, redis_client, redis_witness_round));
+                host.run(|| witness(plan, token, watch, Plan::redis, redis_witness_round));
             });
         }
         for round in 0..6 {
-            let index = round % 3;
-            let pause = Duration::from_millis(300);
-            scene.lab.memcached[index]
-                .process()
-                .unwrap()
-                .signal(Signal::SIGSTOP);
-            scene.lab.redis[index].kill();
-            sleep(pause);
-            scene.lab.redis[index].restart().unwrap();
-            scene.lab.memcached[index]
-                .process()
-                .unwrap()
-                .signal(Signal::SIGCONT);
-            scene.lab.redis[(index + 1) % 3]
-                .process()
-                .unwrap()
-                .signal(Signal::SIGSTOP);
-            scene.lab.memcached[(index + 1) % 3].kill();
-            sleep(pause);
-            scene.lab.memcached[(index + 1) % 3].restart().unwrap();
-            scene.lab.redis[(index + 1) % 3]
-                .process()
-                .unwrap()
-                .signal(Signal::SIGCONT);
+            disturb(scene, ServerKind::Memcached, ServerKind::Redis, round % 3);
+            disturb(
+                scene,
+                ServerKind::Redis,
+                ServerKind::Memcached,
+                (round + 1) % 3,
+            );
         }
         watch.calm.store(true, Ordering::Relaxed);
     });

@@ -61,7 +61,7 @@ fn others_are_served(scene: &Scene) {
 fn macs(scene: &Scene, wire: &Wire) -> ([u8; 6], [u8; 6]) {
     (
         wire.own_mac,
-        mac_of(&scene.lab.hosts.appliance, CLIENT_SIDE).unwrap(),
+        mac_of(&scene.lab().hosts.appliance, CLIENT_SIDE).unwrap(),
     )
 }
 
@@ -81,7 +81,7 @@ fn counters_add_up(scene: &mut Scene) {
 fn a_syn_flood_fills_a_bounded_table_and_clients_still_connect() {
     const FLOOD: usize = 20_000;
     let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("half_open_max = 256");
-    let Some(mut scene) = Scene::raise(LabOptions::default(), configure) else {
+    let Some(mut scene) = Scene::raise_lab(LabOptions::default(), configure) else {
         return;
     };
     let before = scene.appliance.status().unwrap().workers();

@@ -1,14 +1,14 @@
 //! Values of every size, and the memory that large ones take.
 
-use std::net::SocketAddr;
-use tidegate_tests::client::Connection;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
-use tidegate_tests::lab::addresses::{self, Family};
-use tidegate_tests::lab::{Lab, LabOptions};
+use tidegate_tests::lab::LabOptions;
+use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::random::Random;
-use tidegate_tests::scene::{Scene, memcached_vip, redis_client, redis_vip, source_port};
+use tidegate_tests::scene::Scene;
 
 /// Around every size that something happens at: nothing, a segment, a buffer, powers of two.
 const SIZES: [usize; 13] = [
@@ -48,17 +48,24 @@ fn private_memory_kib(pid: i32) -> u64 {
         .expect("RssAnon is a number")
 }
 
-/// Stores and reads a value of each protocol through the given worker.
-fn round_trip(worker: u16, round: u16, bytes: usize) {
-    // Each round trip has a port of its own: the ones before are still in TIME_WAIT.
-    let from = |to: SocketAddr| {
-        let source = source_port(worker, round, to);
-        Connection::open_from(addresses::client(Family::V4, 0), source, to).unwrap()
+/// A client of each protocol that `worker` serves.
+fn clients_of(scene: &mut Scene, worker: u16) -> (Memcached, Redis) {
+    let mut connect = |kind| {
+        let to = scene.plan().pool(kind, Family::V4);
+        scene.connection_of(worker, 0, to)
     };
+    let memcached = Memcached {
+        connection: connect(ServerKind::Memcached),
+    };
+    let redis = Redis {
+        connection: connect(ServerKind::Redis),
+    };
+    (memcached, redis)
+}
+
+/// Stores and reads a value of each protocol.
+fn round_trip((memcached, redis): &mut (Memcached, Redis), bytes: usize) {
     let value = Random::new(bytes as u64).bytes(bytes);
-    let mut memcached = Memcached {
-        connection: from(memcached_vip(Family::V4)),
-    };
     assert_eq!(
         memcached.set(b"large", 1, &value).unwrap(),
         "STORED",
@@ -69,10 +76,6 @@ fn round_trip(worker: u16, round: u16, bytes: usize) {
         items.len() == 1 && items[0].value == value,
         "memcached returned another value of {bytes} bytes"
     );
-
-    let mut redis = Redis {
-        connection: from(redis_vip(Family::V4)),
-    };
     assert_eq!(
         redis.ask(&[b"SET", b"large", &value]).unwrap(),
         Value::ok(),
@@ -82,35 +85,31 @@ fn round_trip(worker: u16, round: u16, bytes: usize) {
     assert!(same, "Redis returned another value of {bytes} bytes");
 }
 
-#[test]
-fn values_of_every_size_pass_in_bounded_memory() {
-    let Some(scene) = Scene::usual() else { return };
-    let workers: Vec<i32> = scene
-        .appliance
-        .status()
-        .unwrap()
-        .workers()
-        .iter()
-        .map(|worker| worker.pid)
-        .collect();
+both_drivers!(values_of_every_size_pass_in_bounded_memory);
+
+fn values_of_every_size_pass_in_bounded_memory(scene: &mut Scene) {
+    let mut clients = [0, 1].map(|worker| clients_of(scene, worker));
+    let pids = || -> Vec<i32> {
+        let status = scene.appliance.status().unwrap();
+        status.workers().iter().map(|worker| worker.pid).collect()
+    };
+    let workers = pids();
     let memory = || {
         workers
             .iter()
             .map(|pid| private_memory_kib(*pid))
             .collect::<Vec<u64>>()
     };
-    let pass = |first_round: u16, sizes: &[usize]| {
-        scene.on_client(|| {
-            for (round, bytes) in sizes.iter().enumerate() {
-                for worker in 0..2 {
-                    round_trip(worker, first_round + round as u16, *bytes);
-                }
+    let mut pass = |sizes: &[usize]| {
+        for bytes in sizes {
+            for clients in &mut clients {
+                round_trip(clients, *bytes);
             }
-        });
+        }
     };
-    pass(0, &SIZES);
+    pass(&SIZES);
     let before = memory();
-    pass(100, &[LARGEST]);
+    pass(&[LARGEST]);
     let after = memory();
     for ((pid, before), after) in workers.iter().zip(&before).zip(&after) {
         assert!(
@@ -118,25 +117,18 @@ fn values_of_every_size_pass_in_bounded_memory() {
             "worker {pid} grew from {before} KiB to {after} KiB while values of {LARGEST} bytes passed"
         );
     }
-    let still: Vec<i32> = scene
-        .appliance
-        .status()
-        .unwrap()
-        .workers()
-        .iter()
-        .map(|worker| worker.pid)
-        .collect();
-    assert_eq!(still, workers, "a worker was started again");
+    assert_eq!(pids(), workers, "a worker was started again");
 }
 
 /// Keys of the requests with many of them: more than are taken at once.
 const KEYS: usize = 10_000;
 
-#[test]
-fn requests_over_several_servers_may_be_larger_than_what_is_held() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(requests_over_several_servers_may_be_larger_than_what_is_held);
+
+fn requests_over_several_servers_may_be_larger_than_what_is_held(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut redis = redis_client(Family::V4);
+        let mut redis = plan.redis(Family::V4);
         // One value is larger than all that a worker holds of a request.
         let sizes = [100 << 10, 3, 100 << 10, 2 << 20, 100 << 10, 0, 120 << 10];
         let values = sizes.map(|bytes| Random::new(bytes as u64).bytes(bytes));
@@ -180,18 +172,21 @@ fn requests_over_several_servers_may_be_larger_than_what_is_held() {
     });
 }
 
-#[test]
-fn a_client_that_does_not_read_cannot_stop_others_for_good() {
-    let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("client_stall_ms = 1000");
-    let Some(scene) = Scene::raise(LabOptions::default(), configure) else {
-        return;
-    };
+both_drivers!(
+    a_client_that_does_not_read_cannot_stop_others_for_good,
+    LabOptions::default(),
+    |stage| LabConfig::new(stage, Family::V4).worker("client_stall_ms = 1000"),
+    a_client_that_does_not_read_cannot_stop_others_for_good
+);
+
+fn a_client_that_does_not_read_cannot_stop_others_for_good(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
         let value = vec![b'v'; 1 << 20];
-        let mut reader = redis_client(Family::V4);
+        let mut reader = plan.redis(Family::V4);
         assert_eq!(reader.ask(&[b"SET", b"big", &value]).unwrap(), Value::ok());
         // It asks for 32 MiB and takes none of it.
-        let mut deaf = redis_client(Family::V4);
+        let mut deaf = plan.redis(Family::V4);
         for _ in 0..32 {
             deaf.connection
                 .send(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")

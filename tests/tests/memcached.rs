@@ -1,8 +1,9 @@
 //! memcached text through the proxy: every command, split requests, noreply, and requests that are wrong.
 
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::memcached::{Memcached, items};
 use tidegate_tests::lab::addresses::Family;
-use tidegate_tests::scene::{Scene, memcached_client};
+use tidegate_tests::scene::Scene;
 
 /// Sends each request and compares the whole reply, which may stand for several lines.
 fn converse(client: &mut Memcached, dialogue: &[(&str, &str)]) {
@@ -13,11 +14,12 @@ fn converse(client: &mut Memcached, dialogue: &[(&str, &str)]) {
     }
 }
 
-#[test]
-fn every_command_is_answered_as_by_the_server() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(every_command_is_answered_as_by_the_server);
+
+fn every_command_is_answered_as_by_the_server(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = memcached_client(Family::V4);
+        let mut client = plan.memcached(Family::V4);
         converse(
             &mut client,
             &[
@@ -71,11 +73,12 @@ fn every_command_is_answered_as_by_the_server() {
     });
 }
 
-#[test]
-fn noreply_is_obeyed_and_changes_the_server() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(noreply_is_obeyed_and_changes_the_server);
+
+fn noreply_is_obeyed_and_changes_the_server(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = memcached_client(Family::V4);
+        let mut client = plan.memcached(Family::V4);
         // A reply to any of the silent requests would come before the one that is expected.
         converse(
             &mut client,
@@ -88,11 +91,12 @@ fn noreply_is_obeyed_and_changes_the_server() {
     });
 }
 
-#[test]
-fn a_get_of_many_keys_is_split_and_merged_in_request_order() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(a_get_of_many_keys_is_split_and_merged_in_request_order);
+
+fn a_get_of_many_keys_is_split_and_merged_in_request_order(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = memcached_client(Family::V4);
+        let mut client = plan.memcached(Family::V4);
         let keys: Vec<String> = (0..100).map(|number| format!("multi-{number}")).collect();
         for (number, key) in keys.iter().enumerate() {
             // Every third is missing.
@@ -138,9 +142,10 @@ fn a_get_of_many_keys_is_split_and_merged_in_request_order() {
     });
 }
 
-#[test]
-fn wrong_requests_get_an_error_and_never_silence() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(wrong_requests_get_an_error_and_never_silence);
+
+fn wrong_requests_get_an_error_and_never_silence(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
         let long_key = "k".repeat(251);
         let wrong = [
@@ -162,7 +167,7 @@ fn wrong_requests_get_an_error_and_never_silence() {
         ];
         for request in wrong {
             let shown = &request[..request.len().min(40)];
-            let mut client = memcached_client(Family::V4);
+            let mut client = plan.memcached(Family::V4);
             client.connection.send(request.as_bytes()).unwrap();
             let reply = String::from_utf8(
                 client
@@ -178,17 +183,18 @@ fn wrong_requests_get_an_error_and_never_silence() {
         }
         // The pool still works for others.
         assert_eq!(
-            memcached_client(Family::V4).set(b"fine", 0, b"1").unwrap(),
+            plan.memcached(Family::V4).set(b"fine", 0, b"1").unwrap(),
             "STORED"
         );
     });
 }
 
-#[test]
-fn replies_before_a_wrong_request_are_not_lost() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(replies_before_a_wrong_request_are_not_lost);
+
+fn replies_before_a_wrong_request_are_not_lost(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = memcached_client(Family::V4);
+        let mut client = plan.memcached(Family::V4);
         client
             .connection
             .send(b"set kept 0 0 1\r\n1\r\nget kept\r\nnonsense\r\n")

@@ -1,10 +1,11 @@
 //! RESP2 through the proxy: split commands, local ones, and requests that are wrong.
 
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::Family;
-use tidegate_tests::scene::{Scene, redis_client};
+use tidegate_tests::scene::Scene;
 
 fn ask(client: &mut Redis, words: &[String]) -> Value {
     let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
@@ -16,11 +17,12 @@ fn words(command: &str, arguments: &[String]) -> Vec<String> {
     [&[command.to_owned()], arguments].concat()
 }
 
-#[test]
-fn commands_of_many_keys_are_split_and_merged_in_request_order() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(commands_of_many_keys_are_split_and_merged_in_request_order);
+
+fn commands_of_many_keys_are_split_and_merged_in_request_order(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         let keys: Vec<String> = (0..60).map(|number| format!("m{number}")).collect();
         let pairs: Vec<String> = keys
             .iter()
@@ -65,11 +67,12 @@ fn commands_of_many_keys_are_split_and_merged_in_request_order() {
     });
 }
 
-#[test]
-fn commands_of_every_family_reach_the_server_of_their_key() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(commands_of_every_family_reach_the_server_of_their_key);
+
+fn commands_of_every_family_reach_the_server_of_their_key(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         let dialogue: &[(&str, Value)] = &[
             ("APPEND s ab", Value::Integer(2)),
             ("strlen s", Value::Integer(2)),
@@ -123,11 +126,12 @@ fn commands_of_every_family_reach_the_server_of_their_key() {
     });
 }
 
-#[test]
-fn the_proxy_answers_for_itself_what_no_key_decides() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(the_proxy_answers_for_itself_what_no_key_decides);
+
+fn the_proxy_answers_for_itself_what_no_key_decides(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         assert_eq!(
             client.words("PING").unwrap(),
             Value::Simple("PONG".to_owned())
@@ -148,19 +152,20 @@ fn the_proxy_answers_for_itself_what_no_key_decides() {
     });
 }
 
-#[test]
-fn a_pool_with_a_password_asks_for_it() {
-    let configure = |lab: &_| LabConfig::new(lab, Family::V4);
-    let scene = Scene::raise(
-        LabOptions {
-            memcached: 0,
-            ..LabOptions::default()
-        },
-        |lab| configure(lab).every_pool("redis_auth = \"opensesame\""),
-    );
-    let Some(scene) = scene else { return };
+both_drivers!(
+    a_pool_with_a_password_asks_for_it,
+    LabOptions {
+        memcached: 0,
+        ..LabOptions::default()
+    },
+    |stage| LabConfig::new(stage, Family::V4).every_pool("redis_auth = \"opensesame\""),
+    a_pool_with_a_password_asks_for_it
+);
+
+fn a_pool_with_a_password_asks_for_it(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         assert!(client.words("GET a").unwrap().is_error("NOAUTH"));
         assert!(
             client
@@ -178,9 +183,10 @@ fn a_pool_with_a_password_asks_for_it() {
     );
 }
 
-#[test]
-fn wrong_requests_get_an_error_and_never_silence() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(wrong_requests_get_an_error_and_never_silence);
+
+fn wrong_requests_get_an_error_and_never_silence(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
         let wrong: &[&[u8]] = &[
             b"*1\r\n$4\r\nKEYS\r\n",
@@ -201,7 +207,7 @@ fn wrong_requests_get_an_error_and_never_silence() {
             b"$3\r\nGET\r\n",
         ];
         for request in wrong {
-            let mut client = redis_client(Family::V4);
+            let mut client = plan.redis(Family::V4);
             client.connection.send(request).unwrap();
             let reply = client
                 .reply()
@@ -213,17 +219,18 @@ fn wrong_requests_get_an_error_and_never_silence() {
             );
         }
         assert_eq!(
-            redis_client(Family::V4).words("SET fine 1").unwrap(),
+            plan.redis(Family::V4).words("SET fine 1").unwrap(),
             Value::ok()
         );
     });
 }
 
-#[test]
-fn a_refused_command_leaves_the_connection_usable() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(a_refused_command_leaves_the_connection_usable);
+
+fn a_refused_command_leaves_the_connection_usable(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         for refused in ["KEYS *", "GET", "MULTI", "nonsense"] {
             assert!(
                 matches!(client.words(refused).unwrap(), Value::Error(_)),

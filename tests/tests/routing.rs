@@ -3,15 +3,14 @@
 use serde_json::Value as Json;
 use std::net::SocketAddr;
 use std::path::Path;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::{LabConfig, PoolText};
-use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::LabOptions;
+use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
-use tidegate_tests::lab::{Lab, LabOptions};
 use tidegate_tests::scene::Scene;
-
-/// Pools listen on this port and the ones after it.
-const FIRST_PORT: u16 = 7_000;
+use tidegate_tests::stage::Stage;
 
 /// Where each key of each pool went when twemproxy itself was asked.
 fn vectors() -> Json {
@@ -36,14 +35,14 @@ fn name_and_weight(server: &str) -> (String, &str) {
     )
 }
 
-/// A pool of the vectors, with the names and weights of its servers but the addresses of the lab's.
-fn pool(lab: &Lab, vectors: &Json, name: &str, pool: &Json, port: u16) -> PoolText {
-    let addresses: Vec<SocketAddr> = lab
-        .redis
+/// The pool `number` of the vectors, with the names and weights of its servers but the addresses of the stage's.
+fn pool(stage: &dyn Stage, vectors: &Json, number: usize, (name, pool): (&str, &Json)) -> PoolText {
+    let addresses: Vec<SocketAddr> = stage
+        .servers(ServerKind::Redis)
         .iter()
         .map(|server| server.address(Family::V4))
         .collect();
-    let mut text_pool = PoolText::new(name, ServerKind::Redis, &addresses).on_port(port);
+    let mut text_pool = PoolText::extra(stage.plan(), number, name, ServerKind::Redis, &addresses);
     let list = if text(&pool["servers"]).starts_with("named") {
         "servers_named"
     } else {
@@ -83,35 +82,43 @@ fn unhex(digits: &str) -> Vec<u8> {
         .collect()
 }
 
-#[test]
-fn every_key_of_every_pool_lands_on_twemproxys_server() {
+/// The pools of the vectors, with their names.
+fn pools(vectors: &Json) -> impl Iterator<Item = (&str, &Json)> {
+    let pools = vectors["pools"]
+        .as_object()
+        .expect("the vectors have pools");
+    pools.iter().map(|(name, pool)| (name.as_str(), pool))
+}
+
+both_drivers!(
+    every_key_of_every_pool_lands_on_twemproxys_server,
+    LabOptions {
+        memcached: 0,
+        ..LabOptions::default()
+    },
+    |stage| {
+        let vectors = vectors();
+        pools(&vectors)
+            .enumerate()
+            .map(|(number, entry)| pool(stage, &vectors, number, entry))
+            .fold(LabConfig::without_pools(stage), LabConfig::pool)
+    },
+    every_key_of_every_pool_lands_on_twemproxys_server
+);
+
+fn every_key_of_every_pool_lands_on_twemproxys_server(scene: &mut Scene) {
     let vectors = vectors();
-    let pools: Vec<(&String, &Json)> = vectors["pools"].as_object().unwrap().iter().collect();
+    let pools: Vec<(&str, &Json)> = pools(&vectors).collect();
     let keys: Vec<Vec<u8>> = vectors["keys_hex"]
         .as_array()
         .unwrap()
         .iter()
         .map(|key| unhex(text(key)))
         .collect();
-    let options = LabOptions {
-        memcached: 0,
-        redis: 3,
-        ..LabOptions::default()
-    };
-    let scene = Scene::raise(options, |lab| {
-        let mut config = LabConfig::without_pools(lab);
-        for (number, (name, shape)) in pools.iter().enumerate() {
-            config
-                .pools
-                .push(pool(lab, &vectors, name, shape, FIRST_PORT + number as u16));
-        }
-        config
-    });
-    let Some(scene) = scene else { return };
 
     let mut checked = 0;
     for (number, (name, shape)) in pools.iter().enumerate() {
-        let listener = SocketAddr::new(addresses::vip(Family::V4), FIRST_PORT + number as u16);
+        let listener = scene.plan().extra_pool(number, Family::V4);
         scene.on_client(|| {
             let mut client = Redis::open(listener).unwrap();
             for key in &keys {
@@ -120,7 +127,7 @@ fn every_key_of_every_pool_lands_on_twemproxys_server() {
         });
         let map = text(&shape["map"]);
         scene.on_server(|| {
-            for server in &scene.lab.redis {
+            for server in scene.servers(ServerKind::Redis) {
                 let mut direct = Redis::open(server.address(Family::V4)).unwrap();
                 for (key, owner) in keys.iter().zip(map.bytes()) {
                     let owned = usize::from(owner - b'0') == server.index;

@@ -1,34 +1,28 @@
 //! Real clients and real servers: what goes in comes out, over either family, one interface or two.
 
-use tidegate_tests::client::Connection;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::memcached::{Memcached, items};
 use tidegate_tests::client::resp::{Redis, Value, command};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
-use tidegate_tests::lab::addresses::{self, Family};
+use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::lab::topology::Nics;
-use tidegate_tests::scene::{Scene, memcached_client, redis_client, redis_vip, source_port};
+use tidegate_tests::scene::{Scene, play};
+use tidegate_tests::stage::Driver;
 
 /// Connections of each client loop: enough that both queues get some whatever source ports the kernel draws.
 const CONNECTIONS: usize = 16;
 
-fn both_protocols_carry_traffic(nics: Nics, family: Family) {
-    let Some(scene) = Scene::raise(
-        LabOptions {
-            nics,
-            ..LabOptions::default()
-        },
-        |lab| LabConfig::new(lab, family),
-    ) else {
-        return;
-    };
+fn both_protocols_carry_traffic(scene: &Scene, family: Family) {
+    let plan = scene.plan();
     scene.on_client(|| {
         for connection in 0..CONNECTIONS {
-            memcached_round(&mut memcached_client(family), connection);
-            redis_round(&mut redis_client(family), connection);
+            memcached_round(&mut plan.memcached(family), connection);
+            redis_round(&mut plan.redis(family), connection);
         }
     });
-    every_server_got_keys(&scene, family);
+    every_server_got_keys(scene, family);
 }
 
 fn memcached_round(client: &mut Memcached, round: usize) {
@@ -86,7 +80,7 @@ fn redis_round(client: &mut Redis, round: usize) {
 /// Asks the servers themselves: the proxy has to spread keys over all of them.
 fn every_server_got_keys(scene: &Scene, family: Family) {
     scene.on_server(|| {
-        for server in &scene.lab.redis {
+        for server in scene.servers(ServerKind::Redis) {
             let keys = Redis::open(server.address(family))
                 .unwrap()
                 .words("DBSIZE")
@@ -97,7 +91,7 @@ fn every_server_got_keys(scene: &Scene, family: Family) {
                 server.index
             );
         }
-        for server in &scene.lab.memcached {
+        for server in scene.servers(ServerKind::Memcached) {
             let statistics = stats(&mut Memcached::open(server.address(family)).unwrap());
             let keys = statistics
                 .iter()
@@ -120,32 +114,59 @@ fn stats(client: &mut Memcached) -> Vec<String> {
     }
 }
 
-#[test]
-fn two_nics_carry_both_protocols_over_ipv4() {
-    both_protocols_carry_traffic(Nics::Two, Family::V4);
+/// Servers are reached over IPv6.
+fn over_ipv6() -> LabOptions {
+    LabOptions {
+        needs_ipv6: true,
+        ..LabOptions::default()
+    }
 }
 
-#[test]
-fn two_nics_carry_both_protocols_over_ipv6() {
-    both_protocols_carry_traffic(Nics::Two, Family::V6);
+both_drivers!(
+    both_protocols_pass_over_ipv4,
+    LabOptions::default(),
+    |stage| LabConfig::new(stage, Family::V4),
+    |scene| both_protocols_carry_traffic(scene, Family::V4)
+);
+
+both_drivers!(
+    both_protocols_pass_over_ipv6,
+    over_ipv6(),
+    |stage| LabConfig::new(stage, Family::V6),
+    |scene| both_protocols_carry_traffic(scene, Family::V6)
+);
+
+/// With one interface for clients and servers.
+fn one_nic_carries(family: Family) {
+    let options = LabOptions {
+        nics: Nics::One,
+        ..LabOptions::default()
+    };
+    play(
+        Driver::Afxdp,
+        options,
+        |stage| LabConfig::new(stage, family),
+        |scene| both_protocols_carry_traffic(scene, family),
+    );
 }
 
 #[test]
 fn one_nic_carries_both_protocols_over_ipv4() {
-    both_protocols_carry_traffic(Nics::One, Family::V4);
+    one_nic_carries(Family::V4);
 }
 
 #[test]
 fn one_nic_carries_both_protocols_over_ipv6() {
-    both_protocols_carry_traffic(Nics::One, Family::V6);
+    one_nic_carries(Family::V6);
 }
 
-#[test]
-fn pipelined_requests_are_answered_in_their_order() {
+both_drivers!(pipelined_requests_are_answered_in_their_order);
+
+fn pipelined_requests_are_answered_in_their_order(scene: &mut Scene) {
     const REQUESTS: usize = 5_000;
-    let Some(scene) = Scene::usual() else { return };
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = redis_client(Family::V4);
+        let mut client = plan.redis(Family::V4);
         let sets: Vec<u8> = (0..REQUESTS)
             .flat_map(|number| {
                 command(&[
@@ -170,7 +191,7 @@ fn pipelined_requests_are_answered_in_their_order() {
             );
         }
 
-        let mut client = memcached_client(Family::V4);
+        let mut client = plan.memcached(Family::V4);
         let sets: Vec<u8> = (0..REQUESTS)
             .flat_map(|number| format!("set p{number} {number} 0 3\r\nabc\r\n").into_bytes())
             .collect();
@@ -192,11 +213,12 @@ fn pipelined_requests_are_answered_in_their_order() {
     });
 }
 
-#[test]
-fn a_client_that_finishes_sending_still_gets_its_replies() {
-    let Some(scene) = Scene::usual() else { return };
+both_drivers!(a_client_that_finishes_sending_still_gets_its_replies);
+
+fn a_client_that_finishes_sending_still_gets_its_replies(scene: &mut Scene) {
+    let plan = scene.plan();
     scene.on_client(|| {
-        let mut client = memcached_client(Family::V4);
+        let mut client = plan.memcached(Family::V4);
         client
             .connection
             .send(b"set half 7 0 4\r\nshut\r\nget half\r\n")
@@ -213,20 +235,16 @@ fn a_connection_is_served_by_the_worker_of_its_queue() {
     let Some(mut scene) = Scene::usual() else {
         return;
     };
+    let to = scene.plan().pool(ServerKind::Redis, Family::V4);
     let mut expected = [0, 0];
     for worker in 0..2_u16 {
-        scene.on_client(|| {
-            for number in 0..CONNECTIONS as u16 {
-                let source = source_port(worker, number, redis_vip(Family::V4));
-                let from = addresses::client(Family::V4, 0);
-                let connection =
-                    Connection::open_from(from, source, redis_vip(Family::V4)).unwrap();
-                assert_eq!(
-                    Redis { connection }.words("PING").unwrap(),
-                    Value::Simple("PONG".to_owned())
-                );
-            }
-        });
+        for number in 0..CONNECTIONS as u16 {
+            let connection = scene.connection_of(worker, number, to);
+            assert_eq!(
+                Redis { connection }.words("PING").unwrap(),
+                Value::Simple("PONG".to_owned())
+            );
+        }
         expected[usize::from(worker)] = CONNECTIONS as u64;
         scene.wait_for_status("the connections' count", |status| {
             [status.stack(0, "accepted"), status.stack(1, "accepted")] == expected

@@ -2,39 +2,31 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tidegate_tests::client::Connection;
+use tidegate_tests::both_drivers;
 use tidegate_tests::client::resp::{Redis, Value};
-use tidegate_tests::lab::addresses::{self, Family};
-use tidegate_tests::scene::{Scene, redis_vip, source_port};
+use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::servers::ServerKind;
+use tidegate_tests::scene::Scene;
 
-const CONNECTIONS: u16 = 16;
+const CONNECTIONS: u16 = 8;
 
-/// A connection that the lab's steering gives to `worker`.
-fn connection_of(worker: u16, number: u16) -> Redis {
-    let to = redis_vip(Family::V4);
-    let source = source_port(worker, number, to);
-    let connection = Connection::open_from(addresses::client(Family::V4, 0), source, to)
-        .expect("the pool accepts");
+/// A connection that `worker` serves.
+fn connection_of(scene: &mut Scene, worker: u16, number: u16) -> Redis {
+    let to = scene.plan().pool(ServerKind::Redis, Family::V4);
+    let connection = scene.connection_of(worker, number, to);
     Redis { connection }
 }
 
-#[test]
-fn a_killed_worker_costs_only_its_own_connections_and_is_started_again() {
-    let Some(mut scene) = Scene::usual() else {
-        return;
-    };
-    let host = scene.lab.hosts.client.clone();
+both_drivers!(a_killed_worker_costs_only_its_own_connections_and_is_started_again);
+
+fn a_killed_worker_costs_only_its_own_connections_and_is_started_again(scene: &mut Scene) {
     let before = scene.appliance.status().unwrap().workers();
-    let mut survivors: Vec<Redis> = host.run(|| {
+    let mut connections = |worker| -> Vec<Redis> {
         (0..CONNECTIONS)
-            .map(|number| connection_of(1, number))
+            .map(|number| connection_of(scene, worker, number))
             .collect()
-    });
-    let mut victims: Vec<Redis> = host.run(|| {
-        (0..CONNECTIONS)
-            .map(|number| connection_of(0, number))
-            .collect()
-    });
+    };
+    let (mut victims, mut survivors) = (connections(0), connections(1));
     for (number, client) in victims.iter_mut().chain(&mut survivors).enumerate() {
         assert_eq!(
             client.words(&format!("SET w{number} before")).unwrap(),
@@ -83,15 +75,13 @@ fn a_killed_worker_costs_only_its_own_connections_and_is_started_again() {
             "the old connection hangs instead of ending"
         );
     }
-    host.run(|| {
-        for number in 0..CONNECTIONS {
-            let mut client = connection_of(0, CONNECTIONS + number);
-            assert_eq!(
-                client.words(&format!("SET n{number} x")).unwrap(),
-                Value::ok()
-            );
-        }
-    });
+    for number in 0..CONNECTIONS {
+        let mut client = connection_of(scene, 0, CONNECTIONS + number);
+        assert_eq!(
+            client.words(&format!("SET n{number} x")).unwrap(),
+            Value::ok()
+        );
+    }
     for client in &mut survivors {
         assert_eq!(
             client.words("PING").unwrap(),
@@ -100,11 +90,9 @@ fn a_killed_worker_costs_only_its_own_connections_and_is_started_again() {
     }
 }
 
-#[test]
-fn a_worker_that_dies_again_and_again_is_started_again_and_again() {
-    let Some(mut scene) = Scene::usual() else {
-        return;
-    };
+both_drivers!(a_worker_that_dies_again_and_again_is_started_again_and_again);
+
+fn a_worker_that_dies_again_and_again_is_started_again_and_again(scene: &mut Scene) {
     for death in 1..=3 {
         let pid = scene.appliance.status().unwrap().workers()[1].pid;
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
@@ -112,7 +100,7 @@ fn a_worker_that_dies_again_and_again_is_started_again_and_again() {
             let worker = &status.workers()[1];
             worker.state == "running" && worker.restarts == death && worker.pid != pid
         });
-        let reply = scene.on_client(|| connection_of(1, death as u16).words("PING").unwrap());
+        let reply = connection_of(scene, 1, death as u16).words("PING").unwrap();
         assert_eq!(reply, Value::Simple("PONG".to_owned()));
     }
 }

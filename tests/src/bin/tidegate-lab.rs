@@ -107,6 +107,7 @@ fn act(action: Action) -> Result<ExitCode> {
                 memcached,
                 redis,
                 fakes: 0,
+                needs_ipv6: true,
                 server_core,
                 can_stay,
             })?;

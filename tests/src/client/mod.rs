@@ -71,6 +71,11 @@ impl Connection {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Ends it with a reset, as the death of a machine's process may.
+    pub fn reset(self) -> io::Result<()> {
+        reset(self.stream)
+    }
+
     /// The next line, its `\r\n` included.
     pub fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut searched = 0;
@@ -143,4 +148,15 @@ impl Connection {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Closes a socket with a reset: without lingering, nothing that it still holds is sent or kept.
+pub fn reset(stream: TcpStream) -> io::Result<()> {
+    let at_once = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &at_once)?;
+    drop(stream);
+    Ok(())
 }

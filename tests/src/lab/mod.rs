@@ -9,26 +9,30 @@ pub mod state;
 pub mod steering;
 pub mod topology;
 
+use crate::host::Host;
 use crate::lab::janitor::Janitor;
 use crate::lab::servers::{Server, ServerKind};
 use crate::lab::state::{LabState, process_started, remove_leftovers};
 use crate::lab::steering::Steering;
 use crate::lab::topology::{Hosts, Nics};
+use crate::plan::Plan;
+use crate::stage::{Driver, Role, Stage, log_tails, start_servers};
 use anyhow::{Context, Result, bail};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a lab consists of.
+/// What a lab consists of, or a [stage on this machine](crate::local), where cables and NICs mean nothing.
 #[derive(Clone, Debug)]
 pub struct LabOptions {
-    /// Queues of each interface, a power of two.
+    /// Queues of each interface, a power of two; as many workers serve them.
     pub queues: u32,
     /// How the appliance is cabled.
     pub nics: Nics,
+    /// IPv6 has to work; every lab has it, a machine may not.
+    pub needs_ipv6: bool,
     /// memcached servers.
     pub memcached: usize,
     /// Redis servers.
@@ -46,6 +50,7 @@ impl Default for LabOptions {
         Self {
             queues: 2,
             nics: Nics::Two,
+            needs_ipv6: false,
             memcached: 3,
             redis: 3,
             fakes: 0,
@@ -100,7 +105,7 @@ impl Lab {
         lab.janitor = Some(Janitor::start(lab.name())?);
         topology::build(&lab.hosts, &lab.options).context("cannot build the lab's network")?;
         lab.steering = steering::attach(&lab.hosts, &lab.options, lab.directory())?;
-        lab.start_servers()?;
+        start_servers(&mut lab)?;
         Ok(lab)
     }
 
@@ -120,55 +125,49 @@ impl Lab {
     pub fn directory(&self) -> &Path {
         &self.state.directory
     }
+}
 
-    /// All servers of a kind.
-    pub fn servers(&mut self, kind: ServerKind) -> &mut Vec<Server> {
+impl Stage for Lab {
+    fn driver(&self) -> Driver {
+        Driver::Afxdp
+    }
+
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn directory(&self) -> &Path {
+        self.directory()
+    }
+
+    fn options(&self) -> &LabOptions {
+        &self.options
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::Lab
+    }
+
+    fn host(&self, role: Role) -> Host {
+        Host::from(match role {
+            Role::Client => &self.hosts.client,
+            Role::Appliance => &self.hosts.appliance,
+            Role::Server => &self.hosts.server,
+        })
+    }
+
+    fn servers(&self, kind: ServerKind) -> &[Server] {
+        match kind {
+            ServerKind::Memcached => &self.memcached,
+            ServerKind::Redis => &self.redis,
+        }
+    }
+
+    fn servers_mut(&mut self, kind: ServerKind) -> &mut Vec<Server> {
         match kind {
             ServerKind::Memcached => &mut self.memcached,
             ServerKind::Redis => &mut self.redis,
         }
-    }
-
-    fn start_servers(&mut self) -> Result<()> {
-        let plan = [
-            (ServerKind::Memcached, self.options.memcached),
-            (ServerKind::Redis, self.options.redis),
-        ];
-        for (kind, count) in plan {
-            for index in 0..count {
-                let server = Server::start(
-                    &self.hosts.server,
-                    &self.state.directory,
-                    kind,
-                    index,
-                    self.options.server_core,
-                )?;
-                self.servers(kind).push(server);
-            }
-        }
-        Ok(())
-    }
-
-    /// The logs of all processes, each cut to its last lines: what a failing test shows.
-    pub fn log_tails(&self) -> String {
-        const LINES: usize = 40;
-        let mut files: Vec<PathBuf> = fs::read_dir(self.directory())
-            .map(|entries| {
-                entries
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .collect()
-            })
-            .unwrap_or_default();
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
-        files.sort();
-        let mut text = String::new();
-        for file in files {
-            let whole = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
-            let lines: Vec<&str> = whole.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
-            let _ = writeln!(text, "--- {}\n{tail}", file.display());
-        }
-        text
     }
 }
 
@@ -181,7 +180,7 @@ impl Drop for Lab {
             return;
         }
         if std::thread::panicking() {
-            eprintln!("{}", self.log_tails());
+            eprintln!("{}", log_tails(self.directory()));
         }
         self.memcached.clear();
         self.redis.clear();

@@ -1,6 +1,6 @@
-//! A child process of the lab: its log, its end.
+//! A child process of a stage: its log, its end.
 
-use crate::netns::Namespace;
+use crate::host::Host;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,7 +21,7 @@ pub struct Process {
 impl Process {
     /// Starts `program` with `arguments` on `host`; both its outputs go to `<directory>/<name>.log`. With `core`, it runs there only.
     pub fn start(
-        host: &Namespace,
+        host: impl Into<Host>,
         directory: &Path,
         name: &str,
         core: Option<u32>,
@@ -34,7 +34,7 @@ impl Process {
         let Some(program) = words.next() else {
             bail!("{name} has no command")
         };
-        let mut command = host.command(program);
+        let mut command = host.into().command(program);
         command.args(words);
         Self::start_command(&mut command, name, log)
     }
@@ -50,7 +50,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // Ctrl-C goes to the foreground group; the lab decides itself in which order its processes end.
+            // Ctrl-C goes to the foreground group; the stage decides itself in which order its processes end.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
@@ -71,7 +71,7 @@ impl Process {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its name in the lab.
+    /// Its name on the stage.
     pub fn name(&self) -> &str {
         &self.name
     }

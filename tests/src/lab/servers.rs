@@ -1,8 +1,9 @@
 //! memcached and redis-server as the distribution ships them.
 
-use super::addresses::{self, Family};
+use super::addresses::Family;
 use super::process::Process;
-use crate::netns::Namespace;
+use crate::host::Host;
+use crate::plan::Plan;
 use anyhow::{Result, bail};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,12 @@ use std::time::{Duration, Instant};
 
 /// Memory of each server. The largest value of the tests is 64 MiB, and memcached wants room for several of the largest.
 const SERVER_MEMORY_MIB: u32 = 512;
+
+/// Connections that a server of the lab accepts: benchmarks open thousands.
+const LAB_CONNECTIONS: u32 = 8_192;
+
+/// Connections that a server on this machine accepts. memcached wants as many descriptors, and every user has these.
+const LOCAL_CONNECTIONS: u32 = 512;
 
 /// Which program a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +27,16 @@ pub enum ServerKind {
     Redis,
 }
 
-/// One server of the lab. It can be killed, stopped and started again.
+/// One server of a stage. It can be killed, stopped and started again.
 #[derive(Debug)]
 pub struct Server {
     /// What it is.
     pub kind: ServerKind,
     /// Its number among its kind, from 0.
     pub index: usize,
-    host: Namespace,
+    host: Host,
     directory: PathBuf,
+    plan: Plan,
     core: Option<u32>,
     process: Option<Process>,
 }
@@ -36,8 +44,9 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits until it accepts connections.
     pub fn start(
-        host: &Namespace,
+        host: &Host,
         directory: &Path,
+        plan: Plan,
         kind: ServerKind,
         index: usize,
         core: Option<u32>,
@@ -47,6 +56,7 @@ impl Server {
             index,
             host: host.clone(),
             directory: directory.to_owned(),
+            plan,
             core,
             process: None,
         };
@@ -56,10 +66,7 @@ impl Server {
 
     /// Where it listens.
     pub fn address(&self, family: Family) -> SocketAddr {
-        match self.kind {
-            ServerKind::Memcached => addresses::memcached(family, self.index),
-            ServerKind::Redis => addresses::redis(family, self.index),
-        }
+        self.plan.server(self.kind, self.index, family)
     }
 
     /// Its process; `None` while it is down.
@@ -87,8 +94,8 @@ impl Server {
             &self.command_line(),
         )?;
         let started = Instant::now();
-        for family in Family::BOTH {
-            let address = self.address(family);
+        for family in self.plan.families() {
+            let address = self.address(*family);
             while !self
                 .host
                 .run(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
@@ -114,21 +121,33 @@ impl Server {
     }
 
     fn command_line(&self) -> Vec<String> {
-        let [v4, v6] = Family::BOTH.map(|family| self.address(family));
+        let addresses: Vec<SocketAddr> = self
+            .plan
+            .families()
+            .iter()
+            .map(|family| self.address(*family))
+            .collect();
+        let list = |separator: &str, show: fn(&SocketAddr) -> String| {
+            let shown: Vec<String> = addresses.iter().map(show).collect();
+            shown.join(separator)
+        };
+        let connections = match self.plan {
+            Plan::Lab => LAB_CONNECTIONS,
+            Plan::Local(_) => LOCAL_CONNECTIONS,
+        };
         let line = match self.kind {
             // One thread, because the lab has few cores; items of 128 MiB, because the default limit of 1 MiB is below
             // what the proxy has to carry.
             ServerKind::Memcached => format!(
-                "memcached -u nobody -l {v4},[{}]:{} -U 0 -m {SERVER_MEMORY_MIB} -c 8192 -t 1 -I 128m",
-                v6.ip(),
-                v6.port()
+                "memcached -u nobody -l {} -U 0 -m {SERVER_MEMORY_MIB} -c {connections} -t 1 -I 128m",
+                list(",", ToString::to_string)
             ),
+            // Over both families the port is the same.
             ServerKind::Redis => format!(
-                "redis-server --port {} --bind {} {} --save '' --appendonly no --protected-mode no --daemonize no --loglevel warning --dir {} \
-                 --maxmemory {SERVER_MEMORY_MIB}mb --maxclients 8192",
-                v4.port(),
-                v4.ip(),
-                v6.ip(),
+                "redis-server --port {} --bind {} --save '' --appendonly no --protected-mode no --daemonize no --loglevel warning --dir {} \
+                 --maxmemory {SERVER_MEMORY_MIB}mb --maxclients {connections}",
+                self.address(Family::V4).port(),
+                list(" ", |address| address.ip().to_string()),
                 self.directory.display()
             ),
         };
