@@ -185,6 +185,20 @@ fn a_peer_that_finishes_can_still_be_answered() {
 }
 
 #[test]
+fn a_stream_with_nothing_left_to_do_is_gone_at_once() {
+    let mut net = Net::new(&config());
+    let (client, id) = net.client();
+    drop(client);
+    net.until("the end", |streams| {
+        streams.status(id) == StreamStatus::HalfClosed
+    });
+    net.streams().finish(id);
+    net.streams().release(id);
+    assert_eq!(net.network.counters().clients_open, 0);
+    assert_eq!(net.network.next_timer_us(), None);
+}
+
+#[test]
 fn a_stream_that_we_finished_can_still_be_read() {
     let mut net = Net::new(&config());
     let (mut client, id) = net.client();
@@ -467,7 +481,7 @@ fn a_source_address_is_used_and_one_that_we_do_not_have_is_an_error() {
     let mut net = Net::new(&source("192.0.2.1"));
     assert_eq!(
         net.streams().connect(ServerId(0)),
-        Err(ConnectError::NoPort)
+        Err(ConnectError::NoRoute)
     );
 }
 
@@ -479,6 +493,8 @@ fn an_event_of_the_connection_before_means_nothing_to_the_next_in_its_slot() {
     });
     let (client, id) = net.client();
     net.streams().release(id);
+    net.turn(|_, _| ());
+    // Our FIN was acknowledged: that is an event, too.
     net.turn(|_, _| ());
     let before = net.network.socket_counters().reads;
     // The kernel reports the new client first, then the end of the old one; meanwhile the old one's deadline passes.

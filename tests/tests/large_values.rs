@@ -129,6 +129,57 @@ fn values_of_every_size_pass_in_bounded_memory() {
     assert_eq!(still, workers, "a worker was started again");
 }
 
+/// Keys of the requests with many of them: more than are taken at once.
+const KEYS: usize = 10_000;
+
+#[test]
+fn requests_over_several_servers_may_be_larger_than_what_is_held() {
+    let Some(scene) = Scene::usual() else { return };
+    scene.on_client(|| {
+        let mut redis = redis_client(Family::V4);
+        // One value is larger than all that a worker holds of a request.
+        let sizes = [100 << 10, 3, 100 << 10, 2 << 20, 100 << 10, 0, 120 << 10];
+        let values = sizes.map(|bytes| Random::new(bytes as u64).bytes(bytes));
+        let names: Vec<String> = (0..sizes.len()).map(|n| format!("large-{n}")).collect();
+        let mut mset: Vec<&[u8]> = vec![b"MSET"];
+        let mut mget: Vec<&[u8]> = vec![b"MGET"];
+        for (name, value) in names.iter().zip(&values) {
+            mset.extend([name.as_bytes(), value]);
+            mget.push(name.as_bytes());
+        }
+        assert_eq!(redis.ask(&mset).unwrap(), Value::ok());
+        let expected = values.map(|value| Value::Bulk(Some(value))).to_vec();
+        let same = redis.ask(&mget).unwrap() == Value::Array(Some(expected));
+        assert!(same, "MGET returned other values than MSET stored");
+
+        let keys: Vec<String> = (0..KEYS)
+            .map(|n| format!("one-of-very-many-keys-{n}"))
+            .collect();
+        let words = |name: &'static [u8], with_values: bool| {
+            let mut words = vec![name];
+            for key in &keys {
+                words.push(key.as_bytes());
+                if with_values {
+                    words.push(key.as_bytes());
+                }
+            }
+            words
+        };
+        assert_eq!(redis.ask(&words(b"MSET", true)).unwrap(), Value::ok());
+        let expected = keys.iter().map(|key| Value::bulk(key.as_bytes())).collect();
+        let same = redis.ask(&words(b"MGET", false)).unwrap() == Value::Array(Some(expected));
+        assert!(same, "MGET returned other values than MSET stored");
+        let count = Value::Integer(KEYS as i64);
+        for name in [&b"EXISTS"[..], b"TOUCH", b"DEL"] {
+            assert_eq!(redis.ask(&words(name, false)).unwrap(), count);
+        }
+        assert_eq!(
+            redis.ask(&words(b"UNLINK", false)).unwrap(),
+            Value::Integer(0)
+        );
+    });
+}
+
 #[test]
 fn a_client_that_does_not_read_cannot_stop_others_for_good() {
     let configure = |lab: &Lab| LabConfig::new(lab, Family::V4).worker("client_stall_ms = 1000");

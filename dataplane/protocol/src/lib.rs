@@ -5,7 +5,9 @@
 //! anywhere and go on when more bytes are there, without looking at a byte twice.
 //!
 //! - [`parse_request`] says what stands at the front of a client's buffer; [`RequestRest`] measures what follows a request of
-//!   which only the front was looked at; [`Request::keys`] takes a request with several keys apart.
+//!   which only the front was looked at; [`Request::keys`] takes a request with several keys apart, and [`next_key`] one that is
+//!   too large to be there as a whole.
+//! - [`parse_request_as_twemproxy`] does the same for pools whose clients rely on twemproxy's judgement of requests.
 //! - [`ReplyScanner`] measures a server's reply; [`parse_array_header`], [`parse_value_header`], [`parse_integer_reply`] and
 //!   [`parse_status_reply`] look into the replies that are merged.
 //!
@@ -15,6 +17,7 @@
 
 mod keys;
 mod memcached;
+mod pieces;
 mod reply;
 mod reply_parts;
 mod request;
@@ -26,8 +29,10 @@ pub use keys::*;
 pub use memcached::{
     MEMCACHED_KEY_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX, MEMCACHED_RETRIEVAL_BYTES_MAX,
 };
+pub use pieces::*;
 pub use reply::*;
 pub use reply_parts::*;
 pub use request::*;
 pub use resp::limits::*;
+pub use resp::reply::is_redis_server_failure;
 pub use rest::*;

@@ -47,6 +47,12 @@ impl Proxy {
             self.clients[client as usize].progress_us = self.now_us;
             if let Answer::Merged(split) = self.pendings[pending].answer {
                 self.give_split(split);
+                if self.go_on_after_elements(streams, client, pending) {
+                    break;
+                }
+            }
+            if self.pendings[pending].closes {
+                self.close_as_twemproxy(client);
             }
             self.pop_head(streams, client);
         }

@@ -15,6 +15,8 @@
 pub mod routing;
 pub mod streams;
 
+mod chunks;
+mod compat;
 mod deliver;
 mod dispatch;
 mod fault;

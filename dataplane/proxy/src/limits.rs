@@ -29,3 +29,15 @@ pub const EVENTS_MAX: usize = 64;
 
 /// Longest reply to AUTH on a server connection and similar one-line replies that are looked at as a whole.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Keys in one chunk of a divided request that is too large to be held. The next chunk waits for the replies to this one, so too few
+/// cost round trips; too many would take much of the table of keys from the other clients (`split_keys_max`, of which a
+/// chunk gets at most a [`CHUNK_KEYS_SHARE`]th).
+pub const CHUNK_KEYS_MAX: usize = 4096;
+
+/// As [`CHUNK_KEYS_MAX`], for MGET: the values of a chunk are held until all of them are there (`client_reply_hold_bytes`). With the
+/// default of 16 MiB a value may have 32 KiB on average. More keys would lower that; fewer would cost round trips.
+pub const CHUNK_VALUES_MAX: usize = 512;
+
+/// Which part of the table of keys one chunk may take. With 1 it would wait until no other client uses the table.
+pub const CHUNK_KEYS_SHARE: usize = 4;

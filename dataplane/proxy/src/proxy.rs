@@ -12,7 +12,7 @@ use crate::state::{
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
-use tidegate_config::{PoolConfig, WorkerConfig};
+use tidegate_config::{Compat, PoolConfig, WorkerConfig};
 use tidegate_protocol::{REQUEST_TOKEN_BYTES_MAX, ReplyScanner, ReplyShape};
 
 /// All sessions, server connections and requests of one worker.
@@ -33,6 +33,8 @@ pub struct Proxy {
     /// Buffers for requests that are larger than a receive buffer.
     pub(crate) holds: Vec<Vec<u8>>,
     pub(crate) free_holds: Vec<u32>,
+    /// By hold: the divided request that is taken in chunks through it.
+    pub(crate) chunked: Vec<crate::chunks::Chunked>,
     /// For bytes that wrap around the end of a receive ring.
     pub(crate) scratch: Vec<u8>,
     /// Per server of the pool at hand, while a request is divided.
@@ -110,6 +112,7 @@ impl Proxy {
                 .map(|_| Vec::with_capacity(hold_capacity))
                 .collect(),
             free_holds: (0..holds as u32).rev().collect(),
+            chunked: vec![crate::chunks::Chunked::NONE; holds],
             scratch: vec![0; scratch],
             parts: vec![crate::split::Part::default(); most_servers],
             touched: Vec::with_capacity(most_servers),
@@ -273,6 +276,7 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         preconnect: config.preconnect,
         client_auth: config.redis_auth.clone(),
         server_auth: config.server_auth.clone(),
+        twemproxy: config.compat == Compat::Twemproxy,
         any: 0,
         counters: PoolCounters::default(),
     }

@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::{Mode, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, parse_request};
+use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route};
 
 /// Where the bytes of a request stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ impl Proxy {
             if idle || self.roles[client as usize] != crate::state::Role::Client {
                 return;
             }
-            let uploading = matches!(state.mode, Mode::Upload { .. });
-            if self.draining && !uploading {
+            let begun = matches!(state.mode, Mode::Upload { .. } | Mode::Chunks(_));
+            if self.draining && !begun {
                 return;
             }
-            if state.barrier && !uploading {
+            if state.barrier && !begun {
                 if state.pending > 0 {
                     return;
                 }
@@ -42,6 +42,7 @@ impl Proxy {
                 Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
                 Mode::Skip(_) => self.skip(streams, client),
                 Mode::Upload { .. } => self.upload(streams, client),
+                Mode::Chunks(hold) => self.take_chunks(streams, client, hold),
             };
             if !go_on {
                 return;
@@ -69,7 +70,7 @@ impl Proxy {
         let contiguous = bytes.len();
         // A look never gets fewer bytes than the one before it.
         if contiguous >= state.need {
-            let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+            let parsed = pool.parse(bytes, &mut state.resume);
             if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
                 let server = owner(pool, &parsed, bytes);
                 let source = Source::Ring { scratch: false };
@@ -86,7 +87,7 @@ impl Proxy {
         let state = &mut self.clients[client as usize];
         let pool = &mut self.pools[state.pool as usize];
         let bytes = &self.scratch[..n];
-        let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+        let parsed = pool.parse(bytes, &mut state.resume);
         let server = owner(pool, &parsed, bytes);
         let source = Source::Ring { scratch: true };
         self.take(streams, client, source, &parsed, server)
@@ -112,7 +113,7 @@ impl Proxy {
             return false;
         }
         let pool = &mut self.pools[state.pool as usize];
-        let parsed = parse_request(pool.parser(), buffer, &mut state.resume);
+        let parsed = pool.parse(buffer, &mut state.resume);
         let server = owner(pool, &parsed, buffer);
         self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
@@ -202,13 +203,28 @@ impl Proxy {
         true
     }
 
-    /// The request would have to be held and is too large for that. Where its end can be measured the connection goes on
-    /// behind it; else it ends after the error.
+    /// The request would have to be held and is too large for that. If it is one that is divided, it is taken in chunks.
     fn refuse_too_large<S: Streams>(
         &mut self,
         streams: &mut S,
         client: u32,
         source: Source,
+    ) -> bool {
+        if let Some(front) = self.clients[client as usize].resume.divided() {
+            return self.begin_chunks(streams, client, source, &front);
+        }
+        let text = self.pool_of(client).text(Fault::RequestTooLarge);
+        self.refuse_unread(streams, client, source, text)
+    }
+
+    /// Refuses a request that was looked at in part. Where its end can be measured the connection goes on behind it; else it
+    /// ends after the error.
+    pub(crate) fn refuse_unread<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        source: Source,
+        text: &'static str,
     ) -> bool {
         let skip = self.clients[client as usize].resume.skip();
         if let (Source::Hold(hold), Some((bytes, _))) = (source, skip) {
@@ -222,7 +238,6 @@ impl Proxy {
             bytes,
             rest,
         });
-        let text = Fault::RequestTooLarge.reply(self.pool_of(client).protocol);
         let refusal = Refusal {
             reply: RefusalText::Constant(text),
             recovery,
@@ -271,8 +286,7 @@ impl Proxy {
         }
         match refusal.recovery {
             Recovery::Close => {
-                self.pool_of(client).counters.clients_closed_protocol += 1;
-                self.clients[client as usize].closing = true;
+                self.close_for_protocol(client, refusal);
                 false
             }
             Recovery::Skip { bytes, mut rest } => {
@@ -358,7 +372,10 @@ impl Proxy {
                 };
                 scan.bytes > 0 || scan.done
             }
-            Err(refusal) => self.refuse(streams, client, Source::Ring { scratch: false }, &refusal),
+            Err(refusal) => {
+                let refusal = self.worded(client, refusal);
+                self.refuse(streams, client, Source::Ring { scratch: false }, &refusal)
+            }
         }
     }
 }

@@ -102,6 +102,7 @@ impl Proxy {
         match mode {
             Mode::Hold(hold) => self.give_hold(hold),
             Mode::Upload { link, .. } => self.abandon_upload(streams, link),
+            Mode::Chunks(hold) => self.abandon_chunks(streams, hold),
             Mode::Normal | Mode::Skip(_) => {}
         }
         if stalled != NIL && self.links[stalled as usize].open {

@@ -22,7 +22,7 @@ pub(crate) struct Part {
 }
 
 /// Why a request cannot be divided now.
-enum Obstacle {
+pub(crate) enum Obstacle {
     /// The client waits; it stands in a list.
     Wait,
     /// It is answered with this.
@@ -49,14 +49,21 @@ impl Proxy {
         self.scratch = bytes;
         match outcome {
             Ok(None) => {
+                let counters = &mut self.pool_of(client).counters;
+                counters.requests += 1;
+                counters.requests_split += 1;
                 self.drop_request(streams, client, source, request.bytes);
                 true
             }
             Ok(Some(index)) => self.send_request(streams, client, request, source, index),
             Err(Obstacle::Wait) => false,
-            Err(Obstacle::Fault(fault)) => {
-                self.fail_request(streams, client, request, source, fault)
-            }
+            Err(Obstacle::Fault(fault)) => match request.divided() {
+                // It has more keys than the tables take at once.
+                Some(front) if fault == Fault::RequestTooLarge => {
+                    self.begin_chunks(streams, client, source, &front)
+                }
+                _ => self.fail_request(streams, client, request, source, fault),
+            },
         }
     }
 
@@ -95,14 +102,41 @@ impl Proxy {
                     return Ok(Some(one as usize));
                 }
                 self.reserve_parts(streams, client, request, &touched)?;
-                self.send_parts(streams, client, request, bytes, kind, &touched);
+                if let Some(pending) = self.push_pending(streams, client, false) {
+                    self.send_parts(streams, client, request, bytes, kind, &touched, pending);
+                }
                 Ok(None)
             });
+        self.forget_parts(touched);
+        result
+    }
+
+    /// Divides a chunk of a request that is under way as `pending`, also if all of it goes to one server.
+    pub(crate) fn split_chunk<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        bytes: &[u8],
+        kind: SplitKind,
+        pending: u32,
+    ) -> Result<Option<u32>, Obstacle> {
+        let pool = self.clients[client as usize].pool;
+        let mut touched = std::mem::take(&mut self.touched);
+        let result = self
+            .plan_parts(pool, request, bytes, &mut touched)
+            .map_err(Obstacle::Fault)
+            .and_then(|()| self.reserve_parts(streams, client, request, &touched))
+            .map(|()| self.send_parts(streams, client, request, bytes, kind, &touched, pending));
+        self.forget_parts(touched);
+        result
+    }
+
+    fn forget_parts(&mut self, mut touched: Vec<u16>) {
         for index in touched.drain(..) {
             self.parts[index as usize] = Part::default();
         }
         self.touched = touched;
-        result
     }
 
     /// Counts what each server gets, and notes whose each key is.
@@ -184,6 +218,8 @@ impl Proxy {
         Ok(())
     }
 
+    /// Sends every part. There is room for all of them, and a free entry for each in the tables.
+    #[allow(clippy::too_many_arguments)] // The request, how it is divided, and on whose behalf.
     fn send_parts<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -192,18 +228,12 @@ impl Proxy {
         bytes: &[u8],
         kind: SplitKind,
         touched: &[u16],
-    ) {
-        let Some(pending) = self.push_pending(streams, client, false) else {
-            return;
-        };
-        let Some(split) = self.splits.take(new_split(kind, pending)) else {
-            return;
-        };
+        pending: u32,
+    ) -> Option<u32> {
+        self.pendings[pending].several = self.several(client, request);
+        let split = self.splits.take(new_split(kind, pending))?;
         let pool = self.clients[client as usize].pool;
-        let counters = &mut self.pools[pool as usize].counters;
-        counters.requests += 1;
-        counters.requests_split += 1;
-        counters.fragments += touched.len() as u64;
+        self.pools[pool as usize].counters.fragments += touched.len() as u64;
         for &index in touched {
             self.open_part(streams, split, pool, index, request, bytes);
         }
@@ -231,6 +261,7 @@ impl Proxy {
         for &index in touched {
             self.close_part(streams, index, request, kind);
         }
+        Some(split)
     }
 
     /// Takes a fragment and sends what stands before its keys.
@@ -372,6 +403,12 @@ impl Proxy {
             self.give_pending(pending);
             return;
         }
+        if let Some(hold) = self.chunks_under_way(client, pending) {
+            return self.complete_chunk(streams, client, hold, split);
+        }
+        if self.splits[split].has_failed() && self.pendings[pending].begun {
+            return self.break_off(streams, client, split, pending);
+        }
         self.pendings[pending].answer = Answer::Merged(split);
         if self.clients[client as usize].head == pending {
             self.flush(streams, client);
@@ -379,7 +416,7 @@ impl Proxy {
     }
 }
 
-fn new_split(kind: SplitKind, pending: u32) -> Split {
+pub(crate) fn new_split(kind: SplitKind, pending: u32) -> Split {
     Split {
         kind,
         pending,

@@ -32,15 +32,10 @@ impl Proxy {
             return false;
         }
         if self.must_authenticate(client, request) {
-            self.pool_of(client).counters.requests_refused += 1;
-            return self.skip_upload(
-                streams,
-                client,
-                request,
-                rest,
-                source,
-                "-NOAUTH Authentication required.\r\n",
-            );
+            let pool = self.pool_of(client);
+            pool.counters.requests_refused += 1;
+            let text = pool.no_auth();
+            return self.skip_upload(streams, client, request, rest, source, text);
         }
         let pool = self.clients[client as usize].pool;
         let server = server
@@ -51,7 +46,7 @@ impl Proxy {
             Err(fault) => {
                 let pool = self.pool_of(client);
                 pool.counters.forward_errors += 1;
-                let text = fault.reply(pool.protocol);
+                let text = pool.text(fault);
                 return self.skip_upload(streams, client, request, rest, source, text);
             }
         };
@@ -59,7 +54,7 @@ impl Proxy {
         if streams.send_room(stream) < request.bytes {
             // The configuration keeps holds smaller than server buffers; only an AUTH of unusual length gets here.
             self.park_link(streams, link);
-            let text = Fault::NoResource.reply(self.pool_of(client).protocol);
+            let text = self.pool_of(client).text(Fault::NoResource);
             return self.skip_upload(streams, client, request, rest, source, text);
         }
         let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
@@ -180,6 +175,17 @@ impl Proxy {
 
     fn finish_upload<S: Streams>(&mut self, streams: &mut S, client: u32, link: u32) {
         self.clients[client as usize].mode = Mode::Normal;
+        if self.end_writing(link) {
+            streams.expect_reply(StreamId(client), true);
+        } else {
+            // The server had answered before it had everything. What it makes of the bytes that came after its reply is not
+            // certain, so nobody else gets this connection.
+            self.retire_link(streams, link);
+        }
+    }
+
+    /// The server has all of a streamed request, and from now on its time runs. False: it has answered already.
+    pub(crate) fn end_writing(&mut self, link: u32) -> bool {
         let state = &mut self.links[link as usize];
         state.writer = NIL;
         let timeout = self.pools[self.servers[state.server as usize].pool as usize].timeout_us;
@@ -188,11 +194,9 @@ impl Proxy {
         match state.fifo.back_mut() {
             Some(entry) => {
                 entry.deadline_us = due;
-                streams.expect_reply(StreamId(client), true);
+                true
             }
-            // The server had answered before it had everything. What it makes of the bytes that came after its reply is not
-            // certain, so nobody else gets this connection.
-            None => self.retire_link(streams, link),
+            None => false,
         }
     }
 
@@ -207,11 +211,10 @@ impl Proxy {
         let pending = self.clients[client as usize].tail;
         self.clients[client as usize].mode = Mode::Normal;
         self.drop_link(streams, link);
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests_refused += 1;
-        counters.clients_closed_protocol += 1;
+        self.pool_of(client).counters.requests_refused += 1;
         // After a broken body the next request cannot be found reliably.
-        self.clients[client as usize].closing = true;
+        let refusal = self.worded(client, *refusal);
+        self.close_for_protocol(client, &refusal);
         if pending == NIL || !matches!(self.pendings[pending].answer, Answer::Waiting) {
             return;
         }
@@ -222,11 +225,12 @@ impl Proxy {
             self.give_pending(pending);
             return;
         }
-        entry.silent = false;
+        entry.silent = refusal == Refusal::SILENT;
         entry.answer = Answer::Text(match refusal.reply {
             RefusalText::Constant(text) => text,
-            RefusalText::Named { .. } => Fault::Unfinished
-                .reply(self.pools[self.clients[client as usize].pool as usize].protocol),
+            RefusalText::Named { .. } => {
+                self.pools[self.clients[client as usize].pool as usize].text(Fault::Unfinished)
+            }
         });
         self.flush(streams, client);
     }
@@ -239,16 +243,19 @@ impl Proxy {
         }
     }
 
-    /// Ends a connection because of its client, which is no failure of the server. Nobody gets an answer.
-    fn drop_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
+    /// Ends a connection because of its client, which is no failure of the server. Nobody gets an answer from it; a divided
+    /// request of which a part was on it fails.
+    pub(crate) fn drop_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
         self.links[link as usize].writer = NIL;
         let server = self.detach_link(streams, link);
         while let Some(entry) = self.links[link as usize].fifo.pop_front() {
             self.leave_flight(link);
-            if let Target::Pending(pending) = entry.target
-                && self.pendings[pending].client == NIL
-            {
-                self.give_pending(pending);
+            match entry.target {
+                Target::Pending(pending) if self.pendings[pending].client == NIL => {
+                    self.give_pending(pending);
+                }
+                Target::Fragment(fragment) => self.abandon_fragment(streams, fragment),
+                Target::Pending(_) | Target::Nobody | Target::Handshake => {}
             }
         }
         self.free_links.push(link);

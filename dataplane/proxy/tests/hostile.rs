@@ -260,30 +260,3 @@ fn a_client_that_reads_a_merged_reply_slowly_is_not_taken_for_one_that_stands_st
     assert!(world.clients[client].closed.is_none());
     assert_eq!(world.clients[client].got.len(), 4 + 4 * 60_010);
 }
-
-#[test]
-fn a_divided_request_too_large_to_hold_gets_an_error_and_the_connection_goes_on() {
-    let too_large = "-ERR Request too large to be held by the proxy (limit request_hold_bytes)\r\n";
-    // One value that alone is too large, and many that are so together and end at every offset of the hold.
-    let one_large = [vec![b'v'; 20_000], vec![b'w'; 10]];
-    let requests = std::iter::once(one_large.to_vec())
-        .chain((0..60).map(|extra| vec![vec![b'x'; 90 + extra]; 64]));
-    for values in requests {
-        let mut world = World::new(&[pool(Protocol::Redis, 3)], &limits(), 5);
-        let keys: Vec<Vec<u8>> = (0..values.len())
-            .map(|i| format!("key{i}").into_bytes())
-            .collect();
-        let mut mset: Vec<&[u8]> = vec![b"MSET"];
-        for (key, value) in keys.iter().zip(&values) {
-            mset.extend([key.as_slice(), value.as_slice()]);
-        }
-        let client = world.connect([resp(&mset), resp(&[b"GET", b"key1"])].concat());
-        world.settle(20_000);
-        assert_eq!(
-            text(&world.clients[client].got),
-            format!("{too_large}$-1\r\n")
-        );
-        assert!(world.servers.iter().all(|server| server.store.is_empty()));
-        world.assert_idle("after an error and a miss");
-    }
-}

@@ -62,6 +62,7 @@ fn small_requests_of_both_protocols_are_answered_in_order() {
         value_bytes: 60,
         large_one_in: 0,
         large_bytes: 0,
+        many_keys_one_in: 0,
     };
     for seed in 1..40 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {
@@ -78,12 +79,14 @@ fn requests_larger_than_the_receive_buffer_are_held_and_larger_than_the_hold_are
         value_bytes: 60,
         large_one_in: 3,
         large_bytes: 2_000,
+        many_keys_one_in: 0,
     };
     let streamed = Shape {
         requests: 120,
         value_bytes: 60,
         large_one_in: 5,
         large_bytes: 50_000,
+        many_keys_one_in: 0,
     };
     for seed in 1..25 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {
@@ -95,12 +98,32 @@ fn requests_larger_than_the_receive_buffer_are_held_and_larger_than_the_hold_are
 }
 
 #[test]
+fn requests_with_hundreds_of_keys_are_answered_in_order_among_others() {
+    let shape = Shape {
+        requests: 60,
+        value_bytes: 60,
+        large_one_in: 40,
+        large_bytes: 9_000,
+        many_keys_one_in: 3,
+    };
+    let roomy = WorkerConfig {
+        client_reply_hold_bytes: 4 << 20,
+        reply_hold_bytes: 16 << 20,
+        ..limits()
+    };
+    for seed in 1..10 {
+        run(seed, Protocol::Redis, &shape, &roomy, 3_000);
+    }
+}
+
+#[test]
 fn tight_tables_make_clients_wait_and_nothing_else() {
     let shape = Shape {
         requests: 150,
         value_bytes: 200,
         large_one_in: 6,
         large_bytes: 3_000,
+        many_keys_one_in: 0,
     };
     for seed in 1..25 {
         let tight = WorkerConfig {

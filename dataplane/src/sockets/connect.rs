@@ -51,7 +51,11 @@ impl Outgoing {
             // The kernel then chooses the port at connect, when it knows the other end: as many connections per server as there
             // are ports, instead of as many in all. Without the option it is fewer.
             let _fewer = setsockopt(&socket, IpBindAddressNoPort, &true);
-            net::bind(&socket, &SocketAddr::new(source, 0))?;
+            // An address that is not ours leads nowhere; ports are not the question here.
+            net::bind(&socket, &SocketAddr::new(source, 0)).map_err(|error| match error {
+                Errno::ADDRNOTAVAIL => Errno::NETUNREACH,
+                error => error,
+            })?;
         }
         let outcome = net::connect(&socket, &server);
         Ok(Attempt { socket, outcome })

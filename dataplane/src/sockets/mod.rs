@@ -1,9 +1,9 @@
 //! The kernel's sockets as the streams of the proxy: one epoll, no thread, no allocation after the start.
 //!
-//! * [`listen`] opens listening sockets, for a worker alone or for all workers to share; [`endpoint`] says where.
-//! * [`streams`] is what the proxy works with; its slots, buffers and lists are in [`table`], a [`slot`] and its two rings
-//!   ([`ring`]) per connection.
-//! * [`accept`], [`connect`], [`receive`] and [`send`] are the ways in and out.
+//! * [`mod@listen`] opens listening sockets, for a worker alone or for all workers to share; [`endpoint`] says where.
+//! * `streams` is what the proxy works with; its slots, buffers and lists are in `table`, a `slot` and its two rings
+//!   (`ring`) per connection.
+//! * `accept`, `connect`, `receive` and `send` are the ways in and out.
 //! * [`network`] joins them to the loop, [`assembly`] to a worker.
 //!
 //! Every connection is registered with epoll once, edge-triggered, and never again: what an edge said is remembered in the slot
@@ -17,6 +17,7 @@ mod deadlines;
 pub mod endpoint;
 pub mod limits;
 pub mod listen;
+mod marked;
 pub mod network;
 mod receive;
 mod ring;

@@ -3,12 +3,12 @@
 use crate::network::Network;
 use crate::sockets::accept::{Acceptor, LISTENER_WORDS};
 use crate::sockets::endpoint::Endpoint;
-use crate::sockets::limits::{EVENTS, SLOTS_MAX};
+use crate::sockets::limits::{EVENTS, GATHER_EVENTS_MIN, GATHER_TURNS_MAX, SLOTS_MAX};
 use crate::sockets::listen::Listening;
 use crate::sockets::table::SocketStreams;
-use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{SocketCounters, StackCounters};
@@ -44,10 +44,14 @@ pub struct SocketConfig {
 pub struct SocketNetwork {
     streams: SocketStreams,
     acceptor: Acceptor,
-    /// Taken from the kernel, not yet dealt with.
-    events: Vec<Event>,
+    /// Taken from the kernel, not yet dealt with: the word of each, and what it says.
+    events: Vec<(u64, EventFlags)>,
     /// The kernel was asked since the last [`Network::receive`].
     looked: bool,
+    /// Events that the last look took.
+    taken: usize,
+    /// Turns for which requests to servers have waited.
+    gathered: u32,
     spin: bool,
     /// Epoll forgets a descriptor that is closed: this one stays.
     _bell: Doorbell,
@@ -77,6 +81,8 @@ impl SocketNetwork {
             acceptor,
             events: Vec::with_capacity(EVENTS),
             looked: false,
+            taken: 0,
+            gathered: 0,
             spin: config.spin,
             _bell: bell,
         })
@@ -97,19 +103,30 @@ impl SocketNetwork {
             tv_sec: (timeout_ms / 1_000) as i64,
             tv_nsec: (timeout_ms % 1_000 * 1_000_000) as i64,
         };
-        let taken = epoll::wait(
-            &self.streams.epoll,
-            spare_capacity(&mut self.events),
-            Some(&timeout),
-        );
+        let mut space = [MaybeUninit::uninit(); EVENTS];
         self.streams.counters.waits += 1;
         // A failed wait (EINTR) is a short one.
-        self.streams.counters.events += taken.unwrap_or(0) as u64;
+        self.taken = 0;
+        if let Ok((events, _)) = epoll::wait(&self.streams.epoll, &mut space, Some(&timeout)) {
+            self.taken = events.len();
+            self.streams.counters.events += self.taken as u64;
+            let taken = events.iter().map(|event| (event.data.u64(), event.flags));
+            self.events.extend(taken);
+        }
     }
 
-    fn on_event(&mut self, event: Event) {
-        let Event { flags, data, .. } = event;
-        let word = data.u64();
+    /// Whether requests to servers wait for those of other clients, which are there already: a call per server then carries the
+    /// requests of several turns. Never waits for anything, and asks only where others are likely to be there.
+    fn gathers(&mut self) -> bool {
+        if self.taken < GATHER_EVENTS_MIN || self.gathered == GATHER_TURNS_MAX {
+            return false;
+        }
+        self.gathered += 1;
+        self.look(0);
+        !self.events.is_empty()
+    }
+
+    fn on_event(&mut self, word: u64, flags: EventFlags) {
         let (generation, number) = ((word >> 32) as u32, word as u32);
         match number {
             BELL_WORD => {}
@@ -158,7 +175,8 @@ impl Network for SocketNetwork {
         }
         self.looked = false;
         for index in 0..self.events.len() {
-            self.on_event(self.events[index]);
+            let (word, flags) = self.events[index];
+            self.on_event(word, flags);
         }
         self.events.clear();
         self.streams.read_unread();
@@ -166,7 +184,11 @@ impl Network for SocketNetwork {
 
     fn send(&mut self) -> bool {
         self.streams.acknowledge_read();
-        self.streams.send_queued_bytes();
+        if self.streams.send_to_clients() && self.gathers() {
+            return true;
+        }
+        self.gathered = 0;
+        self.streams.send_to_all();
         self.acceptor.resume(&mut self.streams);
         !(self.streams.unread.is_empty()
             && self.streams.ready.is_empty()

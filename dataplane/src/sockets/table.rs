@@ -4,6 +4,7 @@ use crate::sockets::connect::Outgoing;
 use crate::sockets::deadlines::Deadlines;
 use crate::sockets::endpoint::Endpoint;
 use crate::sockets::limits::{CLOSE_US, CONNECT_US};
+use crate::sockets::marked::Marked;
 use crate::sockets::network::SocketConfig;
 use crate::sockets::slot::{Owner, Role, Slot};
 use rustix::event::epoll;
@@ -17,41 +18,6 @@ use std::time::Duration;
 use tidegate_channel::counters::{SocketCounters, StackCounters};
 use tidegate_config::AckMode;
 use tidegate_proxy::streams::CloseReason;
-
-/// Numbers of slots, each at most once; who is in it is told by a flag of the slot. Two vectors take turns, so that a pass
-/// over one can fill the other.
-#[derive(Default)]
-pub(crate) struct Marked {
-    slots: Vec<u32>,
-    pass: Vec<u32>,
-}
-
-impl Marked {
-    fn new(slots: usize) -> Self {
-        Self {
-            slots: Vec::with_capacity(slots),
-            pass: Vec::with_capacity(slots),
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    /// What is marked now, to be given back with [`Self::finish`].
-    pub(crate) fn begin(&mut self) -> Vec<u32> {
-        std::mem::replace(&mut self.slots, std::mem::take(&mut self.pass))
-    }
-
-    pub(crate) fn finish(&mut self, mut pass: Vec<u32>) {
-        pass.clear();
-        self.pass = pass;
-    }
-}
 
 /// The streams of one worker over kernel sockets.
 pub struct SocketStreams {
@@ -166,7 +132,7 @@ impl SocketStreams {
         let state = &mut self.slots[slot as usize];
         if !state.listed_dirty {
             state.listed_dirty = true;
-            self.dirty.slots.push(slot);
+            self.dirty.push(slot);
         }
     }
 
@@ -185,7 +151,7 @@ impl SocketStreams {
         let state = &mut self.slots[slot as usize];
         if !state.listed_unread {
             state.listed_unread = true;
-            self.unread.slots.push(slot);
+            self.unread.push(slot);
         }
     }
 
@@ -194,7 +160,7 @@ impl SocketStreams {
         let state = &mut self.slots[slot as usize];
         if !state.listed_read {
             state.listed_read = true;
-            self.read.slots.push(slot);
+            self.read.push(slot);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The configuration as it takes effect, defaults included.
 
+use crate::compat::Compat;
 use crate::config::Config;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
 use crate::port::{AckMode, Driver, PortConfig, RssMode};
@@ -117,7 +118,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
             None => writeln!(out, "# {key}: none")?,
         }
     }
-    Ok(())
+    writeln!(out, "compat = {}", word(Compat::NAMES, pool.compat))
 }
 
 fn write_worker(out: &mut String, worker: &WorkerConfig, kernel: bool) -> fmt::Result {

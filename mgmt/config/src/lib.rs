@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod compat;
 mod config;
 mod effective;
 mod endpoint;
@@ -26,6 +27,7 @@ mod suggest;
 mod warnings;
 mod worker;
 
+pub use compat::Compat;
 pub use config::Config;
 pub use endpoint::{Endpoint, Listen};
 pub use fault::{ConfigErrors, Fault};

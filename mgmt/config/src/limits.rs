@@ -147,11 +147,11 @@ pub const REQUESTS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 pub const CLIENT_REQUESTS_MAX: Limit = Limit::new(1_024, 1, 1_048_576);
 
 /// `split_keys_max`. Why: as many keys as requests, so that 64 multi-key requests of 1,000 keys fit. Too low: large multi-key requests
-/// are refused or wait. Too high: memory, about 32 bytes each.
+/// wait; those of Redis are taken in more chunks, those of memcached are refused. Too high: memory, about 32 bytes each.
 pub const SPLIT_KEYS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 
-/// `request_hold_bytes`. Why: a request over several servers has to be seen as a whole; 128 KiB are 2,000 keys of 60 bytes. Too low:
-/// large multi-key requests are refused. Too high: memory, since a worker may hold over a hundred of them.
+/// `request_hold_bytes`. Why: a request over several servers is seen as a whole before any of it is sent; 128 KiB are 2,000 keys of 60
+/// bytes. Too low: more such requests are taken in chunks, at a round trip each. Too high: memory, since a worker may hold over a hundred of them.
 pub const REQUEST_HOLD_BYTES: Limit = Limit::new(128 * KIB, 4 * KIB, 8 * MIB);
 
 /// `reply_hold_bytes`. Why: four clients at their own limit. Too low: servers pause while replies wait for their turn

@@ -1,6 +1,7 @@
 //! `[[pool]]`: listening addresses and the servers behind them.
 
 use crate::address;
+use crate::compat::Compat;
 use crate::endpoint::Listen;
 use crate::limits::{
     BACKLOG, CLIENT_KEEPALIVE_S, NAME_BYTES_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT,
@@ -131,6 +132,8 @@ pub struct PoolConfig {
     pub redis_auth: Option<Secret>,
     /// Sent to the servers on connect (Redis).
     pub server_auth: Option<Secret>,
+    /// Whose habits the pool keeps where the protocol leaves a choice.
+    pub compat: Compat,
 }
 
 /// A pool and what is needed to check it against the rest of the file.
@@ -177,6 +180,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         client_keepalive_s: reader.number_or_none("client_keepalive_s", &CLIENT_KEEPALIVE_S),
         redis_auth: password(&mut reader, "redis_auth", protocol),
         server_auth: password(&mut reader, "server_auth", protocol),
+        compat: reader.choice("compat", Compat::NAMES, Compat::default()),
     };
     let at = reader.at();
     reader.finish();

@@ -47,7 +47,7 @@ pub struct WorkerConfig {
     pub client_requests_max: u32,
     /// Keys of split requests under way in one worker.
     pub split_keys_max: u32,
-    /// Longest request line, key or split request that is held as a whole.
+    /// Longest request line or key, and longest split request that is held as a whole; longer ones are taken in chunks.
     pub request_hold_bytes: u32,
     /// Memory for replies that have to wait for their turn, of one worker.
     pub reply_hold_bytes: u64,

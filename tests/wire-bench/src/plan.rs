@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tidegate_config::{
-    Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Compat, Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
 };
 use tidegate_port::wire::WireConfig;
 
@@ -121,6 +121,7 @@ impl Plan {
             client_keepalive_s: None,
             redis_auth: None,
             server_auth: None,
+            compat: Compat::None,
         }
     }
 

@@ -3,7 +3,9 @@
 use super::{Router, value};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate_config::{Distribution, Endpoint, HashKind, PoolConfig, Protocol, ServerConfig};
+use tidegate_config::{
+    Compat, Distribution, Endpoint, HashKind, PoolConfig, Protocol, ServerConfig,
+};
 
 /// What nutcracker did: for each pool, one digit per key that names the server it went to.
 #[derive(Deserialize)]
@@ -65,6 +67,7 @@ fn pool(
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        compat: Compat::None,
     }
 }
 

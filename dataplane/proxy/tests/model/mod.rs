@@ -1,6 +1,7 @@
 //! Clients, servers and a network around one proxy, in one thread under one seed.
 #![allow(dead_code)]
 
+pub mod dialogue;
 pub mod server;
 pub mod streams;
 pub mod traffic;
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Distribution, Endpoint, HashKind, IdleMode, Listen, PoolConfig, Protocol, ServerConfig,
+    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, PoolConfig, Protocol, ServerConfig,
     WorkerConfig,
 };
 use tidegate_proxy::Proxy;
@@ -65,6 +66,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        compat: Compat::None,
     }
 }
 

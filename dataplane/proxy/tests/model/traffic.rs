@@ -29,6 +29,8 @@ pub struct Shape {
     /// One value in so many is this much larger.
     pub large_one_in: usize,
     pub large_bytes: usize,
+    /// One Redis request over several keys in so many has hundreds of them.
+    pub many_keys_one_in: usize,
 }
 
 fn bulk(arg: &[u8]) -> Vec<u8> {
@@ -155,8 +157,10 @@ fn redis_request(
     store: &mut Store,
     out: &mut Traffic,
 ) {
+    let large = |rng: &mut Rng| shape.many_keys_one_in > 0 && rng.one_in(shape.many_keys_one_in);
     let many = |rng: &mut Rng, name: &[u8]| {
-        let keys: Vec<Vec<u8>> = (0..2 + rng.below(9)).map(|_| key(rng, client)).collect();
+        let most = if large(rng) { 1_500 } else { 9 };
+        let keys: Vec<Vec<u8>> = (0..2 + rng.below(most)).map(|_| key(rng, client)).collect();
         let mut args: Vec<&[u8]> = vec![name];
         args.extend(keys.iter().map(Vec::as_slice));
         (resp(&args), keys)
@@ -176,10 +180,15 @@ fn redis_request(
             (request, Asked::Values(keys))
         }
         8 => {
-            let pairs: Vec<(Vec<u8>, Vec<u8>)> = (0..2 + rng.below(3))
-                .map(|i| {
+            let most = if large(rng) { 40 } else { 3 };
+            let pairs: Vec<(Vec<u8>, Vec<u8>)> = (0..2 + rng.below(most))
+                .map(|_| {
                     let key = key(rng, client);
-                    let value = [&b"["[..], &key, format!("#{n}.{i}]").as_bytes()].concat();
+                    let value = if shape.many_keys_one_in > 0 {
+                        value(rng, &key, shape, n)
+                    } else {
+                        [&b"["[..], &key, format!("#{n}]").as_bytes()].concat()
+                    };
                     (key, value)
                 })
                 .collect();

@@ -1,0 +1,74 @@
+//! A process that runs out of file descriptors. Alone in its binary, because the limit is the process's.
+
+mod sockets;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sockets::{Net, PATIENCE, config, write};
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+use tidegate_dataplane::network::Network;
+use tidegate_dataplane::sockets::SocketConfig;
+use tidegate_dataplane::sockets::limits::ACCEPT_RETRY_US;
+use tidegate_proxy::streams::{ConnectError, ServerId, Streams};
+
+/// Lets `count` more descriptors be opened.
+fn allow(count: u64) {
+    let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, next + count, hard).unwrap();
+}
+
+fn turns_until_accepted(net: &mut Net, clients: u64) {
+    let started = Instant::now();
+    while net.network.counters().accepted < clients {
+        assert!(started.elapsed() < PATIENCE, "no client was accepted");
+        net.turn(|_, _| ());
+    }
+}
+
+#[test]
+fn clients_wait_while_there_is_no_descriptor_and_nothing_spins() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut net = Net::new(&SocketConfig {
+        client_slots: 8,
+        servers: vec![server.local_addr().unwrap().into()],
+        ..config()
+    });
+    let mut clients: Vec<_> = (0..4)
+        .map(|_| TcpStream::connect(net.address).unwrap())
+        .collect();
+    allow(1);
+    turns_until_accepted(&mut net, 1);
+    assert_eq!(net.network.socket_counters().accepts_paused_descriptors, 1);
+    assert_eq!(
+        net.streams().connect(ServerId(0)),
+        Err(ConnectError::NoDescriptor)
+    );
+    // The client that came in is writable: an event of its own.
+    net.turn(|_, _| ());
+    let events = net.network.socket_counters().events;
+    for _ in 0..5 {
+        net.turn(|_, _| ());
+    }
+    assert_eq!(net.network.socket_counters().events, events, "no busy loop");
+    // In vain, but tried: the time has come.
+    assert_eq!(net.network.next_timer_us(), Some(ACCEPT_RETRY_US));
+    net.now_us = ACCEPT_RETRY_US;
+    net.turn(|_, _| ());
+    assert_eq!(net.network.socket_counters().accepts_paused_descriptors, 2);
+    assert_eq!(net.network.next_timer_us(), Some(2 * ACCEPT_RETRY_US));
+    // A connection that closes makes place at once.
+    write(&mut clients[0], b"x");
+    let first = net.next_ready("the first");
+    net.streams().abort(first);
+    net.streams().release(first);
+    turns_until_accepted(&mut net, 2);
+    // So does the time, once somebody has raised the limit.
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    net.now_us += ACCEPT_RETRY_US;
+    turns_until_accepted(&mut net, 4);
+    assert_eq!(net.network.next_timer_us(), None);
+}
