@@ -48,7 +48,7 @@ use tidegate_config::{Config, QueueMap};
 struct Cli {
     /// Where runtime directories are.
     ///
-    /// Without it: /run/tidegate for root, else $XDG_RUNTIME_DIR/tidegate or /tmp/tidegate-<uid>.
+    /// Without it: /run/tidegate for root, else $XDG_RUNTIME_DIR/tidegate or /tmp/tidegate-UID.
     #[arg(long, global = true, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
     #[command(subcommand)]
