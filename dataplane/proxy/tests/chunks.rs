@@ -199,6 +199,39 @@ fn a_request_in_chunks_waits_for_earlier_ones_and_keeps_later_ones_waiting() {
 }
 
 #[test]
+fn a_large_value_does_not_overtake_an_earlier_request() {
+    let mut world = world(1, &limits());
+    world.servers[0].stopped = true;
+    let first = resp(&[b"SET", &key(9), b"before"]);
+    let mut all = vec![key(9), vec![b'x'; 50_000]];
+    all.extend(pairs(3, 10));
+    let client = world.connect([first, command(b"MSET", &all)].concat());
+    world.settle(1_000);
+    assert_eq!(world.streams.connects, 1, "the SET alone is under way");
+    world.servers[0].stopped = false;
+    world.settle(5_000);
+    assert_eq!(text(&world.clients[client].got), "+OK\r\n+OK\r\n");
+    assert_eq!(stored(&world)[&key(9)].len(), 50_000);
+}
+
+#[test]
+fn a_large_value_without_a_reply_times_out() {
+    let mut world = World::new(&[pool(Protocol::Redis, 1)], &limits(), 5);
+    world.servers[0].stopped = true;
+    // More than a hold takes, less than the buffer of a server connection.
+    let mut all = vec![key(9), vec![b'x'; 6_000]];
+    all.extend(pairs(3, 10));
+    let client = world.connect([command(b"MSET", &all), resp(&[b"PING"])].concat());
+    world.pass(500_000);
+    assert_eq!(
+        text(&world.clients[client].got),
+        "-ERR Connection timed out\r\n+PONG\r\n"
+    );
+    world.pass(1_000_000);
+    world.assert_idle("after the timeout");
+}
+
+#[test]
 fn a_failed_chunk_fails_the_whole_and_the_rest_is_not_sent() {
     for request in [
         command(b"MSET", &pairs(400, 100)),
@@ -256,6 +289,10 @@ fn a_large_value_that_is_refused_early_fails_the_request_and_its_rest_is_dropped
     let busy = usize::from(world.server_slots(0).is_empty());
     world.say(busy, b"-ERR value too large\r\n");
     world.settle(500);
+    assert!(
+        world.server_slots(busy).is_empty(),
+        "a connection with half a SET is of no use"
+    );
     world.clients[client].to_send = [&request[20_000..], &resp(&[b"PING"])].concat();
     world.settle(10_000);
     assert_eq!(
@@ -526,23 +563,29 @@ fn a_server_that_is_slow_is_not_taken_for_a_client_that_stalls() {
         client_stall_ms: 200,
         ..limits()
     };
-    let mut world = world(3, &limits);
-    let request = command(b"DEL", &keys(1_000));
-    let client = world.connect(request[..8_000].to_vec());
-    world.settle(3);
-    for server in &mut world.servers {
-        server.stopped = true;
+    for slow_us in [170_000, 1_000_000] {
+        let mut world = world(3, &limits);
+        let request = command(b"DEL", &keys(1_000));
+        let client = world.connect(request[..2_000].to_vec());
+        // From here on its time counts, until a chunk is whole.
+        world.pass(20_000);
+        for server in &mut world.servers {
+            server.stopped = true;
+        }
+        // The first chunk fills the hold, and nothing is left in the receive buffer.
+        let chunk = 4_096 + b"*1001\r\n$3\r\nDEL\r\n".len();
+        world.clients[client].to_send = request[2_000..chunk].to_vec();
+        world.pass(slow_us);
+        for server in &mut world.servers {
+            server.stopped = false;
+        }
+        // And its time starts anew when it is its turn again.
+        world.pass(100_000);
+        assert!(world.clients[client].closed.is_none(), "{slow_us}");
+        world.clients[client].to_send = request[chunk..].to_vec();
+        world.settle(10_000);
+        assert_eq!(text(&world.clients[client].got), ":0\r\n");
     }
-    world.pass(1_000_000);
-    assert!(world.clients[client].closed.is_none());
-    for server in &mut world.servers {
-        server.stopped = false;
-    }
-    // And its time starts anew when it is its turn again.
-    world.pass(100_000);
-    world.clients[client].to_send = request[8_000..].to_vec();
-    world.settle(10_000);
-    assert_eq!(text(&world.clients[client].got), ":0\r\n");
 }
 
 #[test]
