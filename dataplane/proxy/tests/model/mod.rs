@@ -1,6 +1,7 @@
 //! Clients, servers and a network around one proxy, in one thread under one seed.
 #![allow(dead_code)]
 
+pub mod many;
 pub mod server;
 pub mod streams;
 pub mod traffic;
