@@ -6,19 +6,21 @@ use crate::events;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
 use crate::linger::Linger;
+use crate::network::Network;
 use crate::opening;
 use crate::packets::PacketNetwork;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
 use crate::worker::WorkerError;
 use tidegate_channel::counters::LoopCounters;
-use tidegate_channel::message::{Oracle, PortFacts, UserIds, WorkerStart};
+use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::paths::{PathReader, PathWriter};
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::Config;
 use tidegate_port::Port;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::Proxy;
+use tidegate_proxy::streams::Streams;
 use tidegate_stack::Stack;
 
 /// A worker on the queues of its ports.
@@ -52,7 +54,7 @@ pub fn assemble<P: Port>(
     let now_us = clock.now_ns() / 1_000;
     let layout = surroundings.layout;
     let stack = opening::build_stack(start, layout.servers, now_us)?;
-    let proxy = opening::build_proxy(start, &stack, now_us);
+    let proxy = opening::build_proxy(&start.config, start.seed, stack.slots(), now_us);
     let counters = LoopCounters {
         started_unix_s: unix_time_s(),
         ..LoopCounters::default()
@@ -70,7 +72,10 @@ pub fn assemble<P: Port>(
         commands: surroundings.commands,
         bell: surroundings.bell,
         publisher: Publisher::new(surroundings.statistics, layout),
-        idle: Idle::new(start.config.worker.idle),
+        idle: Idle::new(
+            start.config.worker.idle,
+            PacketNetwork::<P, Stack>::LOOKS_ARE_FREE,
+        ),
         linger: Linger::default(),
         counters,
     })
@@ -106,13 +111,10 @@ pub fn standalone<P: Port>(
     let start = WorkerStart {
         worker: 0,
         workers: 1,
-        core: 0,
+        core: None,
         ports: facts.collect(),
-        user: UserIds {
-            name: String::new(),
-            uid: 0,
-            gid: 0,
-        },
+        shared_listeners: Vec::new(),
+        user: None,
         seed,
         config,
     };

@@ -19,15 +19,18 @@ pub enum Rest {
 #[derive(Debug)]
 pub struct Idle {
     mode: IdleMode,
+    looks_are_free: bool,
     since_us: Option<u64>,
     backoff: Backoff,
 }
 
 impl Idle {
-    /// Starts busy.
-    pub fn new(mode: IdleMode) -> Self {
+    /// Starts busy. `looks_are_free`: see
+    /// [`Network::LOOKS_ARE_FREE`](crate::network::Network::LOOKS_ARE_FREE).
+    pub fn new(mode: IdleMode, looks_are_free: bool) -> Self {
         Self {
             mode,
+            looks_are_free,
             since_us: None,
             backoff: Backoff::new(),
         }
@@ -47,6 +50,7 @@ impl Idle {
         let idle_us = now_us.saturating_sub(*self.since_us.get_or_insert(now_us));
         match self.mode {
             IdleMode::Spin => Rest::Spin,
+            IdleMode::Adaptive if !self.looks_are_free => Rest::Sleep,
             IdleMode::Adaptive if idle_us < IDLE_SPIN_US => Rest::Spin,
             IdleMode::Adaptive if idle_us < IDLE_AWAKE_US => Rest::Pause,
             IdleMode::Adaptive => Rest::Sleep,
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_idle_loop_spins_then_pauses_then_sleeps_and_begins_anew() {
-        let mut idle = Idle::new(IdleMode::Adaptive);
+        let mut idle = Idle::new(IdleMode::Adaptive, true);
         assert_eq!(idle.rest(1_000), Rest::Spin);
         assert_eq!(idle.rest(1_000 + IDLE_SPIN_US - 1), Rest::Spin);
         assert_eq!(idle.rest(1_000 + IDLE_SPIN_US), Rest::Pause);
@@ -83,8 +87,18 @@ mod tests {
 
     #[test]
     fn a_dedicated_core_never_rests() {
-        let mut idle = Idle::new(IdleMode::Spin);
-        assert_eq!(idle.rest(0), Rest::Spin);
-        assert_eq!(idle.rest(u64::MAX), Rest::Spin);
+        for looks_are_free in [true, false] {
+            let mut idle = Idle::new(IdleMode::Spin, looks_are_free);
+            assert_eq!(idle.rest(0), Rest::Spin);
+            assert_eq!(idle.rest(u64::MAX), Rest::Spin);
+        }
+    }
+
+    #[test]
+    fn where_a_look_is_a_system_call_the_first_one_waits() {
+        let mut idle = Idle::new(IdleMode::Adaptive, false);
+        assert_eq!(idle.rest(1_000), Rest::Sleep);
+        idle.slept();
+        assert_eq!(idle.rest(1_000), Rest::Sleep);
     }
 }

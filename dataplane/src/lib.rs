@@ -7,7 +7,8 @@
 //!
 //! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`], [`privileges`] and [`assembly`] are its steps.
 //! * [`poll_loop`] is the loop; what is below the proxy it knows only through the trait of [`network`], and the proxy only
-//!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames.
+//!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames,
+//!   [`sockets`] that of the kernel's sockets.
 //! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
 //! * [`control`] is a thread of its own: the loop never waits for the manager.
 #![forbid(unsafe_code)]
@@ -29,4 +30,5 @@ pub mod packets;
 pub mod poll_loop;
 pub mod privileges;
 pub mod publisher;
+pub mod sockets;
 pub mod worker;

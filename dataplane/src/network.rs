@@ -7,6 +7,7 @@
 use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::StackCounters;
 use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::streams::Streams;
 
 /// Everything between the loop and the outside world.
@@ -19,6 +20,10 @@ pub trait Network {
 
     /// Whether it is worth to wait a moment for a fuller burst: true where a turn has a cost that a burst shares.
     const LINGERS: bool;
+
+    /// Whether a look for arrivals costs next to nothing, so that an idle loop does well to look again for a while before it
+    /// sleeps. False where a look is a system call: that might as well wait.
+    const LOOKS_ARE_FREE: bool;
 
     /// The byte streams.
     fn streams(&mut self) -> &mut Self::Streams;
@@ -37,8 +42,9 @@ pub trait Network {
     fn next_timer_us(&self) -> Option<u64>;
     /// Whether [`Network::wait`] would be woken by arrivals.
     fn can_wait(&self) -> bool;
-    /// Announces that the loop is about to wait. `false`: something has arrived meanwhile.
-    fn prepare_to_wait(&mut self) -> bool;
+    /// Announces that the loop is about to wait for `bell` as well: who rings it from here on is heard. `false`: something
+    /// has arrived meanwhile.
+    fn prepare_to_wait(&mut self, bell: &Doorbell) -> bool;
     /// Waits for arrivals, for `bell`, or for `timeout_us`.
     fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64);
     /// Accepts no new connection from now on.

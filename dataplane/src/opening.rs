@@ -1,11 +1,11 @@
 //! Opens the sockets and builds the layers, as the manager's facts say.
 
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
+use tidegate_config::Config;
 use tidegate_port::afxdp::{
     AfXdpConfig, AfXdpError, AfXdpPort, DEFAULT_BIND_DEADLINE, DEFAULT_IN_FLIGHT_MAX,
 };
 use tidegate_proxy::Proxy;
-use tidegate_proxy::streams::Streams;
 use tidegate_stack::{Listener, QueueOracle, Stack, StackConfig, StackError, StackPort};
 
 /// Why sockets or layers could not be made.
@@ -71,12 +71,12 @@ pub fn build_stack(
 ) -> Result<Stack, OpeningError> {
     let config = &start.config;
     let limits = &config.worker;
-    let listeners = config.listeners().map(|(pool, address)| {
+    let listeners = config.listeners().filter_map(|(pool, listen)| {
         let keepalive_s = config.pools[pool].client_keepalive_s;
-        Listener {
-            address,
+        Some(Listener {
+            address: listen.endpoint.ip()?,
             keepalive_us: keepalive_s.map(|seconds| u64::from(seconds) * 1_000_000),
-        }
+        })
     });
     let ports = config.ports.iter().zip(&start.ports);
     let ports = ports.map(|(config, facts)| StackPort {
@@ -102,10 +102,9 @@ pub fn build_stack(
     Ok(Stack::new(stack, now_us)?)
 }
 
-/// The proxy of this worker.
-pub fn build_proxy(start: &WorkerStart, stack: &Stack, now_us: u64) -> Proxy {
-    let config = &start.config;
-    // Another number than the stack's seed, which must not be guessed from what the proxy does at random.
-    let seed = start.seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
-    Proxy::new(&config.pools, &config.worker, stack.slots(), seed, now_us)
+/// The proxy of a worker with this many stream slots.
+pub fn build_proxy(config: &Config, seed: u64, slots: usize, now_us: u64) -> Proxy {
+    // Another number than the streams' seed, which must not be guessed from what the proxy does at random.
+    let seed = seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
+    Proxy::new(&config.pools, &config.worker, slots, seed, now_us)
 }

@@ -10,6 +10,7 @@ use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{QueueCounters, StackCounters};
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
 use tidegate_proxy::streams::ServerId;
 
@@ -65,6 +66,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     type Streams = T;
 
     const LINGERS: bool = true;
+    const LOOKS_ARE_FREE: bool = true;
 
     #[inline]
     fn streams(&mut self) -> &mut T {
@@ -116,7 +118,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
         self.ports.iter().all(|port| port.wait_fd().is_some())
     }
 
-    fn prepare_to_wait(&mut self) -> bool {
+    fn prepare_to_wait(&mut self, bell: &Doorbell) -> bool {
+        // First: what was put down before the last ring is seen by the looks below.
+        bell.silence();
         self.receivers.prepare_to_wait()
             && self.ports.iter_mut().all(Port::prepare_to_wait)
             && !self.paths.changed()

@@ -215,17 +215,15 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         (closed || now_us >= delivered_us + CLOSE_GRACE_US).then_some(Ended::Drained)
     }
 
-    /// Sleeps until an arrival, a bell or a timer. Statistics are published before, since nobody would do it meanwhile.
+    /// Sleeps until an arrival, a bell or a timer; no longer than until owed statistics are due.
     fn sleep(&mut self, now_us: u64, state: &State) {
-        if self.publisher.is_owed() {
+        if self.publisher.is_due(now_us) {
             self.publish();
         }
-        // Whoever rings from here on is heard; what was put down before is seen below.
-        self.bell.silence();
-        if !self.network.prepare_to_wait() || !self.commands.is_empty() {
+        if !self.network.prepare_to_wait(&self.bell) || !self.commands.is_empty() {
             return;
         }
-        let mut sleep_us = SLEEP_MAX_US;
+        let mut sleep_us = self.publisher.owed_in_us(now_us).min(SLEEP_MAX_US);
         if let Some(due_us) = state.next_timer_us {
             sleep_us = sleep_us.min(due_us.saturating_sub(now_us));
         }

@@ -39,8 +39,8 @@ fn system(call: &'static str) -> impl Fn(Errno) -> PrivilegeError {
     move |error| PrivilegeError::System { call, error }
 }
 
-/// Becomes `user` without any capability and says what was given up.
-pub fn drop_privileges(user: &UserIds) -> Result<String, PrivilegeError> {
+/// Becomes `user`, or stays who it is without one, gives up every capability, and says what was given up.
+pub fn drop_privileges(user: Option<&UserIds>) -> Result<String, PrivilegeError> {
     let before = caps::read(None, CapSet::Permitted)?;
     // The bounding set can only be reduced with CAP_SETPCAP; without it there is nothing to lose that no_new_privs below
     // does not already rule out.
@@ -51,11 +51,8 @@ pub fn drop_privileges(user: &UserIds) -> Result<String, PrivilegeError> {
             }
         }
     }
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    if getuid() != uid || before.contains(&caps::Capability::CAP_SETUID) {
-        setgroups(&[]).map_err(system("setgroups"))?;
-        setresgid(gid, gid, gid).map_err(system("setresgid"))?;
-        setresuid(uid, uid, uid).map_err(system("setresuid"))?;
+    if let Some(user) = user {
+        become_user(user, before.contains(&caps::Capability::CAP_SETUID))?;
     }
     for set in [
         CapSet::Ambient,
@@ -75,11 +72,22 @@ pub fn drop_privileges(user: &UserIds) -> Result<String, PrivilegeError> {
             capabilities: names.join(" "),
         });
     }
+    let who = match user {
+        Some(user) => format!("user {} ({}:{}), no groups", user.name, user.uid, user.gid),
+        None => format!("user {} as before", getuid()),
+    };
     Ok(format!(
-        "user {} ({}:{}), no groups, {} capabilities given up, no_new_privs, not dumpable",
-        user.name,
-        user.uid,
-        user.gid,
+        "{who}, {} capabilities given up, no_new_privs, not dumpable",
         before.len()
     ))
+}
+
+fn become_user(user: &UserIds, may_become_any: bool) -> Result<(), PrivilegeError> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    if getuid() != uid || may_become_any {
+        setgroups(&[]).map_err(system("setgroups"))?;
+        setresgid(gid, gid, gid).map_err(system("setresgid"))?;
+        setresuid(uid, uid, uid).map_err(system("setresuid"))?;
+    }
+    Ok(())
 }

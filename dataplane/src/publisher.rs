@@ -55,9 +55,13 @@ impl Publisher {
         true
     }
 
-    /// Whether something was counted since the last publication.
-    pub fn is_owed(&self) -> bool {
-        self.dirty
+    /// In how many microseconds the next publication is due, for what was counted since the last; for ever, if nothing was.
+    pub fn owed_in_us(&self, now_us: u64) -> u64 {
+        if self.dirty {
+            self.next_us.saturating_sub(now_us)
+        } else {
+            u64::MAX
+        }
     }
 
     /// Writes every block; of very many servers only the next few.

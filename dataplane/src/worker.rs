@@ -3,17 +3,22 @@
 use crate::affinity::{AffinityError, pin};
 use crate::assembly::{Surroundings, assemble};
 use crate::clock::Clock;
-use crate::control::{self, Commands, SetLogFilter};
+use crate::control::{self, CommandSender, Commands, SetLogFilter};
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
+use crate::layers::Application;
 use crate::limits::PORTS_MAX;
+use crate::network::Network;
 use crate::opening::{self, OpeningError};
-use crate::poll_loop::Ended;
+use crate::poll_loop::{Ended, PollLoop};
 use crate::privileges::{PrivilegeError, drop_privileges};
-use std::os::fd::AsFd;
+use crate::sockets::ListenError;
+use crate::sockets::assembly::{self as sockets, SocketSurroundings};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{
-    Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker, WorkerStart,
+    Envelope, FromWorker, NetworkDescriptors, ObtainedMode, PacketDescriptors, StartDescriptors,
+    ToWorker, WorkerStart,
 };
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::payload::{self, PayloadError};
@@ -23,6 +28,7 @@ use tidegate_port::doorbell::Doorbell;
 use tidegate_port::frame_ring::RingError;
 use tidegate_port::handover::{Receiver, Sender};
 use tidegate_port::{Port, PortMode};
+use tidegate_proxy::Proxy;
 
 /// Exit code of a worker that could not start.
 const EXIT_FAILED: u8 = 1;
@@ -45,6 +51,8 @@ pub enum WorkerError {
     Privileges(#[from] PrivilegeError),
     #[error(transparent)]
     Opening(#[from] OpeningError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("hand-over ring: {0}")]
     HandOver(#[from] RingError),
     #[error("{0}")]
@@ -60,6 +68,7 @@ impl WorkerError {
     fn is_permanent(&self) -> bool {
         match self {
             Self::Opening(error) => error.is_permanent(),
+            Self::Listen(error) => error.is_permanent(),
             Self::Affinity(_) | Self::Privileges(_) | Self::Payload(_) | Self::Unexpected(_) => {
                 true
             }
@@ -91,7 +100,7 @@ pub fn run(set_log_filter: SetLogFilter) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Ended::ManagerGone) => {
-            tracing::error!("the manager is gone and its steering program with it; exiting");
+            tracing::error!("the manager is gone; exiting");
             ExitCode::from(EXIT_ORPHANED)
         }
         Err(error) => {
@@ -114,31 +123,134 @@ fn standard_input() -> Result<ControlSocket, WorkerError> {
 
 fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, WorkerError> {
     let (start, descriptors) = receive_start(socket)?;
-    pin(start.core)?;
-    let ports = opening::open_ports(&start)?;
-    let modes = ports
-        .iter()
-        .map(|port| obtained(port.info().mode))
-        .collect();
-    let sockets: Vec<_> = ports.iter().map(AsFd::as_fd).collect();
-    socket.send(&FromWorker::Sockets { modes }, &sockets)?;
-    drop(sockets);
-    expect(socket, &ToWorker::Inserted, "another message than Inserted")?;
-    let dropped = drop_privileges(&start.user)?;
-    tracing::info!(
-        "worker {} on core {}: {} ports, {dropped}",
-        start.worker,
-        start.core,
-        ports.len()
-    );
-    let bell = own_bell(&start, &descriptors)?;
-    let (sender, commands) = control::commands(bell.try_clone()?);
-    let clock = Clock::start();
-    let surroundings = surroundings(&start, descriptors, commands, bell)?;
-    let mut poll_loop = assemble(&start, ports, surroundings, clock)?;
-    control::spawn(socket.try_clone()?, sender, set_log_filter)?;
-    socket.send(&FromWorker::Ready, &[])?;
-    Ok(poll_loop.run(clock))
+    if let Some(core) = start.core {
+        pin(core)?;
+    }
+    let worker = Starting {
+        statistics: descriptors.statistics,
+        bell: Doorbell::from_fd(descriptors.bell),
+        start,
+        socket,
+        set_log_filter,
+    };
+    match descriptors.network {
+        NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
+        NetworkDescriptors::Sockets(listeners) => worker.on_sockets(listeners),
+    }
+}
+
+/// A worker that knows what to do and has not begun.
+struct Starting<'a> {
+    start: WorkerStart,
+    statistics: OwnedFd,
+    bell: Doorbell,
+    socket: &'a ControlSocket,
+    set_log_filter: SetLogFilter,
+}
+
+impl Starting<'_> {
+    fn on_packets(self, packets: PacketDescriptors) -> Result<Ended, WorkerError> {
+        let ports = opening::open_ports(&self.start)?;
+        let modes = ports
+            .iter()
+            .map(|port| obtained(port.info().mode))
+            .collect();
+        let sockets: Vec<_> = ports.iter().map(AsFd::as_fd).collect();
+        self.socket.send(&FromWorker::Sockets { modes }, &sockets)?;
+        drop(sockets);
+        expect(
+            self.socket,
+            &ToWorker::Inserted,
+            "another message than Inserted",
+        )?;
+        self.drop_privileges(&format!("{} ports", ports.len()))?;
+        let (sender, commands) = control::commands(self.bell.try_clone()?);
+        let clock = Clock::start();
+        let surroundings = self.packet_surroundings(packets, commands)?;
+        let poll_loop = assemble(&self.start, ports, surroundings, clock)?;
+        self.turn(poll_loop, sender, clock)
+    }
+
+    /// Listening sockets of its own are opened before privileges are dropped: ports below 1024 need one.
+    fn on_sockets(self, shared: Vec<OwnedFd>) -> Result<Ended, WorkerError> {
+        let shared = self.start.shared_listeners.iter().copied().zip(shared);
+        let listeners = sockets::listeners(&self.start.config, shared.collect())?;
+        self.drop_privileges(&format!("{} listening sockets", listeners.len()))?;
+        let (sender, commands) = control::commands(self.bell.try_clone()?);
+        let clock = Clock::start();
+        let layout = self.layout();
+        let surroundings = SocketSurroundings {
+            statistics: StatisticsWriter::map(&self.statistics, layout)?,
+            layout,
+            commands,
+            bell: self.bell.try_clone()?,
+        };
+        let start = &self.start;
+        let servers = sockets::servers(&start.config);
+        let poll_loop = sockets::assemble(
+            &start.config,
+            listeners,
+            servers,
+            start.seed,
+            surroundings,
+            clock,
+        )?;
+        self.turn(poll_loop, sender, clock)
+    }
+
+    fn drop_privileges(&self, network: &str) -> Result<(), WorkerError> {
+        let start = &self.start;
+        let dropped = drop_privileges(start.user.as_ref())?;
+        let place = match start.core {
+            Some(core) => format!("on core {core}"),
+            None => "not pinned".to_owned(),
+        };
+        tracing::info!("worker {} {place}: {network}, {dropped}", start.worker);
+        Ok(())
+    }
+
+    /// Says that it is ready, then serves.
+    fn turn<N: Network>(
+        self,
+        mut poll_loop: PollLoop<N, Proxy>,
+        commands: CommandSender,
+        clock: Clock,
+    ) -> Result<Ended, WorkerError>
+    where
+        Proxy: Application<N::Streams>,
+    {
+        control::spawn(self.socket.try_clone()?, commands, self.set_log_filter)?;
+        self.socket.send(&FromWorker::Ready, &[])?;
+        Ok(poll_loop.run(clock))
+    }
+
+    fn packet_surroundings(
+        &self,
+        packets: PacketDescriptors,
+        commands: Commands,
+    ) -> Result<Surroundings, WorkerError> {
+        let layout = self.layout();
+        let paths = PathReader::map(&packets.paths, layout.servers, layout.queues)?;
+        let (senders, receivers) = open_hand_over(self.start.worker as usize, packets)?;
+        Ok(Surroundings {
+            statistics: StatisticsWriter::map(&self.statistics, layout)?,
+            layout,
+            paths,
+            senders,
+            receivers,
+            commands,
+            bell: self.bell.try_clone()?,
+        })
+    }
+
+    fn layout(&self) -> StatisticsLayout {
+        let config = &self.start.config;
+        StatisticsLayout {
+            queues: self.start.ports.len(),
+            pools: config.pools.len(),
+            servers: config.servers().count(),
+        }
+    }
 }
 
 fn receive_start(socket: &ControlSocket) -> Result<(WorkerStart, StartDescriptors), WorkerError> {
@@ -146,19 +258,27 @@ fn receive_start(socket: &ControlSocket) -> Result<(WorkerStart, StartDescriptor
     if envelope.message != ToWorker::Start {
         return Err(WorkerError::Unexpected("another message than Start"));
     }
-    let descriptors = StartDescriptors::from_list(descriptors)
-        .ok_or(WorkerError::Unexpected("a wrong number of descriptors"))?;
-    let start: WorkerStart = payload::read(descriptors.payload.try_clone()?)?;
-    let workers = descriptors.bells.len();
-    if start.workers as usize != workers || start.worker as usize >= workers {
+    let payload = descriptors
+        .first()
+        .ok_or(WorkerError::Unexpected("no descriptors"))?;
+    let start: WorkerStart = payload::read(payload.try_clone()?)?;
+    if start.worker >= start.workers {
         return Err(WorkerError::Unexpected("a wrong number of workers"));
     }
-    if start.ports.is_empty()
+    let over_sockets = start.config.kernel_port().is_some();
+    let ports = if over_sockets {
+        0
+    } else {
+        start.config.ports.len()
+    };
+    if start.ports.len() != ports
         || start.ports.len() > PORTS_MAX
-        || start.ports.len() != start.config.ports.len()
+        || (start.ports.is_empty() && !over_sockets)
     {
         return Err(WorkerError::Unexpected("a wrong number of ports"));
     }
+    let descriptors = StartDescriptors::from_list(descriptors, &start)
+        .ok_or(WorkerError::Unexpected("a wrong number of descriptors"))?;
     acknowledge(socket, envelope.generation)?;
     Ok((start, descriptors))
 }
@@ -188,55 +308,21 @@ fn obtained(mode: PortMode) -> ObtainedMode {
     }
 }
 
-fn own_bell(start: &WorkerStart, descriptors: &StartDescriptors) -> Result<Doorbell, WorkerError> {
-    let bell = descriptors
-        .bells
-        .get(start.worker as usize)
-        .ok_or(WorkerError::Unexpected("no bell for this worker"))?;
-    Ok(Doorbell::from_fd(bell.try_clone()?))
-}
-
-fn surroundings(
-    start: &WorkerStart,
-    descriptors: StartDescriptors,
-    commands: Commands,
-    bell: Doorbell,
-) -> Result<Surroundings, WorkerError> {
-    let config = &start.config;
-    let layout = StatisticsLayout {
-        queues: config.ports.len(),
-        pools: config.pools.len(),
-        servers: config.servers().count(),
-    };
-    let statistics = StatisticsWriter::map(&descriptors.statistics, layout)?;
-    let paths = PathReader::map(&descriptors.paths, layout.servers, layout.queues)?;
-    let (senders, receivers) = open_hand_over(start.worker as usize, descriptors)?;
-    Ok(Surroundings {
-        statistics,
-        layout,
-        paths,
-        senders,
-        receivers,
-        commands,
-        bell,
-    })
-}
-
+/// Rings to and from every other worker; none in this worker's own place.
 fn open_hand_over(
     own: usize,
-    descriptors: StartDescriptors,
+    packets: PacketDescriptors,
 ) -> Result<(HandOverSenders, HandOverReceivers), WorkerError> {
-    let mut rings = descriptors.hand_over_to.into_iter();
-    let mut senders = Vec::with_capacity(descriptors.bells.len());
-    for (worker, bell) in descriptors.bells.into_iter().enumerate() {
-        let ring = if worker == own { None } else { rings.next() };
-        let bell = Doorbell::from_fd(bell);
-        senders.push(
-            ring.map(|ring| Sender::open(ring.as_fd(), Some(bell)))
-                .transpose()?,
-        );
+    let others = packets.hand_over_to.iter().zip(packets.bells);
+    let mut senders = Vec::with_capacity(packets.hand_over_to.len() + 1);
+    for (ring, bell) in others {
+        senders.push(Some(Sender::open(
+            ring.as_fd(),
+            Some(Doorbell::from_fd(bell)),
+        )?));
     }
-    let receivers: Result<Vec<_>, _> = descriptors
+    senders.insert(own.min(senders.len()), None);
+    let receivers: Result<Vec<_>, _> = packets
         .hand_over_from
         .iter()
         .map(|ring| Receiver::open(ring.as_fd()))

@@ -2,17 +2,26 @@
 
 use crate::plan::{self, Facts};
 use crate::preflight;
+use crate::runtime_dir::is_running;
+use crate::sockets::limits::{open_files, too_few};
+use crate::sockets::preflight::Taken;
+use std::path::Path;
 use std::process::ExitCode;
 use tidegate_config::Config;
 
 /// Prints the effective configuration and the plan, or every fault.
-pub fn run(config: &Config, config_only: bool) -> ExitCode {
+pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
     println!("{}", config.effective_toml());
     if config_only {
         return ExitCode::SUCCESS;
+    }
+    if config.kernel_port().is_some()
+        && let Some(warning) = too_few(config, open_files())
+    {
+        eprintln!("warning: {warning}");
     }
     let mut faults = Vec::new();
     let facts = Facts::gather(config);
@@ -28,7 +37,12 @@ pub fn run(config: &Config, config_only: bool) -> ExitCode {
         }
         Err(wrong) => faults.extend(wrong),
     }
-    faults.extend(preflight::addresses(config, &facts));
+    let taken = if is_running(root, &config.name) {
+        Taken::IsOurs
+    } else {
+        Taken::IsAFault
+    };
+    faults.extend(preflight::addresses(config, &facts, taken));
     faults.extend(preflight::user(config).err());
     crate::faults::print(&faults);
     if faults.is_empty() {

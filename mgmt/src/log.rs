@@ -1,6 +1,7 @@
 //! Logging: one line per event on standard error, with the process it comes from.
 
 use std::fmt;
+use std::sync::OnceLock;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::{
@@ -25,13 +26,19 @@ impl FormatTime for Stamp {
 /// Changes the filter while the process runs.
 pub type SetFilter = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 
+/// The filter without the variable.
+static DEFAULT_FILTER: OnceLock<&str> = OnceLock::new();
+
 /// The filter that workers inherit.
 pub fn filter() -> String {
-    std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".into())
+    let default = DEFAULT_FILTER.get().copied().unwrap_or("info");
+    std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default.into())
 }
 
-/// Starts logging.
-pub fn start() -> SetFilter {
+/// Starts logging, by `default_filter` unless the variable says otherwise.
+pub fn start(default_filter: &'static str) -> SetFilter {
+    // The first call counts.
+    let _already_set = DEFAULT_FILTER.set(default_filter);
     let who = match std::env::var(WORKER_VARIABLE) {
         Ok(worker) => format!("worker {worker}"),
         Err(_) => "manager".into(),

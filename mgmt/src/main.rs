@@ -19,15 +19,18 @@ mod kernel_listeners;
 mod log;
 mod manager;
 mod netlink;
+mod packets;
 mod plan;
 mod preflight;
 mod reserved_ports;
 mod run;
 mod runtime_dir;
 mod shared;
+mod sockets;
 mod status;
 mod steering;
 mod supervisor;
+mod try_out;
 mod worker_process;
 
 use clap::{Args, Parser, Subcommand};
@@ -41,8 +44,10 @@ use tidegate_config::{Config, QueueMap};
 #[command(name = "tidegate", version, about)]
 struct Cli {
     /// Where runtime directories are.
-    #[arg(long, global = true, default_value = runtime_dir::DEFAULT_ROOT, value_name = "DIR")]
-    runtime_dir: PathBuf,
+    ///
+    /// Without it: /run/tidegate for root, else $XDG_RUNTIME_DIR/tidegate or /tmp/tidegate-<uid>.
+    #[arg(long, global = true, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,6 +56,8 @@ struct Cli {
 enum Command {
     /// Run the proxy in the foreground until SIGTERM or Ctrl-C.
     Run(ConfigArgs),
+    /// Run a proxy on loopback in front of servers named here, without a file and without root.
+    Try(try_out::TryArgs),
     /// Check a configuration and print what would be done; needs no privileges.
     Check {
         #[command(flatten)]
@@ -128,13 +135,24 @@ impl ConfigArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let set_filter = log::start();
+    // Whoever tries wants to see what failed, not how it began.
+    let set_filter = log::start(match cli.command {
+        Command::Try(_) => "warn",
+        _ => "info",
+    });
     if matches!(cli.command, Command::Worker) {
         // The manager blocks signals for its signal descriptor, and that is inherited: a worker takes them as they come.
         let _cannot_fail = SigSet::empty().thread_set_mask();
         return tidegate_dataplane::worker::run(set_filter);
     }
-    match dispatch(&cli.command, &cli.runtime_dir) {
+    let root = match cli.runtime_dir {
+        Some(root) => Ok(root),
+        None => runtime_dir::default_root(),
+    };
+    let outcome = root
+        .map_err(anyhow::Error::from)
+        .and_then(|root| dispatch(&cli.command, &root));
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -146,10 +164,11 @@ fn main() -> ExitCode {
 fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => args.with_config(|config| run::run(config, root)),
+        Command::Try(args) => try_out::run(args, root),
         Command::Check {
             config,
             config_only,
-        } => config.with_config(|config| Ok(check::run(&config, *config_only))),
+        } => config.with_config(|config| Ok(check::run(&config, *config_only, root))),
         Command::Status { name, json } => {
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
         }

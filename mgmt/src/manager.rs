@@ -1,13 +1,10 @@
-//! The management process: one thread around `poll`, which supervises workers, mirrors the kernel's routes and neighbours,
-//! and answers `tidegate status`.
+//! The management process: one thread around `poll`, which supervises workers, answers `tidegate status` and, for workers on
+//! NICs, mirrors the kernel's routes and neighbours.
 
-use crate::netlink::events::Events;
-use crate::netlink::mirror::Mirror;
-use crate::netlink::query::Query;
+use crate::packets::Packets;
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
 use crate::status::server::StatusServer;
-use crate::steering::Steering;
 use crate::supervisor::Slot;
 use crate::worker_process::Said;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,12 +16,6 @@ use tidegate_channel::message::ToWorker;
 
 /// How often heartbeats are looked at; also the longest sleep.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
-/// Neighbours are looked at this often without any event, so that they stay confirmed: the kernel forgets what nobody uses.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
-/// The same while a neighbour is unresolved.
-const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
-/// After an event, the time to gather more: a link that comes up brings a dozen at once.
-const EVENT_DELAY: Duration = Duration::from_millis(20);
 /// What a drained worker gets to exit after its deadline before it is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
@@ -48,14 +39,6 @@ struct Ending {
 pub struct Parts {
     /// What workers share.
     pub shared: Shared,
-    /// The steering programs.
-    pub steering: Steering,
-    /// The way to the servers.
-    pub mirror: Mirror,
-    /// Questions to the kernel.
-    pub query: Query,
-    /// News from the kernel.
-    pub events: Events,
     /// The status socket.
     pub status: StatusServer,
     /// Signals.
@@ -74,7 +57,6 @@ pub struct Manager {
     pub slots: Vec<Slot>,
     /// When the manager started.
     pub started: Instant,
-    refresh_at: Instant,
     heartbeat_at: Instant,
     ending: Option<Ending>,
 }
@@ -101,7 +83,6 @@ impl Manager {
             parts,
             slots,
             started: now,
-            refresh_at: now,
             heartbeat_at: now,
             ending: None,
         }
@@ -125,8 +106,10 @@ impl Manager {
             if woken.signals {
                 self.take_signals()?;
             }
-            if woken.events && self.parts.events.take() {
-                self.refresh_at = self.refresh_at.min(Instant::now() + EVENT_DELAY);
+            if woken.events
+                && let Some(packets) = self.parts.shared.packets_mut()
+            {
+                packets.take_events();
             }
             for worker in woken.workers {
                 self.listen(worker);
@@ -138,8 +121,9 @@ impl Manager {
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
-        if now >= self.refresh_at {
-            self.refresh(now);
+        let packets = self.parts.shared.packets_mut();
+        if packets.is_some_and(|packets| packets.refresh_if_due(now)) {
+            self.parts.shared.ring_bells();
         }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT_INTERVAL;
@@ -167,27 +151,12 @@ impl Manager {
     fn reap(&mut self, now: Instant) {
         let last = self.ending.is_some();
         for slot in &mut self.slots {
-            if slot.reap(now, last) {
-                self.parts.steering.remove(slot.worker as u32);
+            if slot.reap(now, last)
+                && let Some(packets) = self.parts.shared.packets()
+            {
+                packets.steering.remove(slot.worker as u32);
             }
         }
-    }
-
-    fn refresh(&mut self, now: Instant) {
-        let refreshed = self
-            .parts
-            .mirror
-            .refresh(&mut self.parts.query, &mut self.parts.shared.paths);
-        self.parts.steering.set_sources(refreshed.sources);
-        if refreshed.changed {
-            self.parts.shared.ring_bells();
-        }
-        self.refresh_at = now
-            + if refreshed.unresolved {
-                RESOLVE_INTERVAL
-            } else {
-                REFRESH_INTERVAL
-            };
     }
 
     fn write_record(&mut self) {
@@ -201,9 +170,13 @@ impl Manager {
         let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
         let mut wait = vec![
             readable(self.parts.signals.as_fd()),
-            readable(self.parts.events.as_fd()),
             readable(self.parts.status.as_fd()),
         ];
+        let events = self.parts.shared.packets().map(Packets::events);
+        let events = events.map(|events| {
+            wait.push(readable(events));
+            wait.len() - 1
+        });
         let fixed = wait.len();
         let mut workers = Vec::with_capacity(self.slots.len());
         for (worker, slot) in self.slots.iter().enumerate() {
@@ -223,8 +196,8 @@ impl Manager {
         let woken = |place: usize| wait[place].any().unwrap_or(true);
         Ok(Woken {
             signals: woken(0),
-            events: woken(1),
-            status: woken(2),
+            events: events.is_some_and(woken),
+            status: woken(1),
             workers: (0..workers.len())
                 .filter(|index| woken(fixed + index))
                 .map(|index| workers[index])
@@ -235,12 +208,9 @@ impl Manager {
     fn next_due(&self) -> Instant {
         let starts = self.slots.iter().filter_map(Slot::due);
         let kill = self.ending.as_ref().map(|ending| ending.kill_at);
-        let fixed = [self.refresh_at, self.heartbeat_at];
-        starts
-            .chain(kill)
-            .chain(fixed)
-            .min()
-            .unwrap_or(self.heartbeat_at)
+        let refresh = self.parts.shared.packets().map(Packets::due);
+        let others = starts.chain(kill).chain(refresh).min();
+        others.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
     }
 
     fn take_signals(&mut self) -> anyhow::Result<()> {
@@ -273,6 +243,7 @@ impl Manager {
     fn begin_ending(&mut self, deadline_ms: u32, outcome: Ended) {
         let kill_at = Instant::now() + Duration::from_millis(deadline_ms.into()) + EXIT_GRACE;
         self.ending = Some(Ending { kill_at, outcome });
+        self.parts.shared.stop_accepting();
         self.slots
             .iter_mut()
             .for_each(|slot| slot.drain(deadline_ms));
@@ -282,35 +253,40 @@ impl Manager {
         for said in self.slots[worker].listen() {
             match said {
                 Said::Sockets(sockets) => self.insert(worker, sockets),
-                Said::Ready => {
-                    let modes = self.slots[worker]
-                        .process
-                        .as_ref()
-                        .map(|process| process.modes.as_slice());
-                    let modes: Vec<String> = modes
-                        .unwrap_or_default()
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect();
-                    tracing::info!("worker {worker}: ready ({})", modes.join(", "));
-                }
+                Said::Ready => self.ready(worker),
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
             }
         }
     }
 
+    fn ready(&self, worker: usize) {
+        let process = self.slots[worker].process.as_ref();
+        let modes = process.map(|process| process.modes.as_slice());
+        let modes: Vec<String> = modes
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if modes.is_empty() {
+            tracing::info!("worker {worker}: ready");
+        } else {
+            tracing::info!("worker {worker}: ready ({})", modes.join(", "));
+        }
+    }
+
     fn insert(&mut self, worker: usize, sockets: Vec<std::os::fd::OwnedFd>) {
-        match self.parts.steering.insert(worker as u32, sockets) {
-            Ok(()) => {
-                if let Some(process) = &mut self.slots[worker].process {
-                    process.send(ToWorker::Inserted, &[]);
-                }
-            }
+        let inserted = match self.parts.shared.packets() {
+            Some(packets) => packets.steering.insert(worker as u32, sockets),
+            None => Err(anyhow::anyhow!("there is no program to insert them into")),
+        };
+        let Some(process) = &mut self.slots[worker].process else {
+            return;
+        };
+        match inserted {
+            Ok(()) => process.send(ToWorker::Inserted, &[]),
             Err(error) => {
                 tracing::error!("worker {worker}: its sockets cannot be inserted: {error:#}");
-                if let Some(process) = &self.slots[worker].process {
-                    process.kill();
-                }
+                process.kill();
             }
         }
     }

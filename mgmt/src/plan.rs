@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use tidegate_channel::message::{Oracle, WORKERS_MAX};
-use tidegate_config::{Config, PortConfig, RssMode};
+use tidegate_config::{Config, Driver, PortConfig, RssMode};
 use tidegate_port::nic::{Nic, Rss, RssFunction};
 
 /// What is known of this machine.
@@ -22,7 +22,11 @@ pub struct Facts {
 impl Facts {
     /// Looks at the interfaces of `config` and at the cores.
     pub fn gather(config: &Config) -> Self {
-        let nics = config.ports.iter().map(|port| {
+        let nic_ports = config
+            .ports
+            .iter()
+            .filter(|port| port.driver == Driver::Afxdp);
+        let nics = nic_ports.map(|port| {
             let nic = Nic::by_name(&port.interface).map_err(|error| error.to_string());
             (port.interface.clone(), nic)
         });
@@ -64,16 +68,23 @@ pub struct PlannedPort {
 /// What will be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Ports, in the order of the configuration.
+    /// Ports, in the order of the configuration; none for kernel sockets.
     pub ports: Vec<PlannedPort>,
-    /// Worker n owns queue n of every port and runs on this core.
-    pub cores: Vec<u32>,
+    /// Worker n owns queue n of every port and runs on this core; `None`: wherever the scheduler likes.
+    pub cores: Vec<Option<u32>>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<String>,
 }
 
 /// Makes the plan, or says everything that is wrong.
 pub fn make(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
+    match config.kernel_port() {
+        Some(port) => crate::sockets::plan::make(port, facts),
+        None => make_for_nics(config, facts),
+    }
+}
+
+fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
     let mut nics = Vec::new();
@@ -88,6 +99,7 @@ pub fn make(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
         Some(map) => map.values().copied().collect(),
         None => spread(&nics, facts),
     };
+    let cores: Vec<Option<u32>> = cores.into_iter().map(Some).collect();
     check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
     let workers = cores.len() as u32;
     let ports: Vec<PlannedPort> = nics
@@ -137,31 +149,33 @@ fn spread(nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<u32> {
     rest.take(queues as usize).collect()
 }
 
-fn check_cores(
-    cores: &[u32],
+/// Faults and warnings of a choice of cores.
+pub fn check_cores(
+    cores: &[Option<u32>],
     present: &[u32],
     faults: &mut Vec<String>,
     warnings: &mut Vec<String>,
 ) {
-    for (worker, core) in cores.iter().enumerate() {
+    let pinned = cores.iter().enumerate();
+    for (worker, core) in pinned.filter_map(|(worker, core)| Some((worker, core.as_ref()?))) {
         if !present.contains(core) {
             let present = tidegate_dataplane::affinity::core_list(present);
             faults.push(format!(
-                "core {core} (queue {worker}) is not available to this process; available: {present}"
+                "core {core} (worker {worker}) is not available to this process; available: {present}"
             ));
         }
-        if cores[..worker].contains(core) {
+        if cores[..worker].contains(&Some(*core)) {
             warnings.push(format!(
-                "core {core} serves several queues: their workers take turns on it"
+                "core {core} serves several workers: they take turns on it"
             ));
         }
     }
     if cores.is_empty() {
-        faults.push("no queue to serve".into());
+        faults.push("no queue to serve, or no core to run on".into());
     }
     if cores.len() > WORKERS_MAX {
         faults.push(format!(
-            "{} queues: at most {WORKERS_MAX} workers are supported",
+            "{} workers: at most {WORKERS_MAX} workers are supported",
             cores.len()
         ));
     }
@@ -247,10 +261,29 @@ fn toeplitz(rss: Option<&Rss>, workers: u32) -> Result<Oracle, String> {
     })
 }
 
+impl Plan {
+    /// Workers without queues.
+    fn fmt_workers(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let pinned = self.cores.iter().enumerate();
+        for (worker, core) in pinned.filter_map(|(worker, core)| Some((worker, (*core)?))) {
+            writeln!(f, "worker {worker} on core {core}")?;
+        }
+        match self.cores.iter().filter(|core| core.is_none()).count() {
+            0 => Ok(()),
+            1 => writeln!(f, "1 worker, not pinned"),
+            free => writeln!(f, "{free} workers, not pinned"),
+        }
+    }
+}
+
 impl std::fmt::Display for Plan {
     /// The queue → core plan as `tidegate check` prints it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.ports.is_empty() {
+            return self.fmt_workers(f);
+        }
         for (worker, core) in self.cores.iter().enumerate() {
+            let core = core.unwrap_or_default();
             let queues: Vec<String> = self
                 .ports
                 .iter()
@@ -335,7 +368,7 @@ mod tests {
     #[test]
     fn a_worker_owns_the_same_queue_of_every_port() {
         let plan = make(&config(), &facts(vec![nic("eth1", 2), nic("eth2", 2)])).unwrap();
-        assert_eq!(plan.cores, [2, 3]);
+        assert_eq!(plan.cores, [Some(2), Some(3)]);
         let text = plan.to_string();
         assert!(
             text.contains("worker 1: core 3, queues eth1:1 eth2:1"),
@@ -363,7 +396,7 @@ mod tests {
         let faults = make(&config(), &facts).unwrap_err().join("\n");
         for expected in [
             "interface eth2 does not exist",
-            "core 3 (queue 1) is not available to this process; available: 0-2",
+            "core 3 (worker 1) is not available to this process; available: 0-2",
             "ethtool -L eth1 combined 2",
             "ip link set eth1 up",
         ] {
@@ -403,9 +436,9 @@ mod tests {
         let text = CONFIG.replace("queues = { 0 = 2, 1 = 3 }", "queues = \"auto\"");
         let config = Config::parse(&text, "test").unwrap();
         let plan = make(&config, &facts(vec![nic("eth1", 4), nic("eth2", 3)])).unwrap();
-        assert_eq!(plan.cores, [1, 2, 3]);
+        assert_eq!(plan.cores, [1, 2, 3].map(Some));
         let plan = make(&config, &facts(vec![nic("eth1", 8), nic("eth2", 8)])).unwrap();
-        assert_eq!(plan.cores, [1, 2, 3, 0]);
+        assert_eq!(plan.cores, [1, 2, 3, 0].map(Some));
     }
 
     #[test]

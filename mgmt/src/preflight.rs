@@ -2,9 +2,10 @@
 
 use crate::netlink::query::Query;
 use crate::plan::Facts;
-use crate::{capabilities, kernel_listeners};
+use crate::sockets::preflight::Taken;
+use crate::{capabilities, kernel_listeners, sockets};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::User;
+use nix::unistd::{User, geteuid};
 use std::net::{IpAddr, SocketAddr};
 use tidegate_channel::message::UserIds;
 use tidegate_config::Config;
@@ -12,8 +13,11 @@ use tidegate_config::Config;
 /// Who workers become when the configuration does not say.
 const DEFAULT_USER: &str = "nobody";
 
-/// Capabilities that are missing.
-pub fn privileges() -> Vec<String> {
+/// Capabilities that are missing. Kernel sockets need none.
+pub fn privileges(config: &Config) -> Vec<String> {
+    if config.kernel_port().is_some() {
+        return Vec::new();
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     match capabilities::effective(&status) {
         Some(effective) => capabilities::missing(effective, memory_lock_is_unlimited()),
@@ -42,8 +46,21 @@ pub fn raise_memory_lock() {
     }
 }
 
-/// The unprivileged user.
-pub fn user(config: &Config) -> Result<UserIds, String> {
+/// Who workers become. `None`: they stay who we are, since bytes over kernel sockets need no root.
+pub fn user(config: &Config) -> Result<Option<UserIds>, String> {
+    if config.kernel_port().is_none() || geteuid().is_root() {
+        return unprivileged(config).map(Some);
+    }
+    if let Some(name) = &config.worker.user {
+        tracing::warn!(
+            "worker.user = {name:?} has no effect: only root can become another user, workers stay user {}",
+            geteuid()
+        );
+    }
+    Ok(None)
+}
+
+fn unprivileged(config: &Config) -> Result<UserIds, String> {
     let name = config.worker.user.as_deref().unwrap_or(DEFAULT_USER);
     match User::from_name(name) {
         Ok(Some(user)) if user.uid.is_root() => Err(format!(
@@ -62,7 +79,10 @@ pub fn user(config: &Config) -> Result<UserIds, String> {
 }
 
 /// Faults of addresses: listened on but not on a port of ours, taken by a kernel socket, or ours where a server should be.
-pub fn addresses(config: &Config, facts: &Facts) -> Vec<String> {
+pub fn addresses(config: &Config, facts: &Facts, taken: Taken) -> Vec<String> {
+    if config.kernel_port().is_some() {
+        return sockets::preflight::addresses(config, taken);
+    }
     let own = match Query::open().and_then(|mut query| query.addresses()) {
         Ok(own) => own,
         Err(error) => return vec![format!("cannot ask the kernel for its addresses: {error}")],
@@ -97,7 +117,10 @@ fn check_addresses(
                 .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
         })
     };
-    for (pool, listen) in config.listeners() {
+    let addresses = config
+        .listeners()
+        .filter_map(|(pool, listen)| Some((pool, listen.endpoint.ip()?)));
+    for (pool, listen) in addresses {
         let pool = &config.pools[pool].name;
         if !on_port(listen.ip()) {
             let prefix = if listen.is_ipv4() { 32 } else { 128 };
@@ -123,10 +146,8 @@ fn check_addresses(
         ));
     }
     for (pool, server) in config.servers() {
-        if own
-            .iter()
-            .any(|(_, address)| *address == server.address.ip())
-        {
+        let ip = server.address.ip().map(|address| address.ip());
+        if own.iter().any(|(_, address)| Some(*address) == ip) {
             faults.push(format!(
                 "pool {}: server {} is an address of this host: a server has to be another machine",
                 config.pools[pool].name, server.address
@@ -206,10 +227,14 @@ mod tests {
     fn a_user_that_does_not_exist_is_named() {
         let mut config = config();
         config.worker.user = Some("no-such-user-here".into());
-        assert!(user(&config).unwrap_err().contains("no-such-user-here"));
+        assert!(
+            unprivileged(&config)
+                .unwrap_err()
+                .contains("no-such-user-here")
+        );
         config.worker.user = Some("root".into());
-        assert!(user(&config).unwrap_err().contains("is root"));
+        assert!(unprivileged(&config).unwrap_err().contains("is root"));
         config.worker.user = None;
-        assert_ne!(user(&config).unwrap().uid, 0);
+        assert_ne!(unprivileged(&config).unwrap().uid, 0);
     }
 }

@@ -1,19 +1,21 @@
 //! `tidegate run`: from a configuration to a running manager, and everything undone again at the end.
 
 use crate::manager::{Ended, Manager, Parts};
-use crate::netlink::events::Events;
-use crate::netlink::mirror::Mirror;
-use crate::netlink::query::Query;
+use crate::packets::Packets;
 use crate::plan::{self, Facts, Plan};
 use crate::preflight;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
 use crate::runtime_dir::{ProcessId, Record, RuntimeDir, network_namespace};
-use crate::shared::Shared;
+use crate::shared::{Network, Shared};
+use crate::sockets::limits::{raise_open_files, too_few};
+use crate::sockets::listeners::{self, SharedListeners};
+use crate::sockets::preflight::Taken;
+use crate::sockets::unix::remove_stale;
 use crate::status::server::StatusServer;
-use crate::steering::Steering;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use tidegate_channel::message::UserIds;
@@ -21,6 +23,11 @@ use tidegate_config::Config;
 
 /// Runs an instance until it is told to end.
 pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
+    run_and_say(config, root, "")
+}
+
+/// The same; prints `greeting` once nothing is wrong.
+pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Result<ExitCode> {
     // Before anything else, so that no signal finds us half-way with the default action.
     let signals = block_signals()?;
     let ready = match prepare(&config, root) {
@@ -33,21 +40,21 @@ pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
     for warning in config.warnings().iter().chain(&ready.plan.warnings) {
         tracing::warn!("{warning}");
     }
-    preflight::raise_memory_lock();
-    let Ready {
-        plan,
-        user,
-        runtime,
-    } = ready;
-    let reservation = match Reservation::take(&config, &runtime) {
-        Ok(reservation) => reservation,
-        Err(error) => {
-            runtime.remove();
-            return Err(error);
-        }
+    // A reader that went away is no error of ours.
+    let _closed = std::io::stdout().write_all(greeting.as_bytes());
+    let runtime = ready.runtime;
+    let start = Start {
+        config,
+        plan: ready.plan,
+        user: ready.user,
+        signals,
+        runtime: &runtime,
     };
-    let outcome = manage(config, plan, user, &runtime, &reservation, signals);
-    reservation.release();
+    let outcome = if start.config.kernel_port().is_some() {
+        start.over_sockets()
+    } else {
+        start.over_packets()
+    };
     runtime.remove();
     let ended = outcome?;
     match ended {
@@ -65,17 +72,17 @@ pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
 /// What is known once nothing is wrong.
 struct Ready {
     plan: Plan,
-    user: UserIds,
+    user: Option<UserIds>,
     runtime: RuntimeDir,
 }
 
 fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
-    let mut faults = preflight::privileges();
+    let mut faults = preflight::privileges(config);
     let facts = Facts::gather(config);
     let plan = plan::make(config, &facts)
         .map_err(|wrong| faults.extend(wrong))
         .ok();
-    faults.extend(preflight::addresses(config, &facts));
+    faults.extend(preflight::addresses(config, &facts, Taken::IsAFault));
     let user = preflight::user(config)
         .map_err(|fault| faults.push(fault))
         .ok();
@@ -92,9 +99,8 @@ fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
             runtime,
         }),
         (_, _, runtime) => {
-            // A directory that holds a record of something to undo stays.
-            if let Some(runtime) = runtime.filter(|runtime| runtime.record().is_none()) {
-                runtime.remove();
+            if let Some(runtime) = runtime {
+                runtime.remove_unless_recorded();
             }
             Err(faults)
         }
@@ -153,8 +159,8 @@ impl Reservation {
         let added = ports.without(&PortSet::parse(&text));
         runtime.recorder().write(&Record {
             reserved_ports: added.to_string(),
-            workers: Vec::new(),
             network_namespace: network_namespace(),
+            ..Record::default()
         })?;
         reserved_ports::reserve(file, config.worker.source_ports)
             .with_context(|| format!("cannot reserve source ports in {RESERVED_PORTS}"))?;
@@ -173,66 +179,87 @@ impl Reservation {
 
 /// Undoes what the record of an instance that was killed says.
 pub fn undo(runtime: &RuntimeDir) -> anyhow::Result<()> {
-    if let Some(record) = runtime.record() {
-        let (theirs, ours) = (record.network_namespace, network_namespace());
-        if theirs != 0 && theirs != ours {
-            // Each namespace has reserved ports of its own: these here are not the ones that were changed.
-            tracing::warn!(
-                "a killed instance reserved ports {} in network namespace {theirs}, this is {ours}: if that one still exists, \
-                 take them out of {RESERVED_PORTS} there",
-                record.reserved_ports
-            );
-            return Ok(());
-        }
-        let added = PortSet::parse(&record.reserved_ports);
-        reserved_ports::release(Path::new(RESERVED_PORTS), &added).with_context(|| {
-            format!("cannot undo what a killed instance did to {RESERVED_PORTS}")
-        })?;
-        tracing::info!(
-            "undone what a killed instance left: reserved ports {}",
+    let Some(record) = runtime.record() else {
+        return Ok(());
+    };
+    record.sockets.iter().for_each(|path| remove_stale(path));
+    if record.reserved_ports.is_empty() {
+        return Ok(());
+    }
+    let (theirs, ours) = (record.network_namespace, network_namespace());
+    if theirs != 0 && theirs != ours {
+        // Each namespace has reserved ports of its own: these here are not the ones that were changed.
+        tracing::warn!(
+            "a killed instance reserved ports {} in network namespace {theirs}, this is {ours}: if that one still exists, \
+             take them out of {RESERVED_PORTS} there",
             record.reserved_ports
         );
+        return Ok(());
     }
+    let added = PortSet::parse(&record.reserved_ports);
+    reserved_ports::release(Path::new(RESERVED_PORTS), &added)
+        .with_context(|| format!("cannot undo what a killed instance did to {RESERVED_PORTS}"))?;
+    tracing::info!(
+        "undone what a killed instance left: reserved ports {}",
+        record.reserved_ports
+    );
     Ok(())
 }
 
-fn manage(
+/// An instance about to begin.
+struct Start<'a> {
     config: Config,
     plan: Plan,
-    user: UserIds,
-    runtime: &RuntimeDir,
-    reservation: &Reservation,
+    user: Option<UserIds>,
     signals: SignalFd,
-) -> anyhow::Result<Ended> {
-    let workers = plan.cores.len() as u32;
-    let steering = Steering::attach(&config, &plan.ports, workers)?;
-    let servers = config.servers().map(|(_, server)| server.address).collect();
-    let ports: Vec<u32> = plan.ports.iter().map(|port| port.nic.ifindex).collect();
-    let mirror = Mirror::new(servers, &ports, config.worker.source_address);
-    let status = StatusServer::listen(&runtime.status_socket())
-        .with_context(|| format!("cannot listen at {}", runtime.status_socket().display()))?;
-    // Subscribed before the first look, so that no change falls between the two.
-    let events = Events::open().context("cannot subscribe to routes and neighbours")?;
-    let query = Query::open().context("cannot ask the kernel for routes and neighbours")?;
-    let record = Record {
-        reserved_ports: reservation.added.to_string(),
-        workers: Vec::new(),
-        network_namespace: network_namespace(),
-    };
-    let attached = steering.modes();
-    tracing::info!("{}: {workers} workers", config.name);
-    let shared = Shared::new(config, plan, user, attached)?;
-    let recorder = runtime.recorder();
-    let mut manager = Manager::new(Parts {
-        shared,
-        steering,
-        mirror,
-        query,
-        events,
-        status,
-        signals,
-        recorder,
-        record,
-    });
-    manager.run()
+    runtime: &'a RuntimeDir,
+}
+
+impl Start<'_> {
+    fn over_packets(self) -> anyhow::Result<Ended> {
+        preflight::raise_memory_lock();
+        let reservation = Reservation::take(&self.config, self.runtime)?;
+        let record = Record {
+            reserved_ports: reservation.added.to_string(),
+            network_namespace: network_namespace(),
+            ..Record::default()
+        };
+        let packets = Packets::begin(&self.config, &self.plan);
+        let outcome =
+            packets.and_then(|packets| self.manage(Network::Packets(Box::new(packets)), record));
+        reservation.release();
+        outcome
+    }
+
+    fn over_sockets(self) -> anyhow::Result<Ended> {
+        let limit = raise_open_files();
+        if let Some(warning) = too_few(&self.config, limit) {
+            tracing::warn!("{warning}");
+        }
+        undo(self.runtime)?;
+        let record = Record {
+            sockets: listeners::paths(&self.config),
+            ..Record::default()
+        };
+        self.runtime.recorder().write(&record)?;
+        let shared = SharedListeners::open(&self.config)?;
+        self.manage(Network::Sockets(shared), record)
+    }
+
+    fn manage(self, network: Network, record: Record) -> anyhow::Result<Ended> {
+        let path = self.runtime.status_socket();
+        let status = StatusServer::listen(&path)
+            .with_context(|| format!("cannot listen at {}", path.display()))?;
+        let (name, workers) = (&self.config.name, self.plan.cores.len());
+        tracing::info!("{name}: {workers} workers");
+        let shared = Shared::new(self.config, self.plan, self.user, network)?;
+        let mut manager = Manager::new(Parts {
+            shared,
+            status,
+            signals: self.signals,
+            recorder: self.runtime.recorder(),
+            record,
+        });
+        manager.run()
+    }
 }

@@ -1,17 +1,18 @@
 //! The runtime directory of an instance: its lock, its status socket, and a record of what has to be undone.
 //!
-//! `/run/tidegate/<name>/` holds `lock` (held while the manager lives, so that a second instance of the same name is
+//! `/run/tidegate/<name>/`, or a directory of the user's own, holds `lock` (held while the manager lives, so that a second instance of the same name is
 //! refused), `status.sock`, and `record.json`. A manager that is killed cannot clean up; the next start of the same name
 //! reads the record, undoes what it says, and reports workers that are left.
 
+use nix::unistd::{Uid, geteuid};
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where runtime directories are, unless the command line says otherwise.
-pub const DEFAULT_ROOT: &str = "/run/tidegate";
+/// Where runtime directories of root are, unless the command line says otherwise.
+const SYSTEM_ROOT: &str = "/run/tidegate";
 /// Longest path of a Unix socket, without its closing zero byte.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -38,6 +39,16 @@ pub enum RuntimeError {
         /// What the kernel said.
         error: std::io::Error,
     },
+    /// Somebody else could read and change what is in it.
+    #[error(
+        "runtime directory: {path} is not a directory of user {user} alone; remove it, or choose another with --runtime-dir"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Who we are.
+        user: u32,
+    },
     /// The path is too long for a socket.
     #[error(
         "runtime directory: {path} is too long for a Unix socket (at most {SOCKET_PATH_BYTES_MAX} bytes): shorten `name`"
@@ -58,6 +69,38 @@ pub struct Record {
     /// The network namespace whose ports they are: see [`network_namespace`].
     #[serde(default)]
     pub network_namespace: u64,
+    /// Files of Unix sockets that clients connect to.
+    #[serde(default)]
+    pub sockets: Vec<PathBuf>,
+}
+
+/// Where runtime directories are unless the command line says otherwise: root's in one place, those of a user in a place of his
+/// own.
+///
+/// # Errors
+/// The place is there and is not his.
+pub fn default_root() -> Result<PathBuf, RuntimeError> {
+    let user = geteuid();
+    if user.is_root() {
+        return Ok(PathBuf::from(SYSTEM_ROOT));
+    }
+    let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let path = match session.filter(|path| path.is_absolute() && path.is_dir()) {
+        Some(session) => session.join("tidegate"),
+        None => PathBuf::from(format!("/tmp/tidegate-{user}")),
+    };
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) if !is_private(&found, user) => Err(RuntimeError::Foreign {
+            path,
+            user: user.as_raw(),
+        }),
+        _ => Ok(path),
+    }
+}
+
+/// Whether nobody but `user` can put anything there. A symbolic link may lead anywhere.
+fn is_private(found: &Metadata, user: Uid) -> bool {
+    found.is_dir() && found.uid() == user.as_raw() && found.mode() & 0o022 == 0
 }
 
 /// Tells network namespaces apart; 0 where the kernel does not say.
@@ -102,7 +145,41 @@ pub fn parse_stat(stat: &str) -> Option<(char, u64)> {
 #[derive(Debug)]
 pub struct RuntimeDir {
     path: PathBuf,
+    /// Removed with it.
+    _made: Made,
     _lock: File,
+}
+
+/// Directories that were made, outermost first; those that are empty are removed with this value.
+#[derive(Debug, Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes `path` and what is missing above it.
+    fn directory(&mut self, path: &Path, mode: u32) -> io::Result<()> {
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .collect();
+        for path in missing.into_iter().rev() {
+            match DirBuilder::new().mode(mode).create(path) {
+                Ok(()) => self.0.push(path.to_owned()),
+                // Another instance was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            // One that is not empty is another instance's as well, or holds a record.
+            let _not_empty = std::fs::remove_dir(path);
+        }
+    }
 }
 
 impl RuntimeDir {
@@ -117,13 +194,17 @@ impl RuntimeDir {
             let path = path.to_owned();
             move |error| RuntimeError::Unwritable { path, error }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .create(root)
-            .map_err(unwritable(root))?;
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            outcome => outcome.map_err(unwritable(&path))?,
+        let mut made = Made::default();
+        let user = geteuid();
+        let mode = if user.is_root() { 0o755 } else { 0o700 };
+        made.directory(root, mode).map_err(unwritable(root))?;
+        made.directory(&path, 0o700).map_err(unwritable(&path))?;
+        let found = std::fs::symlink_metadata(&path).map_err(unwritable(&path))?;
+        if !is_private(&found, user) {
+            return Err(RuntimeError::Foreign {
+                path,
+                user: user.as_raw(),
+            });
         }
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
@@ -146,10 +227,21 @@ impl RuntimeDir {
             }
             Err(TryLockError::Error(error)) => return Err(unwritable(&lock_path)(error)),
         }
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(unwritable(&lock_path))?;
-        Ok(Self { path, _lock: lock })
+        let written = lock
+            .set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let claimed = Self {
+            path,
+            _made: made,
+            _lock: lock,
+        };
+        match written {
+            Ok(()) => Ok(claimed),
+            Err(error) => {
+                claimed.remove_unless_recorded();
+                Err(unwritable(&lock_path)(error))
+            }
+        }
     }
 
     /// What an earlier instance left behind; one that cannot be read is no record.
@@ -168,6 +260,13 @@ impl RuntimeDir {
     /// The path of the status socket.
     pub fn status_socket(&self) -> PathBuf {
         self.path.join("status.sock")
+    }
+
+    /// The same, unless it holds a record of something to undo.
+    pub fn remove_unless_recorded(self) {
+        if self.record().is_none() {
+            self.remove();
+        }
     }
 
     /// Removes everything in the directory, and the directory.
@@ -206,6 +305,12 @@ impl Recorder {
     }
 }
 
+/// Whether an instance of this name runs: whether somebody holds its lock.
+pub fn is_running(root: &Path, name: &str) -> bool {
+    let lock = File::open(root.join(name).join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Where an instance's status socket is.
 pub fn status_socket(root: &Path, name: &str) -> PathBuf {
     root.join(name).join("status.sock")
@@ -225,6 +330,7 @@ pub fn instances(root: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Root(PathBuf);
 
@@ -266,6 +372,7 @@ mod tests {
             reserved_ports: "40000-49999".into(),
             workers: vec![ProcessId { pid: 1, started: 2 }],
             network_namespace: network_namespace(),
+            sockets: vec![PathBuf::from("/run/cache.sock")],
         };
         first.recorder().write(&record).unwrap();
         drop(first);
@@ -286,6 +393,36 @@ mod tests {
         );
         let error = RuntimeDir::claim(Path::new("/tmp"), &"x".repeat(120)).unwrap_err();
         assert!(matches!(error, RuntimeError::TooLong { .. }));
+    }
+
+    #[test]
+    fn directories_that_were_made_are_removed_and_others_are_not() {
+        let root = Root::new("made");
+        let deep = root.0.join("a/b");
+        let first = RuntimeDir::claim(&deep, "one").unwrap();
+        let second = RuntimeDir::claim(&deep, "two").unwrap();
+        assert!(is_running(&deep, "one") && !is_running(&deep, "three"));
+        first.remove();
+        assert!(deep.join("two").is_dir() && !deep.join("one").exists());
+        second.remove();
+        assert!(deep.is_dir(), "the second one did not make it");
+        std::fs::remove_dir_all(&root.0).unwrap();
+        RuntimeDir::claim(&deep, "one").unwrap().remove();
+        assert!(!root.0.exists());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let root = Root::new("foreign");
+        let path = root.0.join("edge");
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = RuntimeDir::claim(&root.0, "edge").unwrap_err();
+        assert!(matches!(error, RuntimeError::Foreign { .. }), "{error}");
+        std::fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/tmp", &path).unwrap();
+        let error = RuntimeDir::claim(&root.0, "edge").unwrap_err();
+        assert!(matches!(error, RuntimeError::Foreign { .. }), "{error}");
     }
 
     #[test]

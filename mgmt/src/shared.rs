@@ -1,16 +1,22 @@
-//! What all workers share, made once by the manager: path table, hand-over rings, bells.
+//! What all workers share, made once by the manager.
 
+use crate::packets::Packets;
 use crate::plan::Plan;
+use crate::sockets::listeners::SharedListeners;
 use std::io;
-use std::os::fd::OwnedFd;
-use tidegate_channel::message::{PortFacts, StartDescriptors, UserIds, WorkerStart};
-use tidegate_channel::paths::PathWriter;
+use tidegate_channel::message::{NetworkDescriptors, StartDescriptors, UserIds, WorkerStart};
 use tidegate_channel::payload;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader};
 use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
-use tidegate_port::handover;
-use tidegate_port::xdp::AttachMode;
+
+/// Where the workers' bytes come from.
+pub enum Network {
+    /// Queues of NICs.
+    Packets(Box<Packets>),
+    /// Sockets of the kernel.
+    Sockets(SharedListeners),
+}
 
 /// The shared things.
 pub struct Shared {
@@ -18,17 +24,13 @@ pub struct Shared {
     pub config: Config,
     /// The plan.
     pub plan: Plan,
-    /// Who workers become.
-    pub user: UserIds,
-    /// How the steering program of each port was attached.
-    pub attached: Vec<AttachMode>,
-    /// How servers are reached.
-    pub paths: PathWriter,
+    /// Who workers become; `None`: they stay who the manager is.
+    pub user: Option<UserIds>,
     /// What each worker counts.
     pub layout: StatisticsLayout,
+    /// Where bytes come from.
+    pub network: Network,
     bells: Vec<Doorbell>,
-    /// `rings[from][to]`; none from a worker to itself.
-    rings: Vec<Vec<Option<OwnedFd>>>,
 }
 
 impl Shared {
@@ -36,41 +38,39 @@ impl Shared {
     pub fn new(
         config: Config,
         plan: Plan,
-        user: UserIds,
-        attached: Vec<AttachMode>,
+        user: Option<UserIds>,
+        network: Network,
     ) -> anyhow::Result<Self> {
-        let workers = plan.cores.len();
-        let servers = config.servers().count();
         let layout = StatisticsLayout {
             queues: plan.ports.len(),
             pools: config.pools.len(),
-            servers,
+            servers: config.servers().count(),
         };
-        let bells = (0..workers)
-            .map(|_| Doorbell::new())
-            .collect::<io::Result<_>>()?;
-        let mut rings = Vec::with_capacity(workers);
-        for from in 0..workers {
-            let row = (0..workers).map(|to| {
-                if from == to {
-                    Ok(None)
-                } else {
-                    handover::create(handover::DEFAULT_SLOTS).map(Some)
-                }
-            });
-            rings.push(row.collect::<Result<Vec<_>, _>>()?);
-        }
-        let paths = PathWriter::create(servers)?;
+        let bells = plan.cores.iter().map(|_| Doorbell::new());
         Ok(Self {
+            bells: bells.collect::<io::Result<_>>()?,
             config,
             plan,
             user,
-            attached,
-            paths,
             layout,
-            bells,
-            rings,
+            network,
         })
+    }
+
+    /// What exists only for NICs.
+    pub fn packets(&self) -> Option<&Packets> {
+        match &self.network {
+            Network::Packets(packets) => Some(packets),
+            Network::Sockets(_) => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn packets_mut(&mut self) -> Option<&mut Packets> {
+        match &mut self.network {
+            Network::Packets(packets) => Some(packets),
+            Network::Sockets(_) => None,
+        }
     }
 
     /// Wakes every worker that sleeps, so that it sees a changed path at once.
@@ -78,50 +78,46 @@ impl Shared {
         self.bells.iter().for_each(Doorbell::ring);
     }
 
+    /// No process is started from here on: what only the next one would need is closed, so that clients are refused and not
+    /// kept waiting.
+    pub fn stop_accepting(&mut self) {
+        if let Network::Sockets(listeners) = &mut self.network {
+            listeners.close();
+        }
+    }
+
     /// Everything a new process of `worker` gets, with a statistics page of its own: nothing that a dead process left can be
     /// mistaken for the living one's.
     pub fn start(&self, worker: usize) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
         let statistics = self.layout.create()?;
         let reader = StatisticsReader::map(&statistics, self.layout)?;
-        let ports = self
-            .plan
-            .ports
-            .iter()
-            .zip(&self.attached)
-            .map(|(port, attached)| PortFacts {
-                ifindex: port.nic.ifindex,
-                queue: worker as u32,
-                mac: port.nic.mac,
-                mtu_bytes: port.mtu_bytes,
-                generic: *attached == AttachMode::Generic,
-                oracle: port.oracle.clone(),
-            });
+        let (ports, shared_listeners, network) = match &self.network {
+            Network::Packets(packets) => (
+                packets.facts(&self.plan, worker),
+                Vec::new(),
+                NetworkDescriptors::Packets(packets.descriptors(worker, &self.bells)?),
+            ),
+            Network::Sockets(listeners) => (
+                Vec::new(),
+                listeners.indices(),
+                NetworkDescriptors::Sockets(listeners.descriptors()?),
+            ),
+        };
         let start = WorkerStart {
             config: self.config.clone(),
             worker: worker as u32,
             workers: self.plan.cores.len() as u32,
             core: self.plan.cores[worker],
-            ports: ports.collect(),
+            ports,
+            shared_listeners,
             user: self.user.clone(),
             seed: random_seed()?,
         };
-        let others = || (0..self.rings.len()).filter(|other| *other != worker);
-        let ring = |from: usize, to: usize| self.rings[from][to].as_ref().map(OwnedFd::try_clone);
         let descriptors = StartDescriptors {
             payload: payload::write(&start)?,
             statistics,
-            paths: self.paths.file().try_clone()?,
-            bells: self
-                .bells
-                .iter()
-                .map(|bell| Ok(bell.try_clone()?.into_fd()))
-                .collect::<io::Result<_>>()?,
-            hand_over_to: others()
-                .filter_map(|other| ring(worker, other))
-                .collect::<io::Result<_>>()?,
-            hand_over_from: others()
-                .filter_map(|other| ring(other, worker))
-                .collect::<io::Result<_>>()?,
+            bell: self.bells[worker].try_clone()?.into_fd(),
+            network,
         };
         Ok((descriptors, reader))
     }

@@ -27,8 +27,9 @@ impl Steering {
             };
             let (steering, mode) = XdpSteering::attach(planned.nic.ifindex, queues, policy)
                 .with_context(|| format!("interface {}", port.interface))?;
-            for (_, listener) in config.listeners() {
-                steering.add_listener(listener)?;
+            let addresses = config.listeners();
+            for address in addresses.filter_map(|(_, listen)| listen.endpoint.ip()) {
+                steering.add_listener(address)?;
             }
             let (first, last) = config.worker.source_ports;
             steering.own_ports(first..=last)?;

@@ -21,8 +21,8 @@ fn when(delay: Duration) -> String {
 pub struct Slot {
     /// Its index.
     pub worker: usize,
-    /// Its core.
-    pub core: u32,
+    /// Its core; `None`: wherever the scheduler likes.
+    pub core: Option<u32>,
     /// Its process.
     pub process: Option<WorkerProcess>,
     /// Processes started so far.
@@ -40,7 +40,7 @@ pub struct Slot {
 
 impl Slot {
     /// A worker without a process that is due at once.
-    pub fn new(worker: usize, core: u32, log: &str) -> Self {
+    pub fn new(worker: usize, core: Option<u32>, log: &str) -> Self {
         Self {
             worker,
             core,
@@ -79,12 +79,10 @@ impl Slot {
             Ok(process) => {
                 self.due = None;
                 self.starts += 1;
-                tracing::info!(
-                    "worker {}: process {} on core {}",
-                    self.worker,
-                    process.pid(),
-                    self.core
-                );
+                let (worker, pid) = (self.worker, process.pid());
+                let place = self.core.map(|core| format!(" on core {core}"));
+                let place = place.unwrap_or_default();
+                tracing::info!("worker {worker}: process {pid}{place}");
                 self.process = Some(process);
                 true
             }

@@ -72,7 +72,7 @@ fn check_reports_every_fault_of_the_machine_at_once() {
     let text = text(&output);
     for expected in [
         "interface no-such-nic0 does not exist; present: ",
-        "core 1023 (queue 1) is not available",
+        "core 1023 (worker 1) is not available",
         "user \"no-such-user-here\" does not exist",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");

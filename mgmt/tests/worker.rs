@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{
-    Envelope, FromWorker, Oracle, PortFacts, StartDescriptors, ToWorker, UserIds, WorkerStart,
+    Envelope, FromWorker, NetworkDescriptors, Oracle, PacketDescriptors, PortFacts,
+    StartDescriptors, ToWorker, UserIds, WorkerStart,
 };
 use tidegate_channel::paths::PathWriter;
 use tidegate_channel::payload;
@@ -58,7 +59,7 @@ fn start(worker: u32, core: u32) -> WorkerStart {
         config: Config::parse(text, "test").unwrap(),
         worker,
         workers: 1,
-        core,
+        core: Some(core),
         ports: vec![PortFacts {
             ifindex: 0x7fff_0000,
             queue: 0,
@@ -67,11 +68,12 @@ fn start(worker: u32, core: u32) -> WorkerStart {
             generic: false,
             oracle: Oracle::Single,
         }],
-        user: UserIds {
+        shared_listeners: Vec::new(),
+        user: Some(UserIds {
             name: "nobody".into(),
             uid: 65_534,
             gid: 65_534,
-        },
+        }),
         seed: 1,
     }
 }
@@ -85,10 +87,13 @@ fn send_start(control: &ControlSocket, start: &WorkerStart) {
     let descriptors = StartDescriptors {
         payload: payload::write(start).unwrap(),
         statistics: layout.create().unwrap(),
-        paths: PathWriter::create(1).unwrap().file().try_clone().unwrap(),
-        bells: vec![Doorbell::new().unwrap().into_fd()],
-        hand_over_to: vec![],
-        hand_over_from: vec![],
+        bell: Doorbell::new().unwrap().into_fd(),
+        network: NetworkDescriptors::Packets(PacketDescriptors {
+            paths: PathWriter::create(1).unwrap().file().try_clone().unwrap(),
+            bells: vec![],
+            hand_over_to: vec![],
+            hand_over_from: vec![],
+        }),
     };
     let list = descriptors.into_list();
     let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();

@@ -24,3 +24,4 @@ pub mod load;
 pub mod netns;
 pub mod random;
 pub mod scene;
+pub mod twins;

@@ -7,6 +7,7 @@
 //! - [`parse_request`] says what stands at the front of a client's buffer; [`RequestRest`] measures what follows a request of
 //!   which only the front was looked at; [`Request::keys`] takes a request with several keys apart, and [`next_key`] one that is
 //!   too large to be there as a whole.
+//! - [`parse_request_as_twemproxy`] does the same for pools whose clients rely on twemproxy's judgement of requests.
 //! - [`ReplyScanner`] measures a server's reply; [`parse_array_header`], [`parse_value_header`], [`parse_integer_reply`] and
 //!   [`parse_status_reply`] look into the replies that are merged.
 //!
@@ -33,4 +34,5 @@ pub use reply::*;
 pub use reply_parts::*;
 pub use request::*;
 pub use resp::limits::*;
+pub use resp::reply::is_redis_server_failure;
 pub use rest::*;

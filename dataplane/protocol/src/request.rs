@@ -198,6 +198,25 @@ pub fn parse_request(protocol: Protocol, buf: &[u8], resume: &mut Resume) -> Par
     }
 }
 
+/// The same for a client of twemproxy: what that proxy does not take is refused without a reply, and its connection is to be closed.
+///
+/// Its commands and their numbers of arguments are those of twemproxy 0.5, and so is the argument by which each finds its server. A
+/// request that is taken here is framed as [`parse_request`] frames it, so it is as safe to pass on.
+#[inline]
+pub fn parse_request_as_twemproxy(protocol: Protocol, buf: &[u8], resume: &mut Resume) -> Parsed {
+    let parsed = match protocol {
+        Protocol::Redis => crate::resp::parse_as_twemproxy(buf, resume),
+        Protocol::Memcached => crate::memcached::twemproxy::parse(buf, resume),
+    };
+    match parsed {
+        Parsed::Refused(_) | Parsed::Skip { .. } => {
+            *resume = Resume::default();
+            Parsed::Refused(Refusal::SILENT)
+        }
+        taken => taken,
+    }
+}
+
 /// A request that needs more bytes; `at_least` is a lower bound of its length.
 pub(crate) fn incomplete(buf: &[u8], at_least: usize) -> Parsed {
     Parsed::Incomplete {
@@ -206,6 +225,9 @@ pub(crate) fn incomplete(buf: &[u8], at_least: usize) -> Parsed {
 }
 
 impl Refusal {
+    /// A refusal without a reply, after which the connection is closed.
+    pub const SILENT: Self = Self::close("");
+
     /// A refusal of which the end of the request is unknown.
     pub(crate) const fn close(reply: &'static str) -> Self {
         Self {

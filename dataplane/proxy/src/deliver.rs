@@ -51,6 +51,9 @@ impl Proxy {
                     break;
                 }
             }
+            if self.pendings[pending].closes {
+                self.close_as_twemproxy(client);
+            }
             self.pop_head(streams, client);
         }
         self.clients[client as usize].blocked = blocked;

@@ -1,5 +1,6 @@
 //! From a whole request to its server.
 
+use crate::compat::Several;
 use crate::fault::Fault;
 use crate::limits::LINK_REQUESTS_MAX;
 use crate::proxy::Proxy;
@@ -26,7 +27,8 @@ impl Proxy {
         if self.must_authenticate(client, request) {
             self.pool_of(client).counters.requests_refused += 1;
             self.drop_request(streams, client, source, request.bytes);
-            self.answer_text(streams, client, "-NOAUTH Authentication required.\r\n");
+            let text = self.pool_of(client).no_auth();
+            self.answer_text(streams, client, text);
             return true;
         }
         match request.route {
@@ -78,6 +80,7 @@ impl Proxy {
         let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
             return false;
         };
+        self.pendings[pending].several = self.several(client, request);
         let mut cuts = [0..request.bytes, 0..0];
         if let Some(noreply) = &request.noreply {
             // Replies stay in step only if every request has one, so the server is not told that nobody wants it.
@@ -159,10 +162,13 @@ impl Proxy {
         let pool = self.pool_of(client);
         pool.counters.requests += 1;
         pool.counters.forward_errors += 1;
-        let text = fault.reply(pool.protocol);
+        let text = pool.text(fault);
         self.drop_request(streams, client, source, request.bytes);
         if request.noreply.is_none() {
             self.answer_text(streams, client, text);
+        }
+        if self.several(client, request) == Several::Read && fault.is_of_server() {
+            self.close_as_twemproxy(client);
         }
         true
     }
@@ -209,7 +215,9 @@ impl Proxy {
             answer: Answer::Waiting,
             silent,
             begun: false,
-            over: false,
+            instead: None,
+            several: Several::No,
+            closes: false,
             chain: crate::hold::Chain::EMPTY,
         })?;
         let state = &mut self.clients[client as usize];
@@ -248,7 +256,7 @@ impl Proxy {
         self.pendings[pending].answer = if self.hold.append(&mut chain, bytes) {
             Answer::Held
         } else {
-            Answer::Text(Fault::OverHold.reply(self.pool_of(client).protocol))
+            Answer::Text(self.pool_of(client).text(Fault::OverHold))
         };
         self.pendings[pending].chain = chain;
         self.flush(streams, client);

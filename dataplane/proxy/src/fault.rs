@@ -29,8 +29,14 @@ pub enum Fault {
     Unauthorized,
     /// The server met an error after which it may have dropped replies.
     OutOfStep,
+    /// The server answered that it cannot serve. Counts as a failure with `compat = "twemproxy"` only.
+    Failing,
+    /// A server answered its part of a request with an error, which `compat = "twemproxy"` makes a general one.
+    PartFailed,
     /// Every connection slot, source port or table entry that the request needs is taken for good.
     NoResource,
+    /// The process has no file descriptor for another connection.
+    NoDescriptor,
 }
 
 macro_rules! texts {
@@ -65,5 +71,48 @@ texts! {
     Unfinished => "Malformed end of request",
     Unauthorized => "Server refused the proxy's password (setting server_auth)",
     OutOfStep => "Reply may have been dropped by server after an internal error",
+    Failing => "Server cannot serve (OOM, BUSY or LOADING)",
+    PartFailed => "Server answered a part of the request with an error",
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
+    NoDescriptor => "Proxy is out of file descriptors (limit open files)",
+}
+
+impl Fault {
+    /// The same as [`Fault::reply`] in twemproxy's words, where it has its own: the system's texts for the errors of its sockets.
+    pub fn reply_as_twemproxy(self, protocol: Protocol) -> &'static str {
+        match (self, protocol) {
+            (Self::AllEjected, _) => Self::Refused.reply(protocol),
+            (Self::Closed, Protocol::Memcached) => "SERVER_ERROR unknown\r\n",
+            (Self::Closed, Protocol::Redis) => "-ERR unknown\r\n",
+            (Self::Garbage | Self::Failing | Self::PartFailed, Protocol::Memcached) => {
+                "SERVER_ERROR Invalid argument\r\n"
+            }
+            (Self::Garbage | Self::Failing | Self::PartFailed, Protocol::Redis) => {
+                "-ERR Invalid argument\r\n"
+            }
+            _ => self.reply(protocol),
+        }
+    }
+
+    /// Whether a server or the way to it failed, and not a limit of the proxy.
+    pub(crate) fn is_of_server(self) -> bool {
+        match self {
+            Self::OverHold
+            | Self::RequestTooLarge
+            | Self::Unfinished
+            | Self::NoResource
+            | Self::NoDescriptor
+            | Self::PartFailed => false,
+            Self::Refused
+            | Self::TimedOut
+            | Self::Reset
+            | Self::Closed
+            | Self::NoRoute
+            | Self::AllEjected
+            | Self::Garbage
+            | Self::Unauthorized
+            | Self::OutOfStep
+            | Self::Failing => true,
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub mod routing;
 pub mod streams;
 
 mod chunks;
+mod compat;
 mod deliver;
 mod dispatch;
 mod fault;

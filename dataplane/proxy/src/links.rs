@@ -1,5 +1,6 @@
 //! Server connections: opening, choosing, losing them, and taking failing servers out.
 
+use crate::compat::Several;
 use crate::fault::Fault;
 use crate::limits::EXCLUSIVE_IDLE_MAX;
 use crate::proxy::Proxy;
@@ -61,6 +62,7 @@ impl Proxy {
             .connect(ServerId(server))
             .map_err(|error| match error {
                 ConnectError::NoRoute => Fault::NoRoute,
+                ConnectError::NoDescriptor => Fault::NoDescriptor,
                 ConnectError::NoSlot | ConnectError::NoPort => Fault::NoResource,
             })?;
         self.free_links.pop();
@@ -234,7 +236,10 @@ impl Proxy {
                 self.hold.clear(&mut chain);
                 let pool = self.pool_of(client);
                 pool.counters.forward_errors += 1;
-                self.pendings[pending].answer = Answer::Text(fault.reply(pool.protocol));
+                let answer = Answer::Text(pool.text(fault));
+                let entry = &mut self.pendings[pending];
+                entry.answer = answer;
+                entry.closes = entry.several == Several::Read && fault.is_of_server();
                 self.flush(streams, client);
             }
         }

@@ -42,7 +42,8 @@ impl Proxy {
             Local::Ping => "+PONG\r\n",
             Local::Quit => {
                 self.clients[client as usize].closing = true;
-                if self.pool_of(client).protocol == Protocol::Redis {
+                let pool = self.pool_of(client);
+                if pool.protocol == Protocol::Redis && !pool.twemproxy {
                     "+OK\r\n"
                 } else {
                     ""

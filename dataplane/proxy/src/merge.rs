@@ -3,6 +3,7 @@
 //! A part is taken apart as it arrives: each key's piece is noted with its length and kept in the fragment's chain. When all
 //! parts are there, the pieces are sent in the order of the request's keys, from the chains, without another copy.
 
+use crate::compat::Several;
 use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::links::itoa;
@@ -110,7 +111,7 @@ impl Proxy {
                 split.sum = split.sum.saturating_add(value);
                 Ok((Step::Done, bytes))
             }
-            LineReply::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            LineReply::Error { bytes: n } => self.error_line(fragment, &bytes[..n]),
             LineReply::Malformed => Err(Fault::Garbage),
         }
     }
@@ -119,7 +120,7 @@ impl Proxy {
         match parse_status_reply(bytes) {
             LineReply::Incomplete => Ok((Step::More, 0)),
             LineReply::Value { bytes, .. } => Ok((Step::Done, bytes)),
-            LineReply::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            LineReply::Error { bytes: n } => self.error_line(fragment, &bytes[..n]),
             LineReply::Malformed => Err(Fault::Garbage),
         }
     }
@@ -138,7 +139,7 @@ impl Proxy {
                 };
                 Ok((Step::Again, bytes))
             }
-            ArrayHeader::Error { bytes: n } => Ok(self.error_line(fragment, &bytes[..n])),
+            ArrayHeader::Error { bytes: n } => self.error_line(fragment, &bytes[..n]),
             ArrayHeader::Malformed => Err(Fault::Garbage),
         }
     }
@@ -188,7 +189,7 @@ impl Proxy {
             ValueHeader::Error { bytes: n } => {
                 let state = &mut self.links[link as usize];
                 state.out_of_step |= drops_replies(Some(ReplyShape::Values), bytes);
-                Ok(self.error_line(fragment, &bytes[..n]))
+                self.error_line(fragment, &bytes[..n])
             }
             ValueHeader::Malformed => Err(Fault::Garbage),
             ValueHeader::Value {
@@ -242,19 +243,25 @@ impl Proxy {
         let client = self.pendings[split.pending].client;
         let pool = &mut self.pools[self.clients[client as usize].pool as usize];
         pool.counters.replies_over_hold += 1;
-        split.failed = Some(Fault::OverHold.reply(pool.protocol));
+        split.failed = Some(pool.text(Fault::OverHold));
     }
 
     /// A server answered its part with an error: the first such line becomes the answer to the whole request.
-    fn error_line(&mut self, fragment: u32, line: &[u8]) -> (Step, usize) {
+    fn error_line(&mut self, fragment: u32, line: &[u8]) -> Result<(Step, usize), Fault> {
         let part = &self.fragments[fragment];
         let split = &mut self.splits[part.split];
-        let wanted = split.failed.is_none() && split.error.is_empty();
-        if wanted && !self.hold.append(&mut split.error, line) {
-            let pool = self.servers[part.server as usize].pool;
-            split.failed = Some(Fault::OverHold.reply(self.pools[pool as usize].protocol));
+        let pool = &self.pools[self.servers[part.server as usize].pool as usize];
+        if pool.is_failure(line) {
+            return Err(Fault::Failing);
         }
-        (Step::Done, line.len())
+        if split.failed.is_none() && split.error.is_empty() {
+            if self.pendings[split.pending].several != Several::No {
+                split.failed = Some(pool.text(Fault::PartFailed));
+            } else if !self.hold.append(&mut split.error, line) {
+                split.failed = Some(pool.text(Fault::OverHold));
+            }
+        }
+        Ok((Step::Done, line.len()))
     }
 
     /// The reply of a fragment is complete: its connection goes on with the next.
@@ -283,7 +290,9 @@ impl Proxy {
         let split = &mut self.splits[part.split];
         if split.failed.is_none() && split.error.is_empty() {
             pool.counters.forward_errors += 1;
-            split.failed = Some(fault.reply(pool.protocol));
+            split.failed = Some(pool.text(fault));
+            let entry = &mut self.pendings[split.pending];
+            entry.closes = entry.several == Several::Read && fault.is_of_server();
         }
         self.count_fragment(streams, fragment);
     }
@@ -291,11 +300,9 @@ impl Proxy {
     /// A fragment's connection was ended because of its client, which has caused nobody's failure.
     pub(crate) fn abandon_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
         let part = &self.fragments[fragment];
-        let protocol = self.pools[self.servers[part.server as usize].pool as usize].protocol;
-        let split = &mut self.splits[part.split];
-        split
-            .failed
-            .get_or_insert(Fault::Unfinished.reply(protocol));
+        let pool = &self.pools[self.servers[part.server as usize].pool as usize];
+        let text = pool.text(Fault::Unfinished);
+        self.splits[part.split].failed.get_or_insert(text);
         self.fail_fragment(streams, fragment, Fault::Unfinished);
     }
 

@@ -12,7 +12,7 @@ use crate::state::{
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
-use tidegate_config::{PoolConfig, WorkerConfig};
+use tidegate_config::{Compat, PoolConfig, WorkerConfig};
 use tidegate_protocol::{REQUEST_TOKEN_BYTES_MAX, ReplyScanner, ReplyShape};
 
 /// All sessions, server connections and requests of one worker.
@@ -276,6 +276,7 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         preconnect: config.preconnect,
         client_auth: config.redis_auth.clone(),
         server_auth: config.server_auth.clone(),
+        twemproxy: config.compat == Compat::Twemproxy,
         any: 0,
         counters: PoolCounters::default(),
     }

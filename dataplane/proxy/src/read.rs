@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::{Mode, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, parse_request};
+use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route};
 
 /// Where the bytes of a request stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Proxy {
         let contiguous = bytes.len();
         // A look never gets fewer bytes than the one before it.
         if contiguous >= state.need {
-            let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+            let parsed = pool.parse(bytes, &mut state.resume);
             if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
                 let server = owner(pool, &parsed, bytes);
                 let source = Source::Ring { scratch: false };
@@ -87,7 +87,7 @@ impl Proxy {
         let state = &mut self.clients[client as usize];
         let pool = &mut self.pools[state.pool as usize];
         let bytes = &self.scratch[..n];
-        let parsed = parse_request(pool.parser(), bytes, &mut state.resume);
+        let parsed = pool.parse(bytes, &mut state.resume);
         let server = owner(pool, &parsed, bytes);
         let source = Source::Ring { scratch: true };
         self.take(streams, client, source, &parsed, server)
@@ -113,7 +113,7 @@ impl Proxy {
             return false;
         }
         let pool = &mut self.pools[state.pool as usize];
-        let parsed = parse_request(pool.parser(), buffer, &mut state.resume);
+        let parsed = pool.parse(buffer, &mut state.resume);
         let server = owner(pool, &parsed, buffer);
         self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
@@ -213,7 +213,7 @@ impl Proxy {
         if let Some(front) = self.clients[client as usize].resume.divided() {
             return self.begin_chunks(streams, client, source, &front);
         }
-        let text = Fault::RequestTooLarge.reply(self.pool_of(client).protocol);
+        let text = self.pool_of(client).text(Fault::RequestTooLarge);
         self.refuse_unread(streams, client, source, text)
     }
 
@@ -286,8 +286,7 @@ impl Proxy {
         }
         match refusal.recovery {
             Recovery::Close => {
-                self.pool_of(client).counters.clients_closed_protocol += 1;
-                self.clients[client as usize].closing = true;
+                self.close_for_protocol(client, refusal);
                 false
             }
             Recovery::Skip { bytes, mut rest } => {
@@ -373,7 +372,10 @@ impl Proxy {
                 };
                 scan.bytes > 0 || scan.done
             }
-            Err(refusal) => self.refuse(streams, client, Source::Ring { scratch: false }, &refusal),
+            Err(refusal) => {
+                let refusal = self.worded(client, refusal);
+                self.refuse(streams, client, Source::Ring { scratch: false }, &refusal)
+            }
         }
     }
 }

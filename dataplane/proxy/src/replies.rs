@@ -1,11 +1,12 @@
 //! The server's side of a request: whose reply it is that arrives, where it ends, and where its bytes go.
 
+use crate::compat::Several;
 use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::session::Closing;
 use crate::slab::NIL;
-use crate::state::{Answer, Mode, Target};
-use crate::streams::{StreamId, Streams};
+use crate::state::{Answer, Event, Mode, Target};
+use crate::streams::{ServerId, StreamId, Streams};
 use tidegate_protocol::ReplyShape;
 
 /// What to do after some bytes of a reply were moved.
@@ -79,6 +80,12 @@ impl Proxy {
                 state.out_of_step |= drops_replies(shape, bytes);
             }
         }
+        if state.scanner.redis_server_failure() {
+            let pool = self.servers[state.server as usize].pool;
+            if self.pools[pool as usize].twemproxy {
+                return Err(Fault::Failing);
+            }
+        }
         state.measured = scan.bytes;
         state.measured_done = scan.done;
         if scan.bytes > 0 {
@@ -105,7 +112,8 @@ impl Proxy {
         } else {
             self.pendings[pending].client
         };
-        let drop = client == NIL || self.pendings[pending].silent || self.pendings[pending].over;
+        let drop =
+            client == NIL || self.pendings[pending].silent || self.is_replaced(link, pending);
         if drop {
             streams.consume(stream, self.links[link as usize].measured);
             self.links[link as usize].measured = 0;
@@ -128,6 +136,19 @@ impl Proxy {
             }
         }
         self.hold_reply(streams, link, pending, client)
+    }
+
+    /// Whether the reply is dropped because something else is told in its place.
+    #[inline]
+    fn is_replaced(&mut self, link: u32, pending: u32) -> bool {
+        let entry = &mut self.pendings[pending];
+        let is_error = self.links[link as usize].scanner.is_error();
+        // Behind values that the client has already, an error line has to stay what it is.
+        if is_error && entry.several != Several::No && entry.instead.is_none() && !entry.begun {
+            self.hold.clear(&mut entry.chain);
+            entry.instead = Some(Fault::PartFailed);
+        }
+        entry.instead.is_some()
     }
 
     /// Keeps measured bytes for later: they came before their turn, or the client's send buffer is full.
@@ -177,7 +198,7 @@ impl Proxy {
         let mut chain =
             std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
         self.hold.clear(&mut chain);
-        self.pendings[pending].over = true;
+        self.pendings[pending].instead = Some(Fault::OverHold);
         self.pool_of(client).counters.replies_over_hold += 1;
         let state = &mut self.links[link as usize];
         streams.consume(state.stream, state.measured);
@@ -210,7 +231,9 @@ impl Proxy {
         match target {
             Target::Pending(pending) => self.complete_pending(streams, pending),
             Target::Handshake if failed => {
-                return self.close_link(streams, link, Fault::Unauthorized);
+                if !self.is_used_unauthorized(link) {
+                    return self.close_link(streams, link, Fault::Unauthorized);
+                }
             }
             Target::Nobody => {
                 let pool = self.servers[self.links[link as usize].server as usize].pool;
@@ -219,6 +242,20 @@ impl Proxy {
             Target::Handshake | Target::Fragment(_) => {}
         }
         self.go_on(streams, link);
+    }
+
+    /// The server refused our password. Whether its connection is used all the same; then its own errors tell the clients.
+    fn is_used_unauthorized(&mut self, link: u32) -> bool {
+        let server = self.links[link as usize].server;
+        let pool = self.servers[server as usize].pool;
+        let is_used = self.pools[pool as usize].twemproxy;
+        if is_used {
+            self.event(Event::ServerFailed {
+                server: ServerId(server),
+                fault: Fault::Unauthorized,
+            });
+        }
+        is_used
     }
 
     /// A reply is complete: goes on with the next one, if there can be no doubt whose that is.
@@ -290,7 +327,7 @@ impl Proxy {
             return;
         }
         let is_next = self.clients[client as usize].head == pending;
-        if is_next && entry.chain.is_empty() && !entry.over {
+        if is_next && entry.chain.is_empty() && entry.instead.is_none() {
             self.pop_head(streams, client);
             let next = self.clients[client as usize].head;
             if next == NIL {
@@ -302,9 +339,9 @@ impl Proxy {
             }
             return;
         }
-        entry.answer = if entry.over {
+        entry.answer = if let Some(fault) = entry.instead {
             let pool = self.clients[client as usize].pool;
-            Answer::Text(Fault::OverHold.reply(self.pools[pool as usize].protocol))
+            Answer::Text(self.pools[pool as usize].text(fault))
         } else {
             Answer::Held
         };

@@ -103,6 +103,7 @@ impl Proxy {
                 }
                 self.reserve_parts(streams, client, request, &touched)?;
                 if let Some(pending) = self.push_pending(streams, client, false) {
+                    self.pendings[pending].several = self.several(client, request);
                     self.send_parts(streams, client, request, bytes, kind, &touched, pending);
                 }
                 Ok(None)

@@ -1,5 +1,6 @@
 //! What the proxy remembers of clients, server connections and requests. Entries live in tables and name each other by index.
 
+use crate::compat::Several;
 use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::routing::Router;
@@ -157,8 +158,12 @@ pub(crate) struct Pending {
     pub silent: bool,
     /// Part of the reply has been given to the client's stream: it cannot be replaced by an error any more.
     pub begun: bool,
-    /// The reply is too large to wait: the rest of it is dropped.
-    pub over: bool,
+    /// The reply is dropped and this told in its place: it is too large to wait, or an error that the client is not to see.
+    pub instead: Option<Fault>,
+    /// What is made of errors.
+    pub several: Several,
+    /// The connection ends behind this answer.
+    pub closes: bool,
     pub chain: Chain,
 }
 
@@ -246,6 +251,8 @@ pub(crate) struct Pool {
     pub preconnect: bool,
     pub client_auth: Option<Secret>,
     pub server_auth: Option<Secret>,
+    /// Whether it keeps the habits of twemproxy.
+    pub twemproxy: bool,
     /// Where `Route::Any` looked last.
     pub any: u16,
     pub counters: PoolCounters,

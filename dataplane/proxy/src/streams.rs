@@ -56,6 +56,9 @@ pub enum ConnectError {
     /// There is no route to the server, or its neighbour is not resolved.
     #[error("no route to host")]
     NoRoute,
+    /// The process has no file descriptor, or the kernel no memory, for another connection.
+    #[error("no free file descriptor (limit: open files)")]
+    NoDescriptor,
 }
 
 /// The byte streams of one worker.

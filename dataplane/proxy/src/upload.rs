@@ -32,15 +32,10 @@ impl Proxy {
             return false;
         }
         if self.must_authenticate(client, request) {
-            self.pool_of(client).counters.requests_refused += 1;
-            return self.skip_upload(
-                streams,
-                client,
-                request,
-                rest,
-                source,
-                "-NOAUTH Authentication required.\r\n",
-            );
+            let pool = self.pool_of(client);
+            pool.counters.requests_refused += 1;
+            let text = pool.no_auth();
+            return self.skip_upload(streams, client, request, rest, source, text);
         }
         let pool = self.clients[client as usize].pool;
         let server = server
@@ -51,7 +46,7 @@ impl Proxy {
             Err(fault) => {
                 let pool = self.pool_of(client);
                 pool.counters.forward_errors += 1;
-                let text = fault.reply(pool.protocol);
+                let text = pool.text(fault);
                 return self.skip_upload(streams, client, request, rest, source, text);
             }
         };
@@ -59,7 +54,7 @@ impl Proxy {
         if streams.send_room(stream) < request.bytes {
             // The configuration keeps holds smaller than server buffers; only an AUTH of unusual length gets here.
             self.park_link(streams, link);
-            let text = Fault::NoResource.reply(self.pool_of(client).protocol);
+            let text = self.pool_of(client).text(Fault::NoResource);
             return self.skip_upload(streams, client, request, rest, source, text);
         }
         let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
@@ -216,11 +211,10 @@ impl Proxy {
         let pending = self.clients[client as usize].tail;
         self.clients[client as usize].mode = Mode::Normal;
         self.drop_link(streams, link);
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests_refused += 1;
-        counters.clients_closed_protocol += 1;
+        self.pool_of(client).counters.requests_refused += 1;
         // After a broken body the next request cannot be found reliably.
-        self.clients[client as usize].closing = true;
+        let refusal = self.worded(client, *refusal);
+        self.close_for_protocol(client, &refusal);
         if pending == NIL || !matches!(self.pendings[pending].answer, Answer::Waiting) {
             return;
         }
@@ -231,11 +225,12 @@ impl Proxy {
             self.give_pending(pending);
             return;
         }
-        entry.silent = false;
+        entry.silent = refusal == Refusal::SILENT;
         entry.answer = Answer::Text(match refusal.reply {
             RefusalText::Constant(text) => text,
-            RefusalText::Named { .. } => Fault::Unfinished
-                .reply(self.pools[self.clients[client as usize].pool as usize].protocol),
+            RefusalText::Named { .. } => {
+                self.pools[self.clients[client as usize].pool as usize].text(Fault::Unfinished)
+            }
         });
         self.flush(streams, client);
     }

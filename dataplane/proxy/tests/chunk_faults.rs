@@ -5,7 +5,7 @@ mod model;
 use model::many::{command, key, keys, pairs, stored, text, world};
 use model::traffic::resp;
 use model::{World, limits, pool};
-use tidegate_config::{Protocol, WorkerConfig};
+use tidegate_config::{Compat, PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::ServerId;
 
 /// The server that has a key.
@@ -414,4 +414,40 @@ fn a_chunk_that_times_out_is_an_error_and_its_late_replies_are_swallowed() {
     world.settle(10_000);
     assert!(text(&world.clients[setter].got).starts_with("+OK\r\n:1"));
     world.assert_idle("after the last reply");
+}
+
+#[test]
+fn a_pool_with_the_habits_of_twemproxy_keeps_them_in_chunks() {
+    let habits = PoolConfig {
+        compat: Compat::Twemproxy,
+        ..pool(Protocol::Redis, 3)
+    };
+    let mut half = command(b"DEL", &keys(2_000))[..12_000].to_vec();
+    // It ends in front of a header.
+    let end = half.windows(3).rposition(|w| w == b"\r\n$").unwrap() + 2;
+    half.truncate(end);
+    let cases = [
+        // A failed read ends the connection behind its error, a failed write does not.
+        (
+            command(b"MGET", &keys(2_000)),
+            "-ERR Connection refused\r\n",
+        ),
+        (
+            command(b"MSET", &pairs(400, 100)),
+            "-ERR Connection refused\r\n+PONG\r\n",
+        ),
+        // What is malformed ends it without a word.
+        ([half, b":17\r\n".to_vec()].concat(), ""),
+    ];
+    for (number, (request, reply)) in cases.into_iter().enumerate() {
+        let mut world = World::new(std::slice::from_ref(&habits), &limits(), 5);
+        if number < 2 {
+            world.streams.refuse.push(ServerId(1));
+        }
+        let client = world.connect([request, resp(&[b"PING"])].concat());
+        world.settle(20_000);
+        assert_eq!(text(&world.clients[client].got), reply);
+        assert_eq!(world.clients[client].finished, number != 1);
+        world.assert_idle("after the answer");
+    }
 }

@@ -97,6 +97,23 @@ scope! {
 }
 
 scope! {
+    /// The kernel's sockets, of one worker; all zero where a TCP of our own runs.
+    SocketCounters {
+        waits: "times the worker asked the kernel for events",
+        events: "events taken",
+        reads: "system calls that received",
+        read_bytes: "bytes received",
+        writes: "system calls that sent",
+        write_bytes: "bytes handed to the kernel",
+        write_blocked: "times the kernel's send buffer was full",
+        quick_acks: "times an immediate acknowledgement was asked for",
+        accepts_paused_slots: "times no client was accepted: every client slot was taken (limit: clients_max)",
+        accepts_paused_descriptors: "times no client was accepted: out of file descriptors or memory (limit: open files)",
+        accept_errors: "clients lost before they were accepted",
+    }
+}
+
+scope! {
     /// One pool in one worker.
     PoolCounters {
         clients: "gauge: clients connected",
@@ -105,9 +122,10 @@ scope! {
         client_errors: "clients that were reset or timed out",
         clients_closed_stalled: "closed by us: no progress for client_stall_ms",
         clients_closed_protocol: "closed by us: framing lost after a malformed request",
+        clients_closed_compat: "closed by us as twemproxy does: a request it does not take, or a failed read of several keys (compat)",
         requests: "requests taken",
         requests_local: "requests the proxy answered itself",
-        requests_refused: "requests answered with an error: unsupported or malformed",
+        requests_refused: "requests not taken: unsupported or malformed",
         requests_split: "requests divided over several servers",
         requests_streamed: "requests too large to hold, passed on a connection of their own",
         fragments: "requests sent to servers for divided requests",

@@ -1,7 +1,7 @@
 //! The control messages.
 //!
 //! A worker's life in messages: `Start` → `Sockets` → `Inserted` → `Ready`, then whatever the manager wants, each
-//! acknowledged by its generation. A worker that cannot go on says `Failed` with the reason before it exits.
+//! acknowledged by its generation. A worker over kernel sockets has nothing to insert: it answers `Start` with `Ready`. A worker that cannot go on says `Failed` with the reason before it exits.
 
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -10,7 +10,11 @@ use tidegate_config::Config;
 /// Most workers of one manager: each gets three descriptors per other worker in one message
 /// ([`crate::control::DESCRIPTORS_MAX`]).
 pub const WORKERS_MAX: usize = 64;
-const _: () = assert!(FIXED_DESCRIPTORS + 3 * WORKERS_MAX <= crate::control::DESCRIPTORS_MAX);
+const _: () =
+    assert!(COMMON_DESCRIPTORS + 1 + 3 * (WORKERS_MAX - 1) <= crate::control::DESCRIPTORS_MAX);
+
+/// Most listening sockets that workers share: they travel in one message.
+pub const SHARED_LISTENERS_MAX: usize = crate::control::DESCRIPTORS_MAX - COMMON_DESCRIPTORS;
 
 /// A message of the manager and its number; the worker acknowledges the number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,12 +108,14 @@ pub struct WorkerStart {
     pub worker: u32,
     /// Number of workers.
     pub workers: u32,
-    /// The core to run on.
-    pub core: u32,
-    /// One per port of the configuration, in order.
+    /// The core to run on; `None`: wherever the scheduler likes.
+    pub core: Option<u32>,
+    /// One per port of the configuration, in order; none for kernel sockets.
     pub ports: Vec<PortFacts>,
-    /// Who to become.
-    pub user: UserIds,
+    /// Which of [`Config::listeners`] each shared listening socket is. The worker opens all others by itself.
+    pub shared_listeners: Vec<u32>,
+    /// Who to become; `None`: stay who you are.
+    pub user: Option<UserIds>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -167,18 +173,37 @@ pub struct UserIds {
     pub gid: u32,
 }
 
-const FIXED_DESCRIPTORS: usize = 3;
+/// Payload, statistics page and bell: the descriptors that every worker gets.
+const COMMON_DESCRIPTORS: usize = 3;
 
-/// The descriptors that come with [`ToWorker::Start`], in this order.
+/// The descriptors that come with [`ToWorker::Start`].
 #[derive(Debug)]
 pub struct StartDescriptors {
     /// [`WorkerStart`] as a payload file.
     pub payload: OwnedFd,
     /// Statistics page, of this worker alone.
     pub statistics: OwnedFd,
+    /// An eventfd that wakes it.
+    pub bell: OwnedFd,
+    /// What depends on where its bytes come from.
+    pub network: NetworkDescriptors,
+}
+
+/// Descriptors of a worker's network.
+#[derive(Debug)]
+pub enum NetworkDescriptors {
+    /// Frames.
+    Packets(PacketDescriptors),
+    /// Listening sockets that workers share, in the order of [`WorkerStart::shared_listeners`].
+    Sockets(Vec<OwnedFd>),
+}
+
+/// Descriptors of a worker on the queues of NICs.
+#[derive(Debug)]
+pub struct PacketDescriptors {
     /// Path table, read-only.
     pub paths: OwnedFd,
-    /// One eventfd per worker, this one's included, that wakes it.
+    /// One eventfd for every other worker that wakes it, ascending.
     pub bells: Vec<OwnedFd>,
     /// Hand-over rings to every other worker, ascending.
     pub hand_over_to: Vec<OwnedFd>,
@@ -187,30 +212,48 @@ pub struct StartDescriptors {
 }
 
 impl StartDescriptors {
-    /// The list in the order in which it travels.
+    /// The list in the order in which it travels; the payload is first.
     pub fn into_list(self) -> Vec<OwnedFd> {
-        let mut list = vec![self.payload, self.statistics, self.paths];
-        list.extend(self.bells);
-        list.extend(self.hand_over_to);
-        list.extend(self.hand_over_from);
+        let mut list = vec![self.payload, self.statistics, self.bell];
+        match self.network {
+            NetworkDescriptors::Packets(packets) => {
+                list.push(packets.paths);
+                list.extend(packets.bells);
+                list.extend(packets.hand_over_to);
+                list.extend(packets.hand_over_from);
+            }
+            NetworkDescriptors::Sockets(listeners) => list.extend(listeners),
+        }
         list
     }
 
-    /// The reverse of [`Self::into_list`]. `None` when the number fits no number of workers.
-    pub fn from_list(list: Vec<OwnedFd>) -> Option<Self> {
-        // n bells and twice n - 1 rings.
-        let workers = (list.len() + 2).checked_sub(FIXED_DESCRIPTORS)? / 3;
-        if workers == 0 || FIXED_DESCRIPTORS + 3 * workers - 2 != list.len() {
+    /// The reverse of [`Self::into_list`]. `None` when the number does not fit what `start`, read from the payload, says.
+    pub fn from_list(list: Vec<OwnedFd>, start: &WorkerStart) -> Option<Self> {
+        let over_sockets = start.config.kernel_port().is_some();
+        let others = (start.workers as usize).checked_sub(1)?;
+        let of_network = if over_sockets {
+            start.shared_listeners.len()
+        } else {
+            1 + 3 * others
+        };
+        if list.len() != COMMON_DESCRIPTORS + of_network {
             return None;
         }
         let mut rest = list.into_iter();
         Some(Self {
             payload: rest.next()?,
             statistics: rest.next()?,
-            paths: rest.next()?,
-            bells: rest.by_ref().take(workers).collect(),
-            hand_over_to: rest.by_ref().take(workers - 1).collect(),
-            hand_over_from: rest.collect(),
+            bell: rest.next()?,
+            network: if over_sockets {
+                NetworkDescriptors::Sockets(rest.collect())
+            } else {
+                NetworkDescriptors::Packets(PacketDescriptors {
+                    paths: rest.next()?,
+                    bells: rest.by_ref().take(others).collect(),
+                    hand_over_to: rest.by_ref().take(others).collect(),
+                    hand_over_from: rest.collect(),
+                })
+            },
         })
     }
 }
@@ -224,36 +267,90 @@ mod tests {
         File::open("/dev/null").unwrap().into()
     }
 
+    fn descriptors(number: usize) -> Vec<OwnedFd> {
+        (0..number).map(|_| descriptor()).collect()
+    }
+
+    fn start(port: &str, workers: usize, shared_listeners: Vec<u32>) -> WorkerStart {
+        let text = format!(
+            "[[port]]\n{port}\n[[pool]]\nname = \"a\"\nprotocol = \"redis\"\nlisten = \"192.0.2.1:1\"\n\
+             servers = [\"192.0.2.2:1\"]\n"
+        );
+        WorkerStart {
+            config: Config::parse(&text, "test").unwrap(),
+            worker: 0,
+            workers: workers as u32,
+            core: None,
+            ports: Vec::new(),
+            shared_listeners,
+            user: None,
+            seed: 1,
+        }
+    }
+
+    fn packets(workers: usize) -> WorkerStart {
+        start("interface = \"eth1\"", workers, Vec::new())
+    }
+
+    fn with(network: NetworkDescriptors) -> StartDescriptors {
+        StartDescriptors {
+            payload: descriptor(),
+            statistics: descriptor(),
+            bell: descriptor(),
+            network,
+        }
+    }
+
     #[test]
     fn descriptors_survive_the_list_for_any_number_of_workers() {
         for workers in [1, 2, 5, WORKERS_MAX] {
-            let others = || (1..workers).map(|_| descriptor()).collect();
-            let start = StartDescriptors {
-                payload: descriptor(),
-                statistics: descriptor(),
+            let others = workers - 1;
+            let sent = with(NetworkDescriptors::Packets(PacketDescriptors {
                 paths: descriptor(),
-                bells: (0..workers).map(|_| descriptor()).collect(),
-                hand_over_to: others(),
-                hand_over_from: others(),
+                bells: descriptors(others),
+                hand_over_to: descriptors(others),
+                hand_over_from: descriptors(others),
+            }));
+            let list = sent.into_list();
+            assert!(list.len() <= crate::control::DESCRIPTORS_MAX);
+            let back = StartDescriptors::from_list(list, &packets(workers)).unwrap();
+            let NetworkDescriptors::Packets(back) = back.network else {
+                panic!("{back:?}");
             };
-            let back = StartDescriptors::from_list(start.into_list()).unwrap();
-            assert_eq!(back.bells.len(), workers);
-            assert_eq!(
-                (back.hand_over_to.len(), back.hand_over_from.len()),
-                (workers - 1, workers - 1)
+            let lengths = [back.bells, back.hand_over_to, back.hand_over_from].map(|l| l.len());
+            assert_eq!(lengths, [others; 3]);
+        }
+    }
+
+    #[test]
+    fn listeners_survive_the_list_whatever_the_number_of_workers() {
+        for (workers, listeners) in [(1, 0), (3, 2), (WORKERS_MAX, SHARED_LISTENERS_MAX)] {
+            let sent = with(NetworkDescriptors::Sockets(descriptors(listeners)));
+            let start = start(
+                "driver = \"kernel\"",
+                workers,
+                (0..listeners as u32).collect(),
+            );
+            let list = sent.into_list();
+            assert!(list.len() <= crate::control::DESCRIPTORS_MAX);
+            let back = StartDescriptors::from_list(list, &start).unwrap();
+            assert!(
+                matches!(&back.network, NetworkDescriptors::Sockets(l) if l.len() == listeners),
+                "{back:?}"
             );
         }
     }
 
     #[test]
     fn a_list_of_the_wrong_length_is_refused() {
-        for length in [0, 1, 2, 3, 5, 6, 8, 9] {
-            let list = (0..length).map(|_| descriptor()).collect();
-            assert!(
-                StartDescriptors::from_list(list).is_none(),
-                "{length} descriptors"
-            );
+        for length in [0, 1, 3, 6, 8] {
+            let over_packets = StartDescriptors::from_list(descriptors(length), &packets(2));
+            assert!(over_packets.is_none(), "{length} descriptors");
+            let over_sockets = start("driver = \"kernel\"", 2, vec![0]);
+            let over_sockets = StartDescriptors::from_list(descriptors(length), &over_sockets);
+            assert!(over_sockets.is_none(), "{length} descriptors");
         }
+        assert!(StartDescriptors::from_list(descriptors(4), &packets(0)).is_none());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! The layout follows from the table in [`crate::counters`] and from the configuration, which both sides know; nothing in
 //! the page says how large it is. A block per scope, each behind its own sequence lock and on cache lines of its own.
 
-use crate::counters::{LoopCounters, PoolCounters, QueueCounters, ServerCounters, StackCounters};
+use crate::counters::{
+    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+};
 use crate::seqlock;
 use crate::shm::{self, ReadableWords, ShmError, WritableWords};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +20,7 @@ const fn block_words(values: usize) -> usize {
 
 const LOOP_WORDS: usize = block_words(LoopCounters::WORDS);
 const STACK_WORDS: usize = block_words(StackCounters::WORDS);
+const SOCKET_WORDS: usize = block_words(SocketCounters::WORDS);
 const QUEUE_WORDS: usize = block_words(QueueCounters::WORDS);
 const POOL_WORDS: usize = block_words(PoolCounters::WORDS);
 const SERVER_WORDS: usize = block_words(ServerCounters::WORDS);
@@ -34,8 +37,10 @@ pub struct StatisticsLayout {
 }
 
 impl StatisticsLayout {
+    const SOCKETS: usize = LOOP_WORDS + STACK_WORDS;
+
     const fn queue(index: usize) -> usize {
-        LOOP_WORDS + STACK_WORDS + index * QUEUE_WORDS
+        Self::SOCKETS + SOCKET_WORDS + index * QUEUE_WORDS
     }
 
     const fn pool(self, index: usize) -> usize {
@@ -83,6 +88,11 @@ impl StatisticsWriter {
         seqlock::write(&self.words, LOOP_WORDS, &counters.words());
     }
 
+    /// Publishes the counters of the kernel's sockets.
+    pub fn write_sockets(&self, counters: &SocketCounters) {
+        seqlock::write(&self.words, StatisticsLayout::SOCKETS, &counters.words());
+    }
+
     /// Publishes the counters of the queue on port `index`.
     pub fn write_queue(&self, index: usize, counters: &QueueCounters) {
         assert!(
@@ -125,6 +135,8 @@ pub struct WorkerStatistics {
     pub worker: LoopCounters,
     /// TCP and below.
     pub stack: StackCounters,
+    /// The kernel's sockets.
+    pub sockets: SocketCounters,
     /// One per port.
     pub queues: Vec<QueueCounters>,
     /// One per pool.
@@ -173,6 +185,10 @@ impl StatisticsReader {
         if seqlock::read(&self.words, LOOP_WORDS, &mut words).is_some() {
             self.last.stack = StackCounters::from_words(&words);
         }
+        let mut words = [0; SocketCounters::WORDS];
+        if seqlock::read(&self.words, StatisticsLayout::SOCKETS, &mut words).is_some() {
+            self.last.sockets = SocketCounters::from_words(&words);
+        }
         for (index, counters) in self.last.queues.iter_mut().enumerate() {
             let mut words = [0; QueueCounters::WORDS];
             if seqlock::read(&self.words, StatisticsLayout::queue(index), &mut words).is_some() {
@@ -220,6 +236,10 @@ mod tests {
             time_wait: 2,
             ..StackCounters::default()
         });
+        writer.write_sockets(&SocketCounters {
+            accept_errors: 3,
+            ..SocketCounters::default()
+        });
         for index in 0..LAYOUT.queues {
             writer.write_queue(
                 index,
@@ -249,6 +269,7 @@ mod tests {
         }
         let seen = reader.read();
         assert_eq!((seen.worker.turns, seen.stack.time_wait), (1, 2));
+        assert_eq!(seen.sockets.accept_errors, 3);
         assert_eq!(
             seen.queues
                 .iter()
@@ -307,11 +328,16 @@ mod tests {
                 servers: 0
             }
             .words(),
-            LOOP_WORDS + STACK_WORDS
+            LOOP_WORDS + STACK_WORDS + SOCKET_WORDS
         );
         assert_eq!(
             LAYOUT.words(),
-            LOOP_WORDS + STACK_WORDS + 2 * QUEUE_WORDS + 3 * POOL_WORDS + 5 * SERVER_WORDS
+            LOOP_WORDS
+                + STACK_WORDS
+                + SOCKET_WORDS
+                + 2 * QUEUE_WORDS
+                + 3 * POOL_WORDS
+                + 5 * SERVER_WORDS
         );
         assert!(LOOP_WORDS > LoopCounters::WORDS && LOOP_WORDS.is_multiple_of(LINE_WORDS));
     }

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 use tidegate_channel::counters::{
-    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, StackCounters,
+    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 
 const HEAD: &str = "# Counters
@@ -13,9 +14,14 @@ says how things stand. Every frame and every request that is given up is counted
 ";
 
 fn page() -> String {
-    let scopes: [(&str, &str, &[CounterRow]); 5] = [
+    let scopes: [(&str, &str, &[CounterRow]); 6] = [
         ("Queues", "One queue of one interface.", QueueCounters::ROWS),
         ("TCP", "TCP and below, of one worker.", StackCounters::ROWS),
+        (
+            "Sockets",
+            "The kernel's sockets, of one worker; all zero with `driver = \"afxdp\"`.",
+            SocketCounters::ROWS,
+        ),
         ("Pools", "One pool.", PoolCounters::ROWS),
         ("Servers", "One server.", ServerCounters::ROWS),
         ("Poll loop", "The loop of one worker.", LoopCounters::ROWS),

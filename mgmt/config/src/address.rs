@@ -1,12 +1,25 @@
 //! Addresses with a port, as they may stand in a configuration.
 
+use crate::limits::UNIX_PATH_BYTES_MAX;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Why an address cannot be used; the text says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AddressError {
-    #[error("a Unix socket cannot be reached over a network interface, write ADDRESS:PORT")]
-    Unix,
+    #[error(
+        "{0:?} is not the path of a Unix socket: one word that begins with / and does not end with it"
+    )]
+    Path(String),
+    #[error("a path of {0} bytes, the kernel takes {UNIX_PATH_BYTES_MAX}; use a shorter directory")]
+    PathLong(usize),
+    #[error(
+        "a path has to be absolute, begin it with /: what starts Tidegate may do so in any directory"
+    )]
+    Relative,
+    #[error("an abstract socket has no owner and no permissions; use a path that begins with /")]
+    Abstract,
+    #[error("permissions {0:?} are not octal digits from 0000 to 0777")]
+    Mode(String),
     /// Not shown: a URL may hold a password.
     #[error("a URL, write ADDRESS:PORT alone; passwords have options of their own")]
     Url,
@@ -24,19 +37,26 @@ pub(crate) enum AddressError {
     Multicast(IpAddr),
 }
 
-/// `ADDRESS:PORT`, an IPv6 address with or without brackets.
-pub(crate) fn parse(text: &str) -> Result<SocketAddr, AddressError> {
+/// `ADDRESS:PORT` to listen on, an IPv6 address with or without brackets. The address may be that which means every one.
+pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, AddressError> {
     check_kind(text)?;
     let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
-    join(host, port)
+    match join(host, port) {
+        Err(AddressError::Unspecified(ip)) => Ok(SocketAddr::new(ip, number(port)?)),
+        other => other,
+    }
 }
 
 /// Turns away what is no address with a port at all.
 pub(crate) fn check_kind(text: &str) -> Result<(), AddressError> {
-    if text.starts_with('/') {
-        Err(AddressError::Unix)
+    // A host begins with a letter as well: only a slash tells a path from a name that is not resolved.
+    let path = !text.starts_with(|c: char| c.is_ascii_digit() || c == '[') && text.contains('/');
+    if text.starts_with('@') {
+        Err(AddressError::Abstract)
     } else if is_url(text) {
         Err(AddressError::Url)
+    } else if path {
+        Err(AddressError::Relative)
     } else {
         Ok(())
     }
@@ -58,11 +78,14 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// An address from its two parts.
 pub(crate) fn join(host: &str, port: &str) -> Result<SocketAddr, AddressError> {
-    let ip = ip(host)?;
-    match decimal(port).and_then(|port| u16::try_from(port).ok()) {
-        Some(port) if port > 0 => Ok(SocketAddr::new(ip, port)),
-        _ => Err(AddressError::Port(port.to_owned())),
-    }
+    Ok(SocketAddr::new(ip(host)?, number(port)?))
+}
+
+fn number(port: &str) -> Result<u16, AddressError> {
+    decimal(port)
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|&port| port > 0)
+        .ok_or_else(|| AddressError::Port(port.to_owned()))
 }
 
 /// The address of one host.

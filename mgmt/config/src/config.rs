@@ -1,8 +1,9 @@
 //! A whole configuration: its objects, and how they have to fit together.
 
+use crate::endpoint::Listen;
 use crate::fault::{ConfigErrors, Faults};
 use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
-use crate::port::{self, PortConfig};
+use crate::port::{self, Driver, PortConfig};
 use crate::queues::{self, QueueError, QueueMap, Queues};
 use crate::reader::{Reader, Text};
 use crate::relations;
@@ -10,7 +11,6 @@ use crate::server::ServerConfig;
 use crate::worker::{self, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use toml::de::{DeTable, DeValue};
 
 /// The name of an instance that has none in its file.
@@ -61,12 +61,17 @@ impl Config {
         })
     }
 
+    /// The port of kernel sockets, which is then the only one.
+    pub fn kernel_port(&self) -> Option<&PortConfig> {
+        self.ports.iter().find(|port| port.driver == Driver::Kernel)
+    }
+
     /// Listening addresses with the position of their pool, in the order that numbers them.
-    pub fn listeners(&self) -> impl Iterator<Item = (usize, SocketAddr)> {
+    pub fn listeners(&self) -> impl Iterator<Item = (usize, &Listen)> {
         self.pools
             .iter()
             .enumerate()
-            .flat_map(|(index, pool)| pool.listen.iter().map(move |&address| (index, address)))
+            .flat_map(|(index, pool)| pool.listen.iter().map(move |listen| (index, listen)))
     }
 
     /// Servers with the position of their pool, in the order that numbers them.
@@ -99,6 +104,7 @@ impl Config {
             errors.extend(queues::check(&map.queues));
             if let Some(port) = ports.iter_mut().find(|port| port.interface == *interface) {
                 port.queues = Queues::Map(map.queues.clone());
+                port.workers = None;
             } else {
                 let known: Vec<&str> = self.ports.iter().map(|p| p.interface.as_str()).collect();
                 let error = QueueError::UnknownInterface(interface.clone(), known.join(", "));

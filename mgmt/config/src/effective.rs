@@ -1,8 +1,10 @@
 //! The configuration as it takes effect, defaults included.
 
+use crate::compat::Compat;
 use crate::config::Config;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
 use crate::port::{AckMode, Driver, PortConfig, RssMode};
+use crate::warnings::of_packets_alone;
 use crate::worker::{IdleMode, WorkerConfig};
 use std::fmt::{self, Display, Write};
 
@@ -29,18 +31,33 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         write_port(out, port)?;
     }
     for pool in &config.pools {
-        write_pool(out, pool)?;
+        write_pool(out, pool, config.kernel_port().is_some())?;
     }
-    write_worker(out, &config.worker)
+    write_worker(out, &config.worker, config.kernel_port().is_some())
 }
 
 fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     writeln!(out, "\n[[port]]")?;
-    writeln!(out, "interface = {}", quoted(&port.interface))?;
     writeln!(out, "driver = {}", word(Driver::NAMES, port.driver))?;
+    writeln!(out, "ack = {}", word(AckMode::NAMES, port.ack))?;
+    match port.driver {
+        Driver::Afxdp => write_nic(out, port),
+        Driver::Kernel => write_kernel(out, port),
+    }
+}
+
+fn write_kernel(out: &mut String, port: &PortConfig) -> fmt::Result {
+    match port.workers {
+        Some(workers) => writeln!(out, "workers = {workers}")?,
+        None => writeln!(out, "queues = {}", port.queues)?,
+    }
+    writeln!(out, "reuseport = {}", port.reuseport)
+}
+
+fn write_nic(out: &mut String, port: &PortConfig) -> fmt::Result {
+    writeln!(out, "interface = {}", quoted(&port.interface))?;
     writeln!(out, "queues = {}", port.queues)?;
     writeln!(out, "require_zero_copy = {}", port.require_zero_copy)?;
-    writeln!(out, "ack = {}", word(AckMode::NAMES, port.ack))?;
     writeln!(out, "rss = {}", word(RssMode::NAMES, port.rss))?;
     writeln!(out, "ring_size = {}", port.ring_size)?;
     match port.mtu_bytes {
@@ -49,7 +66,7 @@ fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     }
 }
 
-fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
+fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result {
     writeln!(out, "\n[[pool]]")?;
     writeln!(out, "name = {}", quoted(&pool.name))?;
     let listen = pool
@@ -57,6 +74,9 @@ fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
         .iter()
         .map(|address| quoted(&address.to_string()));
     writeln!(out, "listen = [{}]", listen.collect::<Vec<_>>().join(", "))?;
+    if kernel {
+        writeln!(out, "backlog = {}", pool.backlog)?;
+    }
     writeln!(out, "protocol = {}", word(Protocol::NAMES, pool.protocol))?;
     writeln!(
         out,
@@ -98,10 +118,10 @@ fn write_pool(out: &mut String, pool: &PoolConfig) -> fmt::Result {
             None => writeln!(out, "# {key}: none")?,
         }
     }
-    Ok(())
+    writeln!(out, "compat = {}", word(Compat::NAMES, pool.compat))
 }
 
-fn write_worker(out: &mut String, worker: &WorkerConfig) -> fmt::Result {
+fn write_worker(out: &mut String, worker: &WorkerConfig, kernel: bool) -> fmt::Result {
     let mib = worker.buffer_bytes().div_ceil(1 << 20);
     writeln!(out, "\n# The buffers of each worker take {mib} MiB.")?;
     writeln!(out, "[worker]")?;
@@ -123,14 +143,24 @@ fn write_worker(out: &mut String, worker: &WorkerConfig) -> fmt::Result {
         ("client_stall_ms", worker.client_stall_ms.into()),
         ("drain_timeout_ms", worker.drain_timeout_ms.into()),
     ];
+    let without_meaning = if kernel {
+        of_packets_alone(worker)
+    } else {
+        Vec::new()
+    };
     for (key, number) in numbers {
-        writeln!(out, "{key} = {number}")?;
+        if !without_meaning.contains(&(key, false)) {
+            writeln!(out, "{key} = {number}")?;
+        }
     }
     writeln!(out, "idle = {}", word(IdleMode::NAMES, worker.idle))?;
     let (first, last) = worker.source_ports;
-    writeln!(out, "source_ports = \"{first}-{last}\"")?;
+    if !without_meaning.contains(&("source_ports", false)) {
+        writeln!(out, "source_ports = \"{first}-{last}\"")?;
+    }
     match &worker.user {
         Some(user) => writeln!(out, "user = {}", quoted(user))?,
+        None if kernel => writeln!(out, "# user: nobody if root starts it, else who starts it")?,
         None => writeln!(out, "# user: nobody")?,
     }
     match worker.source_address {

@@ -9,8 +9,10 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod compat;
 mod config;
 mod effective;
+mod endpoint;
 mod fault;
 mod ketama;
 pub mod limits;
@@ -25,11 +27,13 @@ mod suggest;
 mod warnings;
 mod worker;
 
+pub use compat::Compat;
 pub use config::Config;
+pub use endpoint::{Endpoint, Listen};
 pub use fault::{ConfigErrors, Fault};
 pub use ketama::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};
 pub use pool::{Distribution, HashKind, PoolConfig, Protocol};
-pub use port::{AckMode, Driver, PortConfig, RssMode};
+pub use port::{AckMode, Driver, KERNEL_PORT, PortConfig, RssMode};
 pub use queues::{QueueError, QueueMap, Queues};
 pub use secret::Secret;
 pub use server::ServerConfig;

@@ -50,6 +50,11 @@ pub const PORTS_MAX: usize = 8;
 /// Queues of a port, which is the number of workers. Why: more than any NIC's RSS spreads over today.
 pub const QUEUES_MAX: u32 = 256;
 
+/// `workers` of a port over kernel sockets. Why one by default: nobody writes the key to get the default. Too low: one core serves
+/// all. Too high: workers wait for each other's cores, and each has its own connections to every server. The most is
+/// [`QUEUES_MAX`].
+pub const WORKERS: Limit = Limit::new(1, 1, QUEUES_MAX as u64);
+
 /// Highest core number. Why: the size of the kernel's CPU set that pins a worker.
 pub const CORE_MAX: u32 = 1_023;
 
@@ -60,6 +65,18 @@ pub const INTERFACE_NAME_BYTES_MAX: usize = 15;
 
 /// Listening addresses of all pools. Why: the XDP program's table of them has this many entries.
 pub const LISTENERS_MAX: usize = 1_024;
+
+/// `backlog`: connections that wait to be accepted, of each listening socket. Why: a burst of reconnecting clients; the kernel
+/// cuts it at `net.core.somaxconn`, 4,096 by default. Too low: clients of a burst wait for a second SYN. Too high: clients
+/// wait in line for a worker that cannot keep up.
+pub const BACKLOG: Limit = Limit::new(1_024, 1, 65_535);
+
+/// Longest path of a Unix socket. Why: the kernel's `sun_path` holds 108 bytes, the last one is zero.
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// Highest permissions of a Unix socket. Why: read, write and execute for owner, group and others; the bits above mean nothing
+/// for a socket.
+pub const SOCKET_MODE_MAX: u32 = 0o777;
 
 /// Servers of all pools. Why: a server's number is 16 bits wide.
 pub const SERVERS_MAX: usize = 65_535;

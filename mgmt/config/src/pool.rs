@@ -1,8 +1,10 @@
 //! `[[pool]]`: listening addresses and the servers behind them.
 
 use crate::address;
+use crate::compat::Compat;
+use crate::endpoint::Listen;
 use crate::limits::{
-    CLIENT_KEEPALIVE_S, NAME_BYTES_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT,
+    BACKLOG, CLIENT_KEEPALIVE_S, NAME_BYTES_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT,
     SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS,
 };
 use crate::reader::{Field, Reader, Text};
@@ -10,7 +12,6 @@ use crate::secret::Secret;
 use crate::server::ServerConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// The protocol of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +101,9 @@ pub struct PoolConfig {
     /// Unique name.
     pub name: String,
     /// Listening addresses, unique over all pools. At least one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
+    /// Connections that wait to be accepted, of each listening socket of the kernel.
+    pub backlog: u32,
     /// Protocol of clients and servers.
     pub protocol: Protocol,
     /// Hash value → server.
@@ -129,6 +132,8 @@ pub struct PoolConfig {
     pub redis_auth: Option<Secret>,
     /// Sent to the servers on connect (Redis).
     pub server_auth: Option<Secret>,
+    /// Whose habits the pool keeps where the protocol leaves a choice.
+    pub compat: Compat,
 }
 
 /// A pool and what is needed to check it against the rest of the file.
@@ -139,6 +144,7 @@ pub(crate) struct Draft {
     pub(crate) name: Field<()>,
     /// Where each of `config.listen` stands.
     pub(crate) listen_at: Vec<usize>,
+    pub(crate) backlog: Field<u32>,
     /// Where each of `config.servers` stands.
     pub(crate) servers_at: Vec<usize>,
 }
@@ -147,11 +153,13 @@ pub(crate) struct Draft {
 pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
     let name = name(&mut reader);
     let (listen, listen_at) = listen(&mut reader);
+    let backlog = reader.number_u32("backlog", &BACKLOG);
     let protocol = protocol(&mut reader);
     let (servers, servers_at) = servers(&mut reader);
     let config = PoolConfig {
         name: name.value.clone(),
         listen,
+        backlog: backlog.value,
         protocol: protocol.unwrap_or(Protocol::Memcached),
         distribution: reader.choice("distribution", Distribution::NAMES, Distribution::default()),
         hash: reader.choice("hash", HashKind::NAMES, HashKind::default()),
@@ -172,6 +180,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         client_keepalive_s: reader.number_or_none("client_keepalive_s", &CLIENT_KEEPALIVE_S),
         redis_auth: password(&mut reader, "redis_auth", protocol),
         server_auth: password(&mut reader, "server_auth", protocol),
+        compat: reader.choice("compat", Compat::NAMES, Compat::default()),
     };
     let at = reader.at();
     reader.finish();
@@ -181,6 +190,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         at,
         name: name.map(drop),
         listen_at,
+        backlog,
         servers_at,
     }
 }
@@ -225,7 +235,7 @@ fn protocol(reader: &mut Reader<'_>) -> Option<Protocol> {
     found
 }
 
-fn listen(reader: &mut Reader<'_>) -> (Vec<SocketAddr>, Vec<usize>) {
+fn listen(reader: &mut Reader<'_>) -> (Vec<Listen>, Vec<usize>) {
     const EXAMPLE: &str = "for example listen = \"10.0.0.10:11211\"";
     let Some(texts) = reader.texts("listen") else {
         reader.missing(&format!("listen is missing, {EXAMPLE}"));
@@ -237,8 +247,8 @@ fn listen(reader: &mut Reader<'_>) -> (Vec<SocketAddr>, Vec<usize>) {
             &format!("listen needs an address, {EXAMPLE}"),
         );
     }
-    let mut read = |Text { text, at }| match address::parse(text) {
-        Ok(address) => Some((address, at)),
+    let mut read = |Text { text, at }| match Listen::parse(text) {
+        Ok(listen) => Some((listen, at)),
         Err(error) => {
             reader.fault(at, &format!("listen {}: {error}", address::shown(text)));
             None

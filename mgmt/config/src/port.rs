@@ -1,6 +1,6 @@
-//! `[[port]]`: one interface.
+//! `[[port]]`: one interface, or the sockets of the kernel.
 
-use crate::limits::{INTERFACE_NAME_BYTES_MAX, MTU_BYTES, RING_SIZE};
+use crate::limits::{INTERFACE_NAME_BYTES_MAX, MTU_BYTES, RING_SIZE, WORKERS};
 use crate::queues::{self, Queues};
 use crate::reader::{Field, Reader};
 use serde::{Deserialize, Serialize};
@@ -14,12 +14,27 @@ pub enum Driver {
     /// `AF_XDP` sockets.
     #[default]
     Afxdp,
+    /// Sockets of the kernel and epoll: no privileges, no NIC.
+    Kernel,
 }
 
 impl Driver {
     /// Every driver with its name in a file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[("afxdp", Driver::Afxdp)];
+    pub const NAMES: &'static [(&'static str, Self)] =
+        &[("afxdp", Driver::Afxdp), ("kernel", Driver::Kernel)];
 }
+
+/// What stands in place of an interface where a port is the kernel's sockets.
+pub const KERNEL_PORT: &str = "kernel";
+
+/// Keys that only a NIC gives a meaning.
+const NIC_KEYS: [&str; 5] = [
+    "interface",
+    "rss",
+    "ring_size",
+    "mtu_bytes",
+    "require_zero_copy",
+];
 
 /// When received bytes are acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,15 +80,21 @@ impl RssMode {
     ];
 }
 
-/// One interface.
+/// One interface, or the sockets of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortConfig {
-    /// Name of the interface, at most 15 bytes.
+    /// Name of the interface, at most 15 bytes; [`KERNEL_PORT`] for kernel sockets.
     pub interface: String,
     /// The engine.
     pub driver: Driver,
     /// Queue → core. Every port of a configuration has the same queues: worker n owns queue n of each.
+    /// Kernel sockets have no queues: there it is worker → core, and `auto` one worker per core that this process may use.
     pub queues: Queues,
+    /// Workers that the scheduler places as it likes, in place of `queues`. Kernel sockets only.
+    pub workers: Option<u32>,
+    /// Each worker has listening sockets of its own (`SO_REUSEPORT`); otherwise they share those of the manager. Kernel sockets
+    /// only.
+    pub reuseport: bool,
     /// Refuse to start without zero copy.
     pub require_zero_copy: bool,
     /// When to acknowledge.
@@ -99,8 +120,19 @@ pub(crate) struct Draft {
 
 /// Reads the table of one port.
 pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
-    let interface = interface(&mut reader);
+    let driver = reader.choice("driver", Driver::NAMES, Driver::default());
+    // The keys of the other driver are read all the same: their own faults count as well, and `finish` knows them.
+    let interface = match driver {
+        Driver::Afxdp => interface(&mut reader),
+        Driver::Kernel => kernel_interface(&mut reader),
+    };
     let queues = queues(&mut reader);
+    let workers = workers(&mut reader, driver, &queues);
+    let reuseport = reader.flag("reuseport", true);
+    if driver == Driver::Afxdp && reader.has("reuseport") {
+        let at = reader.at_of("reuseport");
+        reader.fault(at, "reuseport needs driver = \"kernel\"");
+    }
     let ring_size = reader.power_of_two("ring_size", &RING_SIZE);
     let mtu = reader.number_u32("mtu_bytes", &MTU_BYTES);
     // Without the key the interface's own MTU counts, not the default of the range.
@@ -108,8 +140,10 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
     let mtu_bytes = mtu.map(|bytes| written.then_some(bytes));
     let config = PortConfig {
         interface: interface.value.clone(),
-        driver: reader.choice("driver", Driver::NAMES, Driver::default()),
+        driver,
         queues: queues.value.clone(),
+        workers,
+        reuseport,
         require_zero_copy: reader.flag("require_zero_copy", false),
         ack: reader.choice("ack", AckMode::NAMES, AckMode::default()),
         rss: reader.choice("rss", RssMode::NAMES, RssMode::default()),
@@ -127,6 +161,37 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         ring_size,
         mtu_bytes,
     }
+}
+
+/// The name of a port that has no interface; a fault for each key that only an interface gives a meaning.
+fn kernel_interface(reader: &mut Reader<'_>) -> Field<String> {
+    for key in NIC_KEYS {
+        if reader.has(key) {
+            reader.fault(
+                reader.at_of(key),
+                &format!("{key} has no meaning with driver = \"kernel\"; remove it"),
+            );
+        }
+    }
+    let _known = reader.value("interface");
+    Field::default(KERNEL_PORT.to_owned())
+}
+
+fn workers(reader: &mut Reader<'_>, driver: Driver, queues: &Field<Queues>) -> Option<u32> {
+    let workers = reader.number_u32("workers", &WORKERS);
+    let at = workers.at?;
+    if driver == Driver::Afxdp {
+        reader.fault(
+            at,
+            "workers needs driver = \"kernel\": a NIC has one worker for each queue, see queues",
+        );
+    } else if queues.at.is_some() {
+        reader.fault(
+            at,
+            "workers are not pinned to cores and queues are: write one of the two",
+        );
+    }
+    Some(workers.value)
 }
 
 fn interface(reader: &mut Reader<'_>) -> Field<String> {

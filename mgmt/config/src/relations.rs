@@ -1,27 +1,92 @@
 //! How the objects of a configuration have to fit together.
 
+use crate::address::AddressError;
 use crate::config::Draft;
+use crate::endpoint::{Endpoint, Listen};
 use crate::fault::Faults;
 use crate::limits::{
     IPV6_MTU_BYTES_MIN, LISTENERS_MAX, PORTS_MAX, SEGMENT_BYTES_MIN, SERVERS_MAX,
     SOURCE_PORTS_PER_WORKER_MIN,
 };
+use crate::port::Driver;
 use crate::queues;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Checks everything that takes more than one object to see.
 pub(crate) fn check(draft: &Draft, faults: &Faults<'_>) {
-    ports_differ(draft, faults);
-    same_queues(draft, faults);
     pools_differ(draft, faults);
     listeners_differ(draft, faults);
     servers_are_not_ourselves(draft, faults);
-    source_ports(draft, faults);
     server_connections(draft, faults);
-    rings_hold_a_window(draft, faults);
-    mtu_carries_ipv6(draft, faults);
+    if uses_kernel(draft) {
+        kernel_port_is_alone(draft, faults);
+    } else {
+        ports_differ(draft, faults);
+        same_queues(draft, faults);
+        only_addresses(draft, faults);
+        no_backlog(draft, faults);
+        source_ports(draft, faults);
+        rings_hold_a_window(draft, faults);
+        mtu_carries_ipv6(draft, faults);
+    }
     totals(draft, faults);
+}
+
+fn uses_kernel(draft: &Draft) -> bool {
+    let mut ports = draft.ports.iter();
+    ports.any(|port| port.config.driver == Driver::Kernel)
+}
+
+/// Kernel sockets reach every interface; and a worker waits in epoll or polls a NIC, not both.
+fn kernel_port_is_alone(draft: &Draft, faults: &Faults<'_>) {
+    for port in draft.ports.iter().skip(1) {
+        faults.value(
+            port.at,
+            format!(
+                "{}: a file with driver = \"kernel\" has one [[port]]: kernel sockets reach every interface",
+                port.label
+            ),
+        );
+    }
+}
+
+/// Frames carry neither Unix sockets nor "every address".
+fn only_addresses(draft: &Draft, faults: &Faults<'_>) {
+    const UNIX: &str = "a Unix socket cannot be reached over a network interface; write ADDRESS:PORT, or driver = \"kernel\"";
+    for (listen, at, label) in listeners(draft) {
+        match &listen.endpoint {
+            Endpoint::Unix(path) => {
+                faults.value(at, format!("{label}: listen {}: {UNIX}", path.display()));
+            }
+            Endpoint::Ip(address) if address.ip().is_unspecified() => {
+                let error = AddressError::Unspecified(address.ip());
+                faults.value(at, format!("{label}: listen \"{address}\": {error}"));
+            }
+            Endpoint::Ip(_) => {}
+        }
+    }
+    for pool in &draft.pools {
+        for (server, &at) in pool.config.servers.iter().zip(&pool.servers_at) {
+            if let Endpoint::Unix(path) = &server.address {
+                let (label, path) = (&pool.label, path.display());
+                faults.value(at, format!("{label}: server {path}: {UNIX}"));
+            }
+        }
+    }
+}
+
+fn no_backlog(draft: &Draft, faults: &Faults<'_>) {
+    for pool in &draft.pools {
+        if let Some(at) = pool.backlog.at {
+            faults.value(
+                at,
+                format!(
+                    "{}: backlog needs driver = \"kernel\"; half_open_max of [worker] is the limit here",
+                    pool.label
+                ),
+            );
+        }
+    }
 }
 
 fn ports_differ(draft: &Draft, faults: &Faults<'_>) {
@@ -82,47 +147,70 @@ fn pools_differ(draft: &Draft, faults: &Faults<'_>) {
 }
 
 /// Every listening address with its place and the label of its pool.
-fn listeners(draft: &Draft) -> impl Iterator<Item = (SocketAddr, usize, &str)> {
+fn listeners(draft: &Draft) -> impl Iterator<Item = (&Listen, usize, &str)> {
     draft.pools.iter().flat_map(|pool| {
         let places = pool.config.listen.iter().zip(&pool.listen_at);
-        places.map(|(&address, &at)| (address, at, pool.label.as_str()))
+        places.map(|(listen, &at)| (listen, at, pool.label.as_str()))
     })
 }
 
 fn listeners_differ(draft: &Draft, faults: &Faults<'_>) {
-    let mut seen = BTreeMap::new();
-    for (address, at, label) in listeners(draft) {
-        if let Some(first) = seen.insert(address, at) {
+    let mut seen: BTreeMap<&Endpoint, usize> = BTreeMap::new();
+    for (listen, at, label) in listeners(draft) {
+        let endpoint = &listen.endpoint;
+        let first = seen.iter().find(|(first, _)| overlap(first, endpoint));
+        if let Some((_, &first)) = first {
             faults.value(
                 at,
                 format!(
-                    "{label}: listen {address} is taken by line {}; each address belongs to one pool",
+                    "{label}: listen {endpoint} is taken by line {}; each address belongs to one pool",
                     faults.line(first)
                 ),
             );
         }
+        seen.entry(endpoint).or_insert(at);
+    }
+}
+
+/// Whether two endpoints cannot both be listened on: they are the same, or one is every address of the other's family.
+fn overlap(a: &Endpoint, b: &Endpoint) -> bool {
+    match (a.ip(), b.ip()) {
+        (Some(a), Some(b)) => {
+            let every = a.ip().is_unspecified() || b.ip().is_unspecified();
+            a == b || (every && a.is_ipv4() == b.is_ipv4() && a.port() == b.port())
+        }
+        _ => a == b,
     }
 }
 
 /// A server that is one of our listening addresses would send every request round and round.
 fn servers_are_not_ourselves(draft: &Draft, faults: &Faults<'_>) {
-    let own: BTreeMap<SocketAddr, usize> = listeners(draft)
-        .map(|(address, at, _)| (address, at))
-        .collect();
     for pool in &draft.pools {
         for (server, &at) in pool.config.servers.iter().zip(&pool.servers_at) {
-            if let Some(&listen) = own.get(&server.address) {
+            let own = listeners(draft).find(|(listen, ..)| leads_to(&server.address, listen));
+            if let Some((_, listen_at, _)) = own {
                 faults.value(
                     at,
                     format!(
                         "{}: server {} is the listening address of line {}; name the cache server itself",
                         pool.label,
                         server.address,
-                        faults.line(listen)
+                        faults.line(listen_at)
                     ),
                 );
             }
         }
+    }
+}
+
+/// Whether a connection to `server` certainly ends at `listen`. Which addresses are ours is not known here, but for those of the
+/// loopback interface.
+fn leads_to(server: &Endpoint, listen: &Listen) -> bool {
+    match (server.ip(), listen.endpoint.ip()) {
+        (Some(to), Some(own)) if own.ip().is_unspecified() => {
+            to.ip().is_loopback() && overlap(server, &listen.endpoint)
+        }
+        _ => *server == listen.endpoint,
     }
 }
 
@@ -134,7 +222,10 @@ fn source_ports(draft: &Draft, faults: &Faults<'_>) {
         return;
     }
     let (first, last) = field.value;
-    for (address, at, label) in listeners(draft) {
+    for (listen, at, label) in listeners(draft) {
+        let Some(address) = listen.endpoint.ip() else {
+            continue;
+        };
         if (first..=last).contains(&address.port()) {
             faults.value(
                 at,
@@ -213,8 +304,10 @@ fn rings_hold_a_window(draft: &Draft, faults: &Faults<'_>) {
 fn mtu_carries_ipv6(draft: &Draft, faults: &Faults<'_>) {
     let pools = || draft.pools.iter().map(|pool| &pool.config);
     let ipv6 = pools().any(|pool| {
-        pool.listen.iter().any(SocketAddr::is_ipv6)
-            || pool.servers.iter().any(|server| server.address.is_ipv6())
+        let listen = pool.listen.iter().map(|listen| &listen.endpoint);
+        let servers = pool.servers.iter().map(|server| &server.address);
+        let mut addresses = listen.chain(servers).filter_map(Endpoint::ip);
+        addresses.any(|address| address.is_ipv6())
     });
     for port in draft.ports.iter().filter(|port| port.mtu_bytes.sound) {
         if let (true, Some(bytes), Some(at)) = (ipv6, port.mtu_bytes.value, port.mtu_bytes.at)

@@ -1,9 +1,9 @@
-//! One server of a pool: `ADDRESS:PORT[:WEIGHT][ NAME]`.
+//! One server of a pool: `ADDRESS:PORT[:WEIGHT][ NAME]` or `/PATH:WEIGHT[ NAME]`.
 
 use crate::address::{self, AddressError};
+use crate::endpoint::{self, Endpoint};
 use crate::limits::{SERVER_NAME_BYTES_MAX, WEIGHT, WEIGHT_UNBRACKETED_MAX};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 
 /// The port whose servers libmemcached names by their host alone.
 const MEMCACHED_PORT: u16 = 11_211;
@@ -12,9 +12,10 @@ const MEMCACHED_PORT: u16 = 11_211;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerConfig {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// The name that ketama hashes: as written in the file, or `host:port`, or `host` alone for port 11211 (libmemcached's
-    /// rule). The host is the text of the file, without brackets.
+    /// rule). The host is the text of the file, without brackets. That of a Unix socket is its path and a colon, as twemproxy has
+    /// it.
     pub name: String,
     /// Share of the keys, at least 1.
     pub weight: u32,
@@ -27,6 +28,8 @@ pub(crate) enum ServerError {
     Address(#[from] AddressError),
     #[error("weight {0:?} is not a number between {min} and {max}", min = WEIGHT.min, max = WEIGHT.max)]
     Weight(String),
+    #[error("a Unix socket needs its weight, write /PATH:WEIGHT, for example /run/redis.sock:1")]
+    UnixWeight,
     #[error("an IPv6 address without brackets needs its weight; write [ADDRESS]:PORT:WEIGHT")]
     Brackets,
     #[error(
@@ -36,13 +39,16 @@ pub(crate) enum ServerError {
 }
 
 impl ServerConfig {
-    /// Parses `ADDRESS:PORT[:WEIGHT][ NAME]`. An IPv6 address stands in brackets; without them the weight has to be there, and
+    /// Parses `ADDRESS:PORT[:WEIGHT][ NAME]` or `/PATH:WEIGHT[ NAME]`. An IPv6 address stands in brackets; without them the weight has to be there, and
     /// the parts are told apart from the end, as twemproxy does it.
     pub(crate) fn parse(text: &str) -> Result<Self, ServerError> {
         let (place, name) = match text.split_once(' ') {
             Some((place, name)) => (place, Some(name)),
             None => (text, None),
         };
+        if place.starts_with('/') {
+            return Self::unix(place, name);
+        }
         address::check_kind(place)?;
         let (host, port, weight) = parts(place)?;
         let bracketed = address::bare(host);
@@ -52,10 +58,8 @@ impl ServerConfig {
             address => address?,
         };
         let weight_text = weight.unwrap_or("1");
-        let weight = address::decimal(weight_text)
-            .filter(|&weight| WEIGHT.contains(weight))
-            .ok_or_else(|| ServerError::Weight(weight_text.to_owned()))?;
-        if bare_ipv6 && weight > WEIGHT_UNBRACKETED_MAX {
+        let weight = parse_weight(weight_text)?;
+        if bare_ipv6 && u64::from(weight) > WEIGHT_UNBRACKETED_MAX {
             return Err(ServerError::Brackets);
         }
         let host = bracketed.unwrap_or(host);
@@ -65,11 +69,33 @@ impl ServerConfig {
             None => format!("{host}:{port}"),
         };
         Ok(Self {
-            address,
+            address: address.into(),
             name,
-            weight: weight as u32,
+            weight,
         })
     }
+
+    /// Weight and path are told apart at the last colon, so a path may have colons.
+    fn unix(place: &str, name: Option<&str>) -> Result<Self, ServerError> {
+        let (path, weight) = place.rsplit_once(':').ok_or(ServerError::UnixWeight)?;
+        let path_text = path;
+        let path = endpoint::unix_path(path)?;
+        Ok(Self {
+            address: Endpoint::Unix(path),
+            name: match name {
+                Some(name) => checked(name)?.to_owned(),
+                None => format!("{path_text}:"),
+            },
+            weight: parse_weight(weight)?,
+        })
+    }
+}
+
+fn parse_weight(text: &str) -> Result<u32, ServerError> {
+    address::decimal(text)
+        .filter(|&weight| WEIGHT.contains(weight))
+        .map(|weight| weight as u32)
+        .ok_or_else(|| ServerError::Weight(text.to_owned()))
 }
 
 /// Host, port and weight of `ADDRESS:PORT[:WEIGHT]`.
@@ -129,6 +155,8 @@ mod tests {
                 "2001:db8::1",
                 1,
             ),
+            ("/run/redis.sock:2 x", "/run/redis.sock", "x", 2),
+            ("/run/r:s:3", "/run/r:s", "/run/r:s:", 3),
             ("2001:db8::1:6379:2 x", "[2001:db8::1]:6379", "x", 2),
             (
                 "[2001:DB8:0::1]:6379:2",
@@ -155,9 +183,12 @@ mod tests {
 
     #[test]
     fn each_mistake_has_its_own_error() {
-        use AddressError::{Host, Mapped, NoPort, Port, Unix, Unspecified};
-        let cases: [(&str, ServerError); 12] = [
-            ("/run/redis.sock:1", Unix.into()),
+        use AddressError::{Host, Mapped, NoPort, Port, Relative, Unspecified};
+        let cases: [(&str, ServerError); 15] = [
+            ("/run/redis.sock", ServerError::UnixWeight),
+            ("/run/redis.sock:x", ServerError::Weight("x".into())),
+            ("/run/redis.sock 1", ServerError::UnixWeight),
+            ("run/redis.sock:1", Relative.into()),
             ("10.0.1.1", NoPort.into()),
             ("", NoPort.into()),
             ("cache-1:11211:1", Host("cache-1".into()).into()),

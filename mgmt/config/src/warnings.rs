@@ -2,17 +2,23 @@
 
 use crate::config::Config;
 use crate::ketama::ketama_digests;
+use crate::limits::{HALF_OPEN_MAX, SOURCE_PORTS};
 use crate::pool::{Distribution, PoolConfig};
-use crate::worker::IdleMode;
+use crate::worker::{IdleMode, WorkerConfig};
 use std::collections::BTreeMap;
 
 impl Config {
     /// What is allowed and yet seldom meant, one sentence each. To be asked after [`Config::apply_maps`].
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = shared_cores(self);
+        if self.kernel_port().is_some() {
+            warnings.extend(of_packets(&self.worker));
+        }
         for pool in &self.pools {
             warnings.extend(servers_without_points(pool));
-            warnings.extend(loopback(pool));
+            if self.kernel_port().is_none() {
+                warnings.extend(loopback(pool));
+            }
             warnings.extend(cut_off(self, pool));
         }
         warnings
@@ -40,6 +46,24 @@ fn shared_cores(config: &Config) -> Vec<String> {
         .collect()
 }
 
+fn of_packets(worker: &WorkerConfig) -> Vec<String> {
+    let keys = of_packets_alone(worker).into_iter();
+    keys.filter(|(_, written)| *written)
+        .map(|(key, _)| {
+            format!("worker: {key} has no meaning with driver = \"kernel\": the kernel's TCP has its own")
+        })
+        .collect()
+}
+
+/// Options of our own TCP, and whether they are written. A default that is written does no harm and counts as not written.
+pub(crate) fn of_packets_alone(worker: &WorkerConfig) -> Vec<(&'static str, bool)> {
+    let half_open_max = (HALF_OPEN_MAX.default as u32).min(worker.clients_max);
+    vec![
+        ("source_ports", worker.source_ports != SOURCE_PORTS),
+        ("half_open_max", worker.half_open_max != half_open_max),
+    ]
+}
+
 fn servers_without_points(pool: &PoolConfig) -> Vec<String> {
     if pool.distribution != Distribution::Ketama {
         return Vec::new();
@@ -65,11 +89,11 @@ fn loopback(pool: &PoolConfig) -> Vec<String> {
     let listen = pool
         .listen
         .iter()
-        .map(|address| ("listening address", address));
+        .filter_map(|listen| Some(("listening address", listen.endpoint.ip()?)));
     let servers = pool
         .servers
         .iter()
-        .map(|server| ("server", &server.address));
+        .filter_map(|server| Some(("server", server.address.ip()?)));
     listen
         .chain(servers)
         .filter(|(_, address)| address.ip().is_loopback())

@@ -7,7 +7,7 @@ use crate::worker_process::WorkerProcess;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tidegate_channel::counters::{PoolCounters, QueueCounters, ServerCounters};
-use tidegate_channel::statistics::WorkerStatistics;
+use tidegate_channel::statistics::{StatisticsLayout, WorkerStatistics};
 use tidegate_config::Config;
 
 /// What the kernel counts per interface and an operator has to see, because it is lost traffic.
@@ -22,13 +22,16 @@ const DEVICE_COUNTERS: &[&str] = &[
 
 /// The report of this moment.
 pub fn report(manager: &mut Manager) -> Report {
-    let config = &manager.parts.shared.config;
-    let workers: Vec<WorkerReport> = manager
-        .slots
-        .iter_mut()
-        .map(|slot| worker_report(slot, config))
+    let shared = &manager.parts.shared;
+    let config = &shared.config;
+    let slots = manager.slots.iter_mut();
+    let workers: Vec<WorkerReport> = slots
+        .map(|slot| worker_report(slot, config, shared.layout))
         .collect();
-    let unreachable = manager.parts.mirror.unreachable().collect();
+    let unreachable = match shared.packets() {
+        Some(packets) => packets.mirror.unreachable().collect(),
+        None => BTreeMap::new(),
+    };
     Report {
         name: config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -46,11 +49,11 @@ pub fn report(manager: &mut Manager) -> Report {
     }
 }
 
-fn worker_report(slot: &mut Slot, config: &Config) -> WorkerReport {
+fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> WorkerReport {
     let statistics = slot.statistics().unwrap_or_else(|| WorkerStatistics {
-        queues: vec![QueueCounters::default(); config.ports.len()],
-        pools: vec![PoolCounters::default(); config.pools.len()],
-        servers: vec![ServerCounters::default(); config.servers().count()],
+        queues: vec![QueueCounters::default(); layout.queues],
+        pools: vec![PoolCounters::default(); layout.pools],
+        servers: vec![ServerCounters::default(); layout.servers],
         ..WorkerStatistics::default()
     });
     let process = slot.process.as_ref();
@@ -81,6 +84,7 @@ fn worker_report(slot: &mut Slot, config: &Config) -> WorkerReport {
         queues: queues.collect(),
         poll_loop: statistics.worker,
         stack: statistics.stack,
+        sockets: statistics.sockets,
         pools: statistics.pools,
         servers: statistics.servers,
     }
@@ -108,7 +112,10 @@ fn pool_reports(
             ServerReport {
                 name: server.name.clone(),
                 address: server.address.to_string(),
-                unreachable: unreachable.get(&server.address.ip()).cloned(),
+                unreachable: server
+                    .address
+                    .ip()
+                    .and_then(|address| unreachable.get(&address.ip()).cloned()),
                 counters,
             }
         });
@@ -122,7 +129,11 @@ fn pool_reports(
     pools.collect()
 }
 
+/// None where bytes come from kernel sockets.
 fn port_reports(manager: &Manager) -> Vec<PortReport> {
+    let Some(packets) = manager.parts.shared.packets() else {
+        return Vec::new();
+    };
     let ports = manager
         .parts
         .shared
@@ -131,7 +142,7 @@ fn port_reports(manager: &Manager) -> Vec<PortReport> {
         .iter()
         .enumerate()
         .map(|(index, port)| {
-            let (steering, verdicts) = manager.parts.steering.report(index);
+            let (steering, verdicts) = packets.steering.report(index);
             let device = DEVICE_COUNTERS.iter().filter_map(|name| {
                 let path = format!("/sys/class/net/{}/statistics/{name}", port.interface);
                 let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, StackCounters,
+    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
 };
 use tidegate_channel::message::ObtainedMode;
 
@@ -24,7 +24,7 @@ pub struct Report {
     pub workers: Vec<WorkerReport>,
     /// One per pool, in the order of the configuration.
     pub pools: Vec<PoolReport>,
-    /// One per port, in the order of the configuration.
+    /// One per port, in the order of the configuration; none over kernel sockets.
     pub ports: Vec<PortReport>,
 }
 
@@ -35,8 +35,8 @@ pub struct WorkerReport {
     pub worker: u32,
     /// Its process; `None` while there is none.
     pub pid: Option<u32>,
-    /// Its core.
-    pub core: u32,
+    /// Its core; `None`: wherever the scheduler likes.
+    pub core: Option<u32>,
     /// `starting`, `running`, `draining` or `waiting` (for its next start).
     pub state: String,
     /// Seconds since this process started.
@@ -52,7 +52,10 @@ pub struct WorkerReport {
     pub poll_loop: LoopCounters,
     /// The stack's counters.
     pub stack: StackCounters,
-    /// One per port.
+    /// Counters of kernel sockets, all zero on NICs.
+    #[serde(default)]
+    pub sockets: SocketCounters,
+    /// One per port; none over kernel sockets.
     pub queues: Vec<QueueReport>,
     /// Counters of each pool in this worker.
     pub pools: Vec<PoolCounters>,

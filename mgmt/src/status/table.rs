@@ -3,7 +3,8 @@
 use super::report::{Report, WorkerReport};
 use std::fmt::Write;
 use tidegate_channel::counters::{
-    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, StackCounters,
+    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 
 /// Counters of a queue that have a column, or say nothing about loss.
@@ -88,7 +89,7 @@ fn workers(report: &Report, out: &mut String) {
         table.row(vec![
             worker.worker.to_string(),
             worker.pid.map_or("-".into(), |pid| pid.to_string()),
-            worker.core.to_string(),
+            worker.core.map_or("-".into(), |core| core.to_string()),
             worker.state.clone(),
             span(worker.uptime_s),
             busy(worker),
@@ -108,6 +109,9 @@ fn busy(worker: &WorkerReport) -> String {
 }
 
 fn queues(report: &Report, out: &mut String) {
+    if report.workers.iter().all(|worker| worker.queues.is_empty()) {
+        return;
+    }
     out.push_str("\nqueues\n");
     let mut table = Table::new(&[
         "interface",
@@ -139,6 +143,11 @@ fn stacks(report: &Report, out: &mut String) {
     for worker in &report.workers {
         let stack = others(StackCounters::ROWS, &worker.stack.words(), &[]);
         let _infallible = writeln!(out, "  worker {}: {stack}", worker.worker);
+        let sockets = worker.sockets.words();
+        if sockets.iter().any(|word| *word != 0) {
+            let sockets = others(SocketCounters::ROWS, &sockets, &[]);
+            let _infallible = writeln!(out, "    sockets: {sockets}");
+        }
         let rest = others(
             LoopCounters::ROWS,
             &worker.poll_loop.words(),
@@ -149,6 +158,9 @@ fn stacks(report: &Report, out: &mut String) {
 }
 
 fn steering(report: &Report, out: &mut String) {
+    if report.ports.is_empty() {
+        return;
+    }
     out.push_str("\nsteering\n");
     for port in &report.ports {
         let verdicts = port
@@ -243,7 +255,7 @@ mod tests {
         let worker = WorkerReport {
             worker: 1,
             pid: Some(4711),
-            core: 3,
+            core: Some(3),
             state: "running".into(),
             uptime_s: 75,
             restarts: 2,
@@ -254,6 +266,7 @@ mod tests {
                 frames_bad_checksum: 5,
                 ..StackCounters::default()
             },
+            sockets: SocketCounters::default(),
             queues: vec![QueueReport {
                 interface: "eth1".into(),
                 queue: 1,
@@ -322,6 +335,21 @@ mod tests {
             !text.contains("frames_runt"),
             "zero counters are left out\n{text}"
         );
+    }
+
+    #[test]
+    fn over_kernel_sockets_there_are_no_queues_and_no_steering() {
+        let mut report = report();
+        report.ports.clear();
+        let worker = &mut report.workers[0];
+        worker.queues.clear();
+        worker.core = None;
+        worker.sockets.waits = 12;
+        let text = render(&report);
+        assert!(text.contains("sockets: waits=12"), "{text}");
+        for absent in ["queues", "steering", "interface"] {
+            assert!(!text.contains(absent), "{absent:?} is in\n{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tidegate_config::{
-    Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Compat, Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
 };
 use tidegate_port::wire::WireConfig;
 
@@ -95,14 +95,15 @@ impl Plan {
         let servers = (0..self.servers).map(|i| {
             let address = self.server(i);
             ServerConfig {
-                address,
+                address: address.into(),
                 name: address.to_string(),
                 weight: 1,
             }
         });
         PoolConfig {
             name: "bench".into(),
-            listen: vec![self.listen()],
+            listen: vec![self.listen().into()],
+            backlog: 1024,
             protocol: match self.protocol {
                 CacheProtocol::Memcached => Protocol::Memcached,
                 CacheProtocol::Redis => Protocol::Redis,
@@ -120,6 +121,7 @@ impl Plan {
             client_keepalive_s: None,
             redis_auth: None,
             server_auth: None,
+            compat: Compat::None,
         }
     }
 

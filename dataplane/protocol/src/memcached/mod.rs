@@ -15,6 +15,7 @@ mod other;
 pub(crate) mod reply;
 mod retrieval;
 mod storage;
+pub(crate) mod twemproxy;
 
 use crate::request::{Parsed, Recovery, Refusal, RefusalText, Request, Resume, incomplete};
 use crate::rest::{Ends, RequestRest};

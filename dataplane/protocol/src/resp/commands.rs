@@ -27,7 +27,7 @@ pub(super) enum Rule {
 }
 
 /// One row of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Command {
     /// Lower-case name.
     pub(super) name: &'static str,

@@ -8,7 +8,7 @@ use crate::request::{Request, Route};
 use crate::scan::{short_number, word_at};
 
 use super::commands::Rule;
-use super::lookup;
+use super::lookup::{self, Rows};
 
 /// `*0`, CR LF, `$0`, CR LF with the digits left out.
 const FRONT: u64 = u64::from_le_bytes([b'*', 0, b'\r', b'\n', b'$', 0, b'\r', b'\n']);
@@ -34,14 +34,14 @@ fn next_bulk(buf: &[u8], at: usize) -> Option<(usize, usize)> {
 
 /// The request at the front of `buf`, if it has the shape.
 #[inline]
-pub(super) fn parse(buf: &[u8]) -> Option<Request> {
+pub(super) fn parse(rows: Rows, buf: &[u8]) -> Option<Request> {
     let front = word_at(buf, 0)?;
     let argc = u32::from(((front >> 8) as u8).wrapping_sub(b'0'));
     let name_bytes = usize::from(((front >> 40) as u8).wrapping_sub(b'0'));
     if front & FRONT_MASK != FRONT || argc.wrapping_sub(2) > 7 || name_bytes > 9 {
         return None;
     }
-    let command = lookup::command(lookup::find(buf, FRONT_BYTES, name_bytes)?);
+    let command = lookup::command(lookup::find(rows, buf, FRONT_BYTES, name_bytes)?);
     let arity = i32::from(command.arity);
     let fits = argc == arity.unsigned_abs() || arity < 0 && argc > arity.unsigned_abs();
     if command.rule != Rule::Key(1) || !fits {

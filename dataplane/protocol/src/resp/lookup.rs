@@ -1,6 +1,7 @@
 //! Finding a command by its name, in any case: a hash table built at compile time.
 
 use super::commands::{COMMANDS, Command};
+use super::twemproxy;
 use crate::scan::word_at;
 
 /// Longest name that is looked up; a longer one is unknown. Three words of eight bytes hold it.
@@ -64,7 +65,36 @@ const TABLE: [u16; SLOTS] = {
 
 static FOLDED_NAMES: [Folded; COMMANDS.len()] = FOLDED;
 static SLOT_TABLE: [u16; SLOTS] = TABLE;
-static COMMAND_TABLE: &[Command] = COMMANDS;
+
+/// The commands as they are, and behind them once more as twemproxy takes them: a row's index tells both.
+static COMMAND_TABLE: [Command; 2 * COMMANDS.len()] = {
+    let mut both = [COMMANDS[0]; 2 * COMMANDS.len()];
+    let mut i = 0;
+    while i < COMMANDS.len() {
+        let (arity, rule) = twemproxy::arity_and_rule(COMMANDS[i].name);
+        both[i] = COMMANDS[i];
+        both[i + COMMANDS.len()] = Command {
+            name: COMMANDS[i].name,
+            arity,
+            rule,
+            wrong_arity: "",
+            refusal: "",
+        };
+        i += 1;
+    }
+    both
+};
+
+/// Which rows of the table a request is held to: what is added to the index of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rows(u16);
+
+impl Rows {
+    /// Those of the commands as they are.
+    pub(super) const OWN: Self = Self(0);
+    /// Those of the commands as twemproxy takes them.
+    pub(super) const TWEMPROXY: Self = Self(COMMANDS.len() as u16);
+}
 
 /// The command at `index` of the table.
 #[inline]
@@ -72,9 +102,10 @@ pub(super) fn command(index: u16) -> &'static Command {
     &COMMAND_TABLE[usize::from(index)]
 }
 
-/// The index of the command whose name is the `bytes` bytes of `buf` at `start`. Bytes behind the name may be there, they make it faster.
+/// The index among `rows` of the command whose name is the `bytes` bytes of `buf` at `start`. Bytes behind the name may be there, they
+/// make it faster.
 #[inline]
-pub(super) fn find(buf: &[u8], start: usize, bytes: usize) -> Option<u16> {
+pub(super) fn find(rows: Rows, buf: &[u8], start: usize, bytes: usize) -> Option<u16> {
     if bytes == 0 || bytes > NAME_BYTES_MAX {
         return None;
     }
@@ -91,7 +122,7 @@ pub(super) fn find(buf: &[u8], start: usize, bytes: usize) -> Option<u16> {
         if FOLDED_NAMES[usize::from(index)] == folded
             && COMMAND_TABLE[usize::from(index)].name.len() == bytes
         {
-            return Some(index);
+            return Some(index + rows.0);
         }
         slot = (slot + 1) % SLOTS;
     }

@@ -10,12 +10,13 @@ pub(crate) mod limits;
 mod lookup;
 pub(crate) mod reply;
 mod request;
+mod twemproxy;
 
 use crate::request::{Recovery, Refusal, RefusalText};
 use crate::scan::{NumberLine, number_line};
 use limits::REDIS_BULK_BYTES_MAX;
 
-pub(crate) use request::{front_of, parse};
+pub(crate) use request::{front_of, parse, parse_as_twemproxy};
 
 /// Fewest bytes of a bulk: `$0`, CR LF, CR LF.
 pub(crate) const BULK_BYTES_MIN: usize = 6;

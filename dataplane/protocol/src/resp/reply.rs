@@ -131,13 +131,14 @@ fn begin_line(
         // An error inside an array belongs to the array: the command itself did its work.
         if kind == b'-' && !scanner.begun {
             scanner.error = true;
-            scanner.server_failure = is_server_failure(&buf[at..stopped]);
+            scanner.server_failure = is_redis_server_failure(&buf[at..stopped]);
         }
     }
     Ok(stopped)
 }
 
-fn is_server_failure(line: &[u8]) -> bool {
+/// Whether an error line tells that a Redis server cannot serve: `-OOM`, `-BUSY` or `-LOADING`.
+pub fn is_redis_server_failure(line: &[u8]) -> bool {
     let word_end = line
         .iter()
         .position(|byte| matches!(byte, b' ' | b'\r'))

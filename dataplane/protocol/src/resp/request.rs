@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::commands::{Command, Rule};
 use super::limits::REDIS_ARGUMENTS_MAX;
+use super::lookup::Rows;
 use super::{BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
 use crate::reply::ReplyShape;
 use crate::request::{
@@ -21,17 +22,31 @@ const SHOWN_NAME_BYTES_MAX: u32 = 128;
 #[inline]
 pub(crate) fn parse(buf: &[u8], resume: &mut Resume) -> Parsed {
     if resume.argc == 0
-        && let Some(request) = frequent::parse(buf)
+        && let Some(request) = frequent::parse(Rows::OWN, buf)
     {
         return Parsed::Whole(request);
     }
-    parse_general(buf, resume)
+    parse_general(Rows::OWN, buf, resume)
+}
+
+/// Parses what stands at the front of `buf`, and refuses what twemproxy does not take.
+pub(crate) fn parse_as_twemproxy(buf: &[u8], resume: &mut Resume) -> Parsed {
+    if resume.argc == 0 {
+        if let Some(request) = frequent::parse(Rows::TWEMPROXY, buf) {
+            return Parsed::Whole(request);
+        }
+        if buf.first().is_some_and(|&first| first != b'*') {
+            // It has no inline commands.
+            return Parsed::Refused(Refusal::SILENT);
+        }
+    }
+    parse_general(Rows::TWEMPROXY, buf, resume)
 }
 
 /// Parses a request of any shape.
-pub(super) fn parse_general(buf: &[u8], resume: &mut Resume) -> Parsed {
+pub(super) fn parse_general(rows: Rows, buf: &[u8], resume: &mut Resume) -> Parsed {
     if resume.argc == 0
-        && let Some(parsed) = front(buf, resume)
+        && let Some(parsed) = front(rows, buf, resume)
     {
         return parsed;
     }
@@ -52,7 +67,7 @@ fn refused(resume: &mut Resume, refusal: Refusal) -> Parsed {
 
 /// Reads the array's length and the command's name. Leaves `resume` behind the name, or returns what was decided already.
 #[inline]
-fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
+fn front(rows: Rows, buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
     match buf.first() {
         Some(b'*') => {}
         None => return Some(incomplete(buf, 0)),
@@ -76,7 +91,7 @@ fn front(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
         BulkHeader::Incomplete => return Some(incomplete(buf, 0)),
         BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, header_end))),
     };
-    let index = match name(buf, name_start, name_bytes) {
+    let index = match name(rows, buf, name_start, name_bytes) {
         Name::Known(index) => index,
         Name::Unknown => return Some(refused(resume, unknown(name_start, name_bytes, argc))),
         Name::Incomplete { need } => return Some(incomplete(buf, need)),
@@ -115,7 +130,7 @@ enum Name {
 
 /// Looks at the name of `bytes` bytes at `start`.
 #[inline]
-fn name(buf: &[u8], start: usize, bytes: u32) -> Name {
+fn name(rows: Rows, buf: &[u8], start: usize, bytes: u32) -> Name {
     if bytes as usize > lookup::NAME_BYTES_MAX {
         // It does not have to be here whole to be unknown, only as far as the reply shows it.
         let need = start + bytes.min(SHOWN_NAME_BYTES_MAX) as usize;
@@ -128,7 +143,7 @@ fn name(buf: &[u8], start: usize, bytes: u32) -> Name {
     let end = start + bytes as usize;
     match buf.get(end..end + 2) {
         Some(b"\r\n") => {
-            lookup::find(buf, start, bytes as usize).map_or(Name::Unknown, Name::Known)
+            lookup::find(rows, buf, start, bytes as usize).map_or(Name::Unknown, Name::Known)
         }
         Some(_) => Name::BadEnd,
         None => Name::Incomplete { need: end + 2 },
@@ -198,7 +213,7 @@ fn check(command: &'static Command, argc: u32) -> (u32, Option<&'static str>) {
         }
         Rule::Split(Split::Mset) => (1, fits && argc % 2 == 1),
         Rule::Split(_) | Rule::Local(Local::Select) => (1, fits),
-        Rule::Local(Local::Ping) => (argc.saturating_sub(1), argc <= 2),
+        Rule::Local(Local::Ping) => (argc.saturating_sub(1), fits && argc <= 2),
         Rule::Local(Local::Auth) => (argc - 1, fits && argc <= 3),
         Rule::Any | Rule::Local(_) => (0, fits),
         Rule::Refused => return (0, Some(command.refusal)),

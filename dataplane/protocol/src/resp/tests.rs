@@ -2,7 +2,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::commands::{COMMANDS, Rule};
-use super::{frequent, lookup, request};
+use super::lookup::Rows;
+use super::{frequent, lookup, request, twemproxy};
 use crate::request::{Parsed, Resume};
 
 #[test]
@@ -26,7 +27,7 @@ fn every_command_is_found_in_any_case_and_stands_once() {
             for behind in ["", "\r\n$1\r\nk\r\n"] {
                 let buf = format!("$$${name}{behind}");
                 assert_eq!(
-                    lookup::find(buf.as_bytes(), 3, name.len()),
+                    lookup::find(Rows::OWN, buf.as_bytes(), 3, name.len()),
                     Some(index as u16),
                     "{name}"
                 );
@@ -44,7 +45,11 @@ fn a_name_that_is_almost_a_command_is_not_found() {
             format!("q{}", command.name),
             format!("{}\0", command.name),
         ] {
-            assert_eq!(lookup::find(name.as_bytes(), 0, name.len()), None, "{name}");
+            assert_eq!(
+                lookup::find(Rows::OWN, name.as_bytes(), 0, name.len()),
+                None,
+                "{name}"
+            );
         }
     }
     for name in [
@@ -55,7 +60,11 @@ fn a_name_that_is_almost_a_command_is_not_found() {
         "get\0\0\0\0\0",
         "georadiusbymember_roxxxxxx",
     ] {
-        assert_eq!(lookup::find(name.as_bytes(), 0, name.len()), None, "{name}");
+        assert_eq!(
+            lookup::find(Rows::OWN, name.as_bytes(), 0, name.len()),
+            None,
+            "{name}"
+        );
     }
 }
 
@@ -101,8 +110,8 @@ proptest! {
             let place = place.index(wire.len());
             wire[place] = byte;
         }
-        if let Some(short) = frequent::parse(&wire) {
-            prop_assert_eq!(Parsed::Whole(short), request::parse_general(&wire, &mut Resume::default()));
+        if let Some(short) = frequent::parse(Rows::OWN, &wire) {
+            prop_assert_eq!(Parsed::Whole(short), request::parse_general(Rows::OWN, &wire, &mut Resume::default()));
         }
     }
 }
@@ -114,6 +123,18 @@ fn the_short_path_takes_what_it_is_for() {
         "*3\r\n$3\r\nset\r\n$1\r\nk\r\n$0\r\n\r\n",
         "*2\r\n$7\r\nHGETALL\r\n$3\r\nabc\r\n*",
     ] {
-        assert!(frequent::parse(wire.as_bytes()).is_some(), "{wire:?}");
+        assert!(
+            frequent::parse(Rows::OWN, wire.as_bytes()).is_some(),
+            "{wire:?}"
+        );
     }
+}
+
+#[test]
+fn every_command_of_twemproxy_is_in_the_table_of_commands() {
+    let taken = COMMANDS
+        .iter()
+        .filter(|command| twemproxy::arity_and_rule(command.name).1 != Rule::Refused)
+        .count();
+    assert_eq!(taken, twemproxy::commands());
 }

@@ -151,7 +151,7 @@ impl Proxy {
         if !self.clients[client as usize].authenticated
             && self.pool_of(client).client_auth.is_some()
         {
-            let text = "-NOAUTH Authentication required.\r\n";
+            let text = self.pool_of(client).no_auth();
             return self.refuse_unread(streams, client, source, text);
         }
         let Some(hold) = self.hold_of_chunks(streams, client, source, front) else {
@@ -173,6 +173,8 @@ impl Proxy {
             name_bytes: front.prefix.len(),
             ..Chunked::NONE
         };
+        self.pendings[pending].several =
+            self.several(client, &self.chunked[hold as usize].request());
         let state = &mut self.clients[client as usize];
         state.mode = Mode::Chunks(hold);
         state.need = 1;

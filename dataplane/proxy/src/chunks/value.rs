@@ -122,7 +122,7 @@ impl Proxy {
         link: u32,
     ) {
         // A server can refuse half a value, but it cannot have stored it.
-        let garbage = Fault::Garbage.reply(self.pool_of(client).protocol);
+        let garbage = self.pool_of(client).text(Fault::Garbage);
         let state = &mut self.splits[split];
         if !state.has_failed() {
             state.failed = Some(garbage);

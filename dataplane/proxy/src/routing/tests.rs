@@ -3,7 +3,9 @@
 use super::{Router, value};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate_config::{Distribution, HashKind, PoolConfig, Protocol, ServerConfig};
+use tidegate_config::{
+    Compat, Distribution, Endpoint, HashKind, PoolConfig, Protocol, ServerConfig,
+};
 
 /// What nutcracker did: for each pool, one digit per key that names the server it went to.
 #[derive(Deserialize)]
@@ -35,7 +37,7 @@ fn server(text: &str) -> ServerConfig {
         None => (rest, address.strip_suffix(":11211").unwrap_or(address)),
     };
     ServerConfig {
-        address: address.parse().expect("an address"),
+        address: Endpoint::Ip(address.parse().expect("an address")),
         name: name.to_owned(),
         weight: weight.parse().expect("a weight"),
     }
@@ -50,6 +52,7 @@ fn pool(
     PoolConfig {
         name: "pool".to_owned(),
         listen: vec![],
+        backlog: 1024,
         protocol: Protocol::Memcached,
         distribution,
         hash,
@@ -64,6 +67,7 @@ fn pool(
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        compat: Compat::None,
     }
 }
 

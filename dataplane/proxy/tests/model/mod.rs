@@ -1,6 +1,7 @@
 //! Clients, servers and a network around one proxy, in one thread under one seed.
 #![allow(dead_code)]
 
+pub mod dialogue;
 pub mod many;
 pub mod server;
 pub mod streams;
@@ -8,9 +9,11 @@ pub mod traffic;
 
 use server::ModelServer;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, PoolConfig, Protocol, ServerConfig,
+    WorkerConfig,
 };
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
@@ -42,14 +45,15 @@ impl Rng {
 pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
     PoolConfig {
         name: "pool".into(),
-        listen: vec!["10.0.0.1:1".parse().unwrap()],
+        listen: vec![Listen::from(SocketAddr::from(([10, 0, 0, 1], 1)))],
+        backlog: 1024,
         protocol,
         distribution: Distribution::Modula,
         hash: HashKind::Fnv1a32,
         hash_tag: None,
         servers: (0..servers)
             .map(|i| ServerConfig {
-                address: format!("10.0.1.{i}:1").parse().unwrap(),
+                address: Endpoint::Ip(format!("10.0.1.{i}:1").parse().unwrap()),
                 name: format!("server-{i}"),
                 weight: 1,
             })
@@ -63,6 +67,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        compat: Compat::None,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Whole files: what they become, and what is wrong with them.
 
+mod kernel;
 mod random;
 mod shipped;
 
-use crate::{Config, HashKind, Protocol, QueueMap, Queues, limits};
+use crate::{Compat, Config, HashKind, Protocol, QueueMap, Queues, limits};
 use std::collections::BTreeMap;
 
 /// The least that is a configuration.
@@ -90,7 +91,7 @@ fn listeners_and_servers_are_numbered_over_all_pools_in_file_order() {
     let config = parse(&format!("{MINIMAL}{second}"));
     let listeners: Vec<(usize, String)> = config
         .listeners()
-        .map(|(pool, address)| (pool, address.to_string()))
+        .map(|(pool, listen)| (pool, listen.to_string()))
         .collect();
     assert_eq!(
         listeners,
@@ -266,9 +267,20 @@ fn passwords_stand_in_no_output() {
 }
 
 #[test]
+fn a_pool_keeps_its_own_habits_or_those_of_twemproxy() {
+    let compat = |line: &str| parse(&format!("{MINIMAL}{line}")).pools[0].compat;
+    assert_eq!(compat(""), Compat::None);
+    assert_eq!(compat("compat = \"none\"\n"), Compat::None);
+    assert_eq!(compat("compat = \"twemproxy\"\n"), Compat::Twemproxy);
+    let faults = faults(&format!("{MINIMAL}compat = \"nutcracker\"\n"));
+    assert_one(&faults, &["compat", "nutcracker", "none, twemproxy"]);
+}
+
+#[test]
 fn the_effective_configuration_parses_to_the_same_one() {
     for text in [
         MINIMAL.to_owned(),
+        format!("{MINIMAL}compat = \"twemproxy\"\n"),
         REDIS.replace("redis_auth = \"hunter2\"\nserver_auth = \"hunter3\"", ""),
         format!("{MINIMAL}[worker]\nuser = \"cache\"\nsource_address = \"2001:db8::1\"\n"),
         format!("name = \"edge-1\"\n{MINIMAL}").replace("interface", "mtu_bytes = 1400\ninterface"),

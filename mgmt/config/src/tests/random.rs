@@ -129,7 +129,7 @@ proptest! {
                 prop_assert!(worker.client_reply_hold_bytes <= worker.reply_hold_bytes);
                 let (first, last) = worker.source_ports;
                 prop_assert!(1_024 <= first && first <= last);
-                prop_assert!(!(first..=last).contains(&pools[0].listen[0].port()));
+                prop_assert!(!(first..=last).contains(&pools[0].listen[0].endpoint.ip().expect("an address").port()));
                 prop_assert!(worker.server_buffer_bytes / 536 <= ports[0].ring_size);
                 let config = Config { worker, ports, pools, name: "tidegate".to_owned() };
                 prop_assert_eq!(parse(&config.effective_toml()), config);

@@ -1,0 +1,3 @@
+//! Where something listens.
+
+pub use tidegate_config::Endpoint;

@@ -1,0 +1,46 @@
+//! Every bound and every deadline of the sockets that is not configuration, with its reason.
+
+use tidegate_stack::limits as stack;
+
+/// Events taken by one system call. At one request each, this many share the cost of a turn; more delay the first of them.
+pub const EVENTS: usize = 256;
+
+/// Clients accepted from one listener in one turn. Fewer: a storm of connections takes more turns. More: requests that
+/// are there wait behind the storm.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long a worker that ran out of descriptors or memory takes no clients, unless a connection of its own closes before.
+/// Shorter: system calls in vain. Longer: clients wait in the backlog although another process has freed some.
+pub const ACCEPT_RETRY_US: u64 = 100_000;
+
+/// How long a server may take to answer our SYN: as in the TCP of our own.
+pub const CONNECT_US: u64 = stack::CONNECT_US;
+
+/// How long a connection that we finished may go without progress until it is closed. What the kernel has taken by then it
+/// still delivers; what it has not is lost with a reset. Shorter: slow readers lose replies. Longer: a peer that never
+/// closes keeps its slot.
+pub const CLOSE_US: u64 = stack::CLOSE_US;
+
+/// `TCP_USER_TIMEOUT`: how long sent bytes may go unacknowledged. The kernel lets it end idle connections too: at the first
+/// keep-alive probe without an answer, not at the last.
+pub const USER_TIMEOUT_MS: u32 = (stack::UNANSWERED_US / 1_000) as u32;
+
+/// Time between keep-alive probes.
+pub const PROBE_INTERVAL_S: u64 = stack::PROBE_INTERVAL_US / 1_000_000;
+
+/// Keep-alive probes without an answer after which the peer counts as gone.
+pub const PROBES_MAX: u32 = stack::PROBES_MAX as u32;
+
+/// Silence after which a server connection is probed.
+pub const SERVER_KEEPALIVE_S: u64 = stack::SERVER_KEEPALIVE_US / 1_000_000;
+
+/// The part of a send buffer that has to be in use before the proxy is told that there is room again, as a divisor: nobody
+/// waits for room while three quarters are free, because what is put in as a whole is at most half a buffer and a little.
+/// Larger: turns for nothing after small replies. Smaller than 2: somebody may wait for ever.
+pub const ROOM_NEWS_DIVISOR: usize = 4;
+
+/// Most slots of one worker: the numbers above are for listeners and the bell.
+pub const SLOTS_MAX: usize = 1 << 24;
+
+const _: () = assert!(ROOM_NEWS_DIVISOR > 2);
+const _: () = assert!(PROBE_INTERVAL_S > 0 && SERVER_KEEPALIVE_S > 0);

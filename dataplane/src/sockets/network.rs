@@ -1,0 +1,207 @@
+//! Epoll between the loop and the streams.
+
+use crate::network::Network;
+use crate::sockets::accept::{Acceptor, LISTENER_WORDS};
+use crate::sockets::endpoint::Endpoint;
+use crate::sockets::limits::{EVENTS, SLOTS_MAX};
+use crate::sockets::listen::Listening;
+use crate::sockets::table::SocketStreams;
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use tidegate_channel::counters::{SocketCounters, StackCounters};
+use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_config::AckMode;
+use tidegate_port::doorbell::Doorbell;
+
+/// The bell's word in epoll.
+const BELL_WORD: u32 = u32::MAX;
+
+/// Everything that the sockets of a worker are told at start.
+#[derive(Clone, Debug)]
+pub struct SocketConfig {
+    /// Client connections.
+    pub client_slots: usize,
+    /// Bytes of the receive and of the send buffer of each client connection (each).
+    pub client_buffer_bytes: usize,
+    /// Server connections.
+    pub server_slots: usize,
+    /// Bytes of the receive and of the send buffer of each server connection (each).
+    pub server_buffer_bytes: usize,
+    /// Where servers are; the position is the `ServerId`.
+    pub servers: Vec<Endpoint>,
+    /// Source address towards servers of its family; `None`: what the kernel chooses.
+    pub source_address: Option<IpAddr>,
+    /// When to acknowledge.
+    pub ack: AckMode,
+    /// Whether the loop never sleeps: then every look asks the kernel.
+    pub spin: bool,
+}
+
+/// The kernel's sockets below a proxy.
+pub struct SocketNetwork {
+    streams: SocketStreams,
+    acceptor: Acceptor,
+    /// Taken from the kernel, not yet dealt with.
+    events: Vec<Event>,
+    /// The kernel was asked since the last [`Network::receive`].
+    looked: bool,
+    spin: bool,
+    /// Epoll forgets a descriptor that is closed: this one stays.
+    _bell: Doorbell,
+}
+
+impl SocketNetwork {
+    /// Listens on `listeners`, whose positions are the `ListenerId`s, and wakes for `bell`. This is the only call that allocates.
+    pub fn new(
+        config: &SocketConfig,
+        listeners: Vec<Listening>,
+        bell: Doorbell,
+    ) -> std::io::Result<Self> {
+        let slots = config.client_slots.saturating_add(config.server_slots);
+        if slots > SLOTS_MAX {
+            return Err(std::io::Error::other(format!(
+                "clients_max and server_connections_max ask for {slots} connections in one worker, the most is {SLOTS_MAX}: lower them or add workers"
+            )));
+        }
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        // Edge-triggered: every ring is one event, and nobody has to silence the bell.
+        let word = EventData::new_u64(u64::from(BELL_WORD));
+        epoll::add(&epoll, &bell, word, EventFlags::IN | EventFlags::ET)?;
+        let streams = SocketStreams::new(config, epoll);
+        let acceptor = Acceptor::new(listeners, &streams)?;
+        Ok(Self {
+            streams,
+            acceptor,
+            events: Vec::with_capacity(EVENTS),
+            looked: false,
+            spin: config.spin,
+            _bell: bell,
+        })
+    }
+
+    /// What the sockets counted so far.
+    pub fn socket_counters(&self) -> SocketCounters {
+        self.streams.counters
+    }
+
+    /// Asks the kernel for events, for at most `timeout_us`.
+    fn look(&mut self, timeout_us: u64) {
+        self.looked = true;
+        self.events.clear();
+        // Milliseconds, rounded up, are what every kernel has a call for; no timer here is finer.
+        let timeout_ms = timeout_us.div_ceil(1_000);
+        let timeout = Timespec {
+            tv_sec: (timeout_ms / 1_000) as i64,
+            tv_nsec: (timeout_ms % 1_000 * 1_000_000) as i64,
+        };
+        let taken = epoll::wait(
+            &self.streams.epoll,
+            spare_capacity(&mut self.events),
+            Some(&timeout),
+        );
+        self.streams.counters.waits += 1;
+        // A failed wait (EINTR) is a short one.
+        self.streams.counters.events += taken.unwrap_or(0) as u64;
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let Event { flags, data, .. } = event;
+        let word = data.u64();
+        let (generation, number) = ((word >> 32) as u32, word as u32);
+        match number {
+            BELL_WORD => {}
+            LISTENER_WORDS.. => {
+                let index = (number - LISTENER_WORDS) as usize;
+                self.acceptor.on_event(index, &mut self.streams);
+            }
+            slot => self.streams.on_event(slot, generation, flags),
+        }
+    }
+}
+
+impl Network for SocketNetwork {
+    type Streams = SocketStreams;
+
+    const LINGERS: bool = false;
+    const LOOKS_ARE_FREE: bool = false;
+
+    #[inline]
+    fn streams(&mut self) -> &mut SocketStreams {
+        &mut self.streams
+    }
+
+    #[inline]
+    fn waiting(&mut self) -> usize {
+        if self.spin && self.events.is_empty() {
+            self.look(0);
+        }
+        self.events.len() + self.streams.unread.len()
+    }
+
+    #[inline]
+    fn has_news(&mut self) -> bool {
+        false
+    }
+
+    fn tick(&mut self, now_us: u64) {
+        self.streams.tick(now_us);
+        self.acceptor.resume(&mut self.streams);
+    }
+
+    fn receive(&mut self) {
+        // A turn that did not begin with a wait: others must not starve while one stream is always busy.
+        if !self.looked {
+            self.look(0);
+        }
+        self.looked = false;
+        for index in 0..self.events.len() {
+            self.on_event(self.events[index]);
+        }
+        self.events.clear();
+        self.streams.read_unread();
+    }
+
+    fn send(&mut self) -> bool {
+        self.streams.acknowledge_read();
+        self.streams.send_queued_bytes();
+        self.acceptor.resume(&mut self.streams);
+        !(self.streams.unread.is_empty()
+            && self.streams.ready.is_empty()
+            && self.streams.dirty.is_empty())
+    }
+
+    fn next_timer_us(&self) -> Option<u64> {
+        let timers = [self.streams.next_timer_us(), self.acceptor.next_timer_us()];
+        timers.into_iter().flatten().min()
+    }
+
+    fn can_wait(&self) -> bool {
+        true
+    }
+
+    /// Epoll remembers what arrives, rings of the bell included.
+    fn prepare_to_wait(&mut self, _bell: &Doorbell) -> bool {
+        true
+    }
+
+    /// The bell is in the epoll.
+    fn wait(&mut self, _bell: BorrowedFd<'_>, timeout_us: u64) {
+        self.look(timeout_us);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.acceptor.stop(&self.streams);
+    }
+
+    fn counters(&self) -> StackCounters {
+        self.streams.stack_counters()
+    }
+
+    fn publish(&mut self, writer: &StatisticsWriter) {
+        writer.write_stack(&self.streams.stack_counters());
+        writer.write_sockets(&self.streams.counters);
+    }
+}

@@ -1,0 +1,143 @@
+//! What the manager does for workers on the queues of NICs: steering, the way to the servers, hand-over rings.
+
+use crate::netlink::events::Events;
+use crate::netlink::mirror::Mirror;
+use crate::netlink::query::Query;
+use crate::plan::Plan;
+use crate::steering::Steering;
+use anyhow::Context;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use tidegate_channel::message::{PacketDescriptors, PortFacts};
+use tidegate_channel::paths::PathWriter;
+use tidegate_config::Config;
+use tidegate_port::doorbell::Doorbell;
+use tidegate_port::handover;
+use tidegate_port::xdp::AttachMode;
+
+/// Neighbours are looked at this often without any event, so that they stay confirmed: the kernel forgets what nobody uses.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while a neighbour is unresolved.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
+/// After an event, the time to gather more: a link that comes up brings a dozen at once.
+const EVENT_DELAY: Duration = Duration::from_millis(20);
+
+/// Steering programs, mirror, path table and rings.
+pub struct Packets {
+    /// The steering programs.
+    pub steering: Steering,
+    /// The way to the servers.
+    pub mirror: Mirror,
+    query: Query,
+    events: Events,
+    paths: PathWriter,
+    attached: Vec<AttachMode>,
+    /// `rings[from][to]`; none from a worker to itself.
+    rings: Vec<Vec<Option<OwnedFd>>>,
+    refresh_at: Instant,
+}
+
+impl Packets {
+    /// Attaches the programs and makes what workers share.
+    pub fn begin(config: &Config, plan: &Plan) -> anyhow::Result<Self> {
+        let workers = plan.cores.len();
+        let steering = Steering::attach(config, &plan.ports, workers as u32)?;
+        let servers = config
+            .servers()
+            .filter_map(|(_, server)| server.address.ip())
+            .collect();
+        let ports: Vec<u32> = plan.ports.iter().map(|port| port.nic.ifindex).collect();
+        Ok(Self {
+            attached: steering.modes(),
+            steering,
+            mirror: Mirror::new(servers, &ports, config.worker.source_address),
+            // Subscribed before the first look, so that no change falls between the two.
+            events: Events::open().context("cannot subscribe to routes and neighbours")?,
+            query: Query::open().context("cannot ask the kernel for routes and neighbours")?,
+            paths: PathWriter::create(config.servers().count())?,
+            rings: rings(workers)?,
+            refresh_at: Instant::now(),
+        })
+    }
+
+    /// Readable when routes or neighbours changed.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Takes the events and plans to look.
+    pub fn take_events(&mut self) {
+        if self.events.take() {
+            self.refresh_at = self.refresh_at.min(Instant::now() + EVENT_DELAY);
+        }
+    }
+
+    /// When [`Self::refresh_if_due`] has something to do.
+    pub fn due(&self) -> Instant {
+        self.refresh_at
+    }
+
+    /// Looks at routes and neighbours if it is time; returns whether workers have to see a change.
+    pub fn refresh_if_due(&mut self, now: Instant) -> bool {
+        if now < self.refresh_at {
+            return false;
+        }
+        let refreshed = self.mirror.refresh(&mut self.query, &mut self.paths);
+        self.steering.set_sources(refreshed.sources);
+        self.refresh_at = now
+            + if refreshed.unresolved {
+                RESOLVE_INTERVAL
+            } else {
+                REFRESH_INTERVAL
+            };
+        refreshed.changed
+    }
+
+    /// What `worker` has to know of the ports.
+    pub fn facts(&self, plan: &Plan, worker: usize) -> Vec<PortFacts> {
+        let ports = plan.ports.iter().zip(&self.attached);
+        ports
+            .map(|(port, attached)| PortFacts {
+                ifindex: port.nic.ifindex,
+                queue: worker as u32,
+                mac: port.nic.mac,
+                mtu_bytes: port.mtu_bytes,
+                generic: *attached == AttachMode::Generic,
+                oracle: port.oracle.clone(),
+            })
+            .collect()
+    }
+
+    /// What `worker` gets, the bells of the others among it.
+    pub fn descriptors(&self, worker: usize, bells: &[Doorbell]) -> io::Result<PacketDescriptors> {
+        let others = || (0..self.rings.len()).filter(|other| *other != worker);
+        let ring = |from: usize, to: usize| self.rings[from][to].as_ref().map(OwnedFd::try_clone);
+        let bell = |other: usize| Ok(bells[other].try_clone()?.into_fd());
+        Ok(PacketDescriptors {
+            paths: self.paths.file().try_clone()?,
+            bells: others().map(bell).collect::<io::Result<_>>()?,
+            hand_over_to: others()
+                .filter_map(|other| ring(worker, other))
+                .collect::<io::Result<_>>()?,
+            hand_over_from: others()
+                .filter_map(|other| ring(other, worker))
+                .collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+fn rings(workers: usize) -> anyhow::Result<Vec<Vec<Option<OwnedFd>>>> {
+    let mut rings = Vec::with_capacity(workers);
+    for from in 0..workers {
+        let row = (0..workers).map(|to| {
+            if from == to {
+                Ok(None)
+            } else {
+                handover::create(handover::DEFAULT_SLOTS).map(Some)
+            }
+        });
+        rings.push(row.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(rings)
+}

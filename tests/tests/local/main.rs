@@ -1,0 +1,8 @@
+//! Tidegate over kernel sockets, end to end: on loopback, as an ordinary user.
+
+mod faults;
+mod home;
+mod serving;
+mod try_out;
+mod unix_sockets;
+mod workers;
