@@ -3,7 +3,6 @@
 use crate::plan::{self, Facts};
 use crate::preflight;
 use crate::runtime_dir::is_running;
-use crate::sockets::limits::{open_files, too_few};
 use crate::sockets::preflight::Taken;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,9 +17,7 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
     if config_only {
         return ExitCode::SUCCESS;
     }
-    if config.kernel_port().is_some()
-        && let Some(warning) = too_few(config, open_files())
-    {
+    for warning in preflight::warnings(config) {
         eprintln!("warning: {warning}");
     }
     let mut faults = Vec::new();

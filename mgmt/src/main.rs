@@ -1,8 +1,11 @@
 //! The `tidegate` command: the management process and what talks to it.
 //!
-//! `tidegate run` is the manager. It opens nothing that carries traffic itself: it checks the machine, attaches the steering
-//! programs, keeps one worker process per queue alive, mirrors routes and neighbours for them, and reports. A worker is this
-//! same executable, started with a hidden subcommand.
+//! `tidegate run` is the manager. It carries no traffic itself: it checks the machine, attaches the steering programs, keeps one
+//! worker process per queue alive, mirrors routes and neighbours for them, and reports. A worker is this same executable,
+//! started with a hidden subcommand.
+//!
+//! Over kernel sockets (`driver = "kernel"`) there is nothing to attach and nothing to mirror, and no privilege is needed. The
+//! manager opens the listening sockets that workers share, and looks after the workers in the same way.
 //!
 //! **If the manager dies**, its steering programs go with it, because nothing else holds them: all traffic is the kernel's again,
 //! no frame reaches the workers, and they end themselves as soon as they see that their control socket is closed. A worker that
@@ -45,7 +48,7 @@ use tidegate_config::{Config, QueueMap};
 struct Cli {
     /// Where runtime directories are.
     ///
-    /// Without it: /run/tidegate for root, else $XDG_RUNTIME_DIR/tidegate or /tmp/tidegate-<uid>.
+    /// Without it: /run/tidegate for root, else $XDG_RUNTIME_DIR/tidegate or /tmp/tidegate-UID.
     #[arg(long, global = true, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -92,7 +95,8 @@ struct ConfigArgs {
     /// The configuration.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Queues and cores of a port instead of the configuration's: eth1:0=2,1=3. Once per port.
+    /// Queues and cores of a port instead of the configuration's: eth1:0=2,1=3, or kernel:0=2,1=3 for workers over kernel
+    /// sockets. Once per port.
     #[arg(long, value_name = "PORT:QUEUE=CORE,…")]
     map: Vec<QueueMap>,
 }

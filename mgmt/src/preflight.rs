@@ -46,16 +46,18 @@ pub fn raise_memory_lock() {
     }
 }
 
+/// What is allowed on this machine and probably not meant.
+pub fn warnings(config: &Config) -> Vec<String> {
+    match config.kernel_port() {
+        Some(_) => sockets::preflight::warnings(config),
+        None => Vec::new(),
+    }
+}
+
 /// Who workers become. `None`: they stay who we are, since bytes over kernel sockets need no root.
 pub fn user(config: &Config) -> Result<Option<UserIds>, String> {
     if config.kernel_port().is_none() || geteuid().is_root() {
         return unprivileged(config).map(Some);
-    }
-    if let Some(name) = &config.worker.user {
-        tracing::warn!(
-            "worker.user = {name:?} has no effect: only root can become another user, workers stay user {}",
-            geteuid()
-        );
     }
     Ok(None)
 }

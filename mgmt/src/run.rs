@@ -7,7 +7,7 @@ use crate::preflight;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
 use crate::runtime_dir::{ProcessId, Record, RuntimeDir, network_namespace};
 use crate::shared::{Network, Shared};
-use crate::sockets::limits::{raise_open_files, too_few};
+use crate::sockets::limits::raise_open_files;
 use crate::sockets::listeners::{self, SharedListeners};
 use crate::sockets::preflight::Taken;
 use crate::sockets::unix::remove_stale;
@@ -37,7 +37,9 @@ pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Resul
             return Ok(ExitCode::FAILURE);
         }
     };
-    for warning in config.warnings().iter().chain(&ready.plan.warnings) {
+    let of_machine = preflight::warnings(&config);
+    let warnings = config.warnings().into_iter().chain(of_machine);
+    for warning in warnings.chain(ready.plan.warnings.iter().cloned()) {
         tracing::warn!("{warning}");
     }
     // A reader that went away is no error of ours.
@@ -232,10 +234,7 @@ impl Start<'_> {
     }
 
     fn over_sockets(self) -> anyhow::Result<Ended> {
-        let limit = raise_open_files();
-        if let Some(warning) = too_few(&self.config, limit) {
-            tracing::warn!("{warning}");
-        }
+        raise_open_files();
         undo(self.runtime)?;
         let record = Record {
             sockets: listeners::paths(&self.config),

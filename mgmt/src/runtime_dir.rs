@@ -75,13 +75,18 @@ pub struct Record {
 }
 
 /// Where runtime directories are unless the command line says otherwise: root's in one place, those of a user in a place of his
-/// own.
+/// own, unless root's has been given to him.
 ///
 /// # Errors
 /// The place is there and is not his.
 pub fn default_root() -> Result<PathBuf, RuntimeError> {
     let user = geteuid();
     if user.is_root() {
+        return Ok(PathBuf::from(SYSTEM_ROOT));
+    }
+    // A service manager may have made it for us.
+    let system = std::fs::symlink_metadata(SYSTEM_ROOT);
+    if system.is_ok_and(|found| is_private(&found, user)) {
         return Ok(PathBuf::from(SYSTEM_ROOT));
     }
     let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -314,6 +319,11 @@ pub fn is_running(root: &Path, name: &str) -> bool {
 /// Where an instance's status socket is.
 pub fn status_socket(root: &Path, name: &str) -> PathBuf {
     root.join(name).join("status.sock")
+}
+
+/// Whether root's instances are somewhere else than in `root`.
+pub fn is_of_a_user(root: &Path) -> bool {
+    root != Path::new(SYSTEM_ROOT) && Path::new(SYSTEM_ROOT).is_dir()
 }
 
 /// Names of the instances that have a runtime directory.

@@ -19,7 +19,7 @@ const CLIENTS_MAX: u32 = 1_024;
 /// What stands on the command line.
 #[derive(Args)]
 pub struct TryArgs {
-    /// Redis servers: ADDRESS:PORT[:WEIGHT][ NAME] or /PATH:WEIGHT, separated by commas.
+    /// Redis servers, separated by commas: ADDRESS:PORT or ADDRESS:PORT:WEIGHT, or a Unix socket as /PATH:WEIGHT.
     #[arg(
         long,
         value_name = "SERVERS",

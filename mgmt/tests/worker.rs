@@ -1,5 +1,6 @@
 //! The worker process against a manager that is this test: what it says when it cannot start.
 
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use tidegate_channel::control::{ControlError, ControlSocket};
@@ -159,4 +160,60 @@ fn nonsense_from_the_manager_is_refused() {
     send_start(&control, &start(5, 0));
     assert!(failure(&control).0.contains("wrong number of workers"));
     end(child);
+}
+
+/// Over kernel sockets a worker opens what it is not given, has nothing to insert, and is ready at once.
+#[test]
+fn a_worker_over_kernel_sockets_is_ready_without_more_questions_and_stops() {
+    let shared = TcpListener::bind("127.85.0.1:0").unwrap();
+    shared.set_nonblocking(true).unwrap();
+    let listen = [
+        shared.local_addr().unwrap().to_string(),
+        "127.85.0.2:22121".into(),
+    ];
+    let text = format!(
+        "[[port]]\ndriver = \"kernel\"\n[[pool]]\nname = \"a\"\nprotocol = \"redis\"\nlisten = {listen:?}\n\
+         servers = [\"127.85.0.1:1\"]\n[worker]\nclients_max = 16\nhalf_open_max = 16\n"
+    );
+    let root = nix::unistd::geteuid().is_root();
+    let start = WorkerStart {
+        config: Config::parse(&text, "test").unwrap(),
+        core: None,
+        ports: vec![],
+        shared_listeners: vec![0],
+        user: start(0, 0).user.filter(|_| root),
+        ..start(0, 0)
+    };
+    let layout = StatisticsLayout {
+        queues: 0,
+        pools: 1,
+        servers: 1,
+    };
+    let descriptors = StartDescriptors {
+        payload: payload::write(&start).unwrap(),
+        statistics: layout.create().unwrap(),
+        bell: Doorbell::new().unwrap().into_fd(),
+        network: NetworkDescriptors::Sockets(vec![shared.into()]),
+    };
+    let (control, child) = worker();
+    let list = descriptors.into_list();
+    let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();
+    let say = |generation, message, list: &[_]| {
+        let envelope = Envelope {
+            generation,
+            message,
+        };
+        control.send(&envelope, list).unwrap();
+    };
+    say(1, ToWorker::Start, &list);
+    let (answer, _) = control.receive::<FromWorker>().unwrap();
+    assert_eq!(answer, FromWorker::Acknowledged { generation: 1 });
+    let (answer, sockets) = control.receive::<FromWorker>().unwrap();
+    assert_eq!((answer, sockets.len()), (FromWorker::Ready, 0));
+    for address in &listen {
+        TcpStream::connect(address).unwrap();
+    }
+    // It may be gone before it has acknowledged this one.
+    say(2, ToWorker::Stop, &[]);
+    assert_eq!(end(child).0.code(), Some(0));
 }

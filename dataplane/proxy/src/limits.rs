@@ -10,7 +10,7 @@ pub const LINK_REQUESTS_MAX: usize = 4096;
 pub const EXCLUSIVE_IDLE_MAX: usize = 4;
 
 /// Buffers for requests that are held as a whole, per worker. One is in use only while a request larger than the
-/// client's receive buffer arrives; with none free the client waits its turn.
+/// client's receive buffer arrives, or until the last chunk of a larger one is sent; with none free the client waits its turn.
 pub const HOLDS_MAX: usize = 128;
 
 /// Waiting clients that are woken at once when a server has room again: enough to fill its buffer with small

@@ -300,11 +300,9 @@ impl Proxy {
     /// A fragment's connection was ended because of its client, which has caused nobody's failure.
     pub(crate) fn abandon_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
         let part = &self.fragments[fragment];
-        let protocol = self.pools[self.servers[part.server as usize].pool as usize].protocol;
-        let split = &mut self.splits[part.split];
-        split
-            .failed
-            .get_or_insert(Fault::Unfinished.reply(protocol));
+        let pool = &self.pools[self.servers[part.server as usize].pool as usize];
+        let text = pool.text(Fault::Unfinished);
+        self.splits[part.split].failed.get_or_insert(text);
         self.fail_fragment(streams, fragment, Fault::Unfinished);
     }
 

@@ -103,6 +103,7 @@ impl Proxy {
                 }
                 self.reserve_parts(streams, client, request, &touched)?;
                 if let Some(pending) = self.push_pending(streams, client, false) {
+                    self.pendings[pending].several = self.several(client, request);
                     self.send_parts(streams, client, request, bytes, kind, &touched, pending);
                 }
                 Ok(None)
@@ -230,7 +231,6 @@ impl Proxy {
         touched: &[u16],
         pending: u32,
     ) -> Option<u32> {
-        self.pendings[pending].several = self.several(client, request);
         let split = self.splits.take(new_split(kind, pending))?;
         let pool = self.clients[client as usize].pool;
         self.pools[pool as usize].counters.fragments += touched.len() as u64;

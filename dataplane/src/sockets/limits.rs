@@ -5,6 +5,14 @@ use tidegate_stack::limits as stack;
 /// Events taken by one system call. At one request each, this many share the cost of a turn; more delay the first of them.
 pub const EVENTS: usize = 256;
 
+/// Events in a turn from which on requests to servers may wait for those of the next turn. Fewer: a system call more for few
+/// clients, of whom no other is likely to be there.
+pub const GATHER_EVENTS_MIN: usize = 4;
+
+/// Turns for which they wait at most. Fewer: more calls per request, each of which costs about as much as the rest of a
+/// request. More: the first of them waits for all.
+pub const GATHER_TURNS_MAX: u32 = 2;
+
 /// Clients accepted from one listener in one turn. Fewer: a storm of connections takes more turns. More: requests that
 /// are there wait behind the storm.
 pub const ACCEPTS_PER_TURN: usize = 64;

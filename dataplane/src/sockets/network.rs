@@ -3,7 +3,7 @@
 use crate::network::Network;
 use crate::sockets::accept::{Acceptor, LISTENER_WORDS};
 use crate::sockets::endpoint::Endpoint;
-use crate::sockets::limits::{EVENTS, SLOTS_MAX};
+use crate::sockets::limits::{EVENTS, GATHER_EVENTS_MIN, GATHER_TURNS_MAX, SLOTS_MAX};
 use crate::sockets::listen::Listening;
 use crate::sockets::table::SocketStreams;
 use rustix::event::Timespec;
@@ -48,6 +48,10 @@ pub struct SocketNetwork {
     events: Vec<(u64, EventFlags)>,
     /// The kernel was asked since the last [`Network::receive`].
     looked: bool,
+    /// Events that the last look took.
+    taken: usize,
+    /// Turns for which requests to servers have waited.
+    gathered: u32,
     spin: bool,
     /// Epoll forgets a descriptor that is closed: this one stays.
     _bell: Doorbell,
@@ -77,6 +81,8 @@ impl SocketNetwork {
             acceptor,
             events: Vec::with_capacity(EVENTS),
             looked: false,
+            taken: 0,
+            gathered: 0,
             spin: config.spin,
             _bell: bell,
         })
@@ -100,11 +106,24 @@ impl SocketNetwork {
         let mut space = [MaybeUninit::uninit(); EVENTS];
         self.streams.counters.waits += 1;
         // A failed wait (EINTR) is a short one.
+        self.taken = 0;
         if let Ok((events, _)) = epoll::wait(&self.streams.epoll, &mut space, Some(&timeout)) {
-            self.streams.counters.events += events.len() as u64;
+            self.taken = events.len();
+            self.streams.counters.events += self.taken as u64;
             let taken = events.iter().map(|event| (event.data.u64(), event.flags));
             self.events.extend(taken);
         }
+    }
+
+    /// Whether requests to servers wait for those of other clients, which are there already: a call per server then carries the
+    /// requests of several turns. Never waits for anything, and asks only where others are likely to be there.
+    fn gathers(&mut self) -> bool {
+        if self.taken < GATHER_EVENTS_MIN || self.gathered == GATHER_TURNS_MAX {
+            return false;
+        }
+        self.gathered += 1;
+        self.look(0);
+        !self.events.is_empty()
     }
 
     fn on_event(&mut self, word: u64, flags: EventFlags) {
@@ -165,7 +184,11 @@ impl Network for SocketNetwork {
 
     fn send(&mut self) -> bool {
         self.streams.acknowledge_read();
-        self.streams.send_queued_bytes();
+        if self.streams.send_to_clients() && self.gathers() {
+            return true;
+        }
+        self.gathered = 0;
+        self.streams.send_to_all();
         self.acceptor.resume(&mut self.streams);
         !(self.streams.unread.is_empty()
             && self.streams.ready.is_empty()

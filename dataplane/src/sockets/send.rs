@@ -9,8 +9,24 @@ use std::os::fd::OwnedFd;
 use tidegate_proxy::streams::CloseReason;
 
 impl SocketStreams {
+    /// Sends what is queued for clients, once over every stream that has something. Returns whether something is queued for
+    /// servers.
+    pub(crate) fn send_to_clients(&mut self) -> bool {
+        let pass = self.dirty.begin();
+        for &slot in &pass {
+            if slot < self.clients {
+                self.slot_mut(slot).listed_dirty = false;
+                self.flush(slot);
+            } else {
+                self.dirty.push(slot);
+            }
+        }
+        self.dirty.finish(pass);
+        !self.dirty.is_empty()
+    }
+
     /// Sends what is queued, once over every stream that has something.
-    pub(crate) fn send_queued_bytes(&mut self) {
+    pub(crate) fn send_to_all(&mut self) {
         let pass = self.dirty.begin();
         for &slot in &pass {
             self.slot_mut(slot).listed_dirty = false;

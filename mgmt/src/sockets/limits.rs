@@ -8,15 +8,14 @@ use tidegate_config::Config;
 /// the warning did not come. Too high: it comes for nothing.
 const RESERVE: u64 = 64;
 
-/// Raises the limit as far as it goes without privileges, and returns it. Workers inherit it.
-pub fn raise_open_files() -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return u64::MAX;
-    };
-    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
-        return hard;
+/// Raises the limit as far as it goes without privileges. Workers inherit it.
+pub fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("the limit of open files stays {soft}: {}", error.desc());
     }
-    soft
 }
 
 /// The limit that [`raise_open_files`] would reach.

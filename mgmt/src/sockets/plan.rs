@@ -18,6 +18,12 @@ pub fn make(port: &PortConfig, facts: &Facts) -> Result<Plan, Vec<String>> {
             .map(Some)
             .collect(),
     };
+    let (workers, present) = (cores.len(), facts.cores.len());
+    if port.workers.is_some() && workers > present {
+        warnings.push(format!(
+            "{workers} workers share {present} cores: more than one on each gains nothing and costs connections to every server"
+        ));
+    }
     check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
     if faults.is_empty() {
         Ok(Plan {
@@ -61,6 +67,8 @@ mod tests {
         assert_eq!(free.cores, [None, None]);
         assert_eq!(free.to_string(), "2 workers, not pinned\n");
         assert!(free.warnings.is_empty(), "{:?}", free.warnings);
+        let crowded = plan("workers = 4").unwrap().warnings.join("\n");
+        assert!(crowded.contains("4 workers share 3 cores"), "{crowded}");
     }
 
     #[test]

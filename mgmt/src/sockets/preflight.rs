@@ -1,11 +1,12 @@
 //! Whether every address can be listened on. All faults are found, not only the first.
 
+use super::limits;
 use super::unix::{self, Found};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -44,6 +45,23 @@ pub fn addresses(config: &Config, taken: Taken) -> Vec<String> {
         ));
     }
     faults
+}
+
+/// What is allowed and probably not meant.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let user = geteuid();
+    let no_effect = config
+        .worker
+        .user
+        .as_ref()
+        .filter(|_| !user.is_root())
+        .map(|name| {
+            format!(
+                "worker.user = {name:?} has no effect: only root can become another user, workers stay user {user}"
+            )
+        });
+    let too_few = limits::too_few(config, limits::open_files());
+    no_effect.into_iter().chain(too_few).collect()
 }
 
 /// Binds without sharing the port, so that every other listener is found, whoever's it is.

@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::table;
-use crate::runtime_dir::{instances, status_socket};
+use crate::runtime_dir::{instances, is_of_a_user, status_socket};
 use anyhow::{Context, bail};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -46,6 +46,10 @@ pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
 fn only_instance(root: &Path) -> anyhow::Result<String> {
     let mut names = instances(root);
     match (names.pop(), names.is_empty()) {
+        (None, _) if is_of_a_user(root) => bail!(
+            "no instance of yours is running (looked in {}; ask for root's as root)",
+            root.display()
+        ),
         (None, _) => bail!("no instance is running (looked in {})", root.display()),
         (Some(name), true) => Ok(name),
         (Some(last), false) => bail!(

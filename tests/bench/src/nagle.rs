@@ -1,7 +1,7 @@
 //! A client with Nagle's algorithm on that writes each request in two pieces. Its second piece leaves when the first has been
 //! acknowledged; a receiver that delays its acknowledgements makes it wait 40 ms.
 
-use crate::lab::contender::{Running, Span};
+use crate::lab::contender::{Cores, Running, Span};
 use crate::lab::{self};
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::results::{Contender, Latency, NagleResults, NagleRow};
@@ -20,9 +20,9 @@ pub fn measure(quick: bool) -> Result<NagleResults> {
         rows: Vec::new(),
     };
     let requests = if quick { 200 } else { 2_000 };
-    let raised = lab::raise()?;
+    let raised = lab::raise_for_one()?;
     for contender in Contender::ALL {
-        let running = Running::start(&raised, contender)?;
+        let running = Running::start(&raised, contender, Cores::One)?;
         machine::pin(&[LOAD_CORE])?;
         let target = running.target();
         let span = Span::begin(&raised, &running)?;

@@ -117,24 +117,35 @@ pub struct WireResults {
 pub enum Contender {
     /// Debian's nutcracker on the kernel's sockets.
     Nutcracker,
-    /// One worker.
-    Tidegate(Ack),
+    /// Tidegate on the kernel's sockets.
+    Kernel(Ack),
+    /// Tidegate on AF_XDP.
+    Packets(Ack),
 }
 
 impl Contender {
     /// All, in the order in which they take turns.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 5] = [
         Self::Nutcracker,
-        Self::Tidegate(Ack::Immediate),
-        Self::Tidegate(Ack::WithReply),
+        Self::Kernel(Ack::Immediate),
+        Self::Kernel(Ack::WithReply),
+        Self::Packets(Ack::Immediate),
+        Self::Packets(Ack::WithReply),
     ];
+
+    /// Every Tidegate of them.
+    pub fn ours() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|one| *one != Self::Nutcracker)
+    }
 
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nutcracker => "nutcracker",
-            Self::Tidegate(Ack::Immediate) => "Tidegate, immediate",
-            Self::Tidegate(Ack::WithReply) => "Tidegate, with-reply",
+            Self::Kernel(Ack::Immediate) => "Tidegate/kernel, immediate",
+            Self::Kernel(Ack::WithReply) => "Tidegate/kernel, with-reply",
+            Self::Packets(Ack::Immediate) => "Tidegate/AF_XDP, immediate",
+            Self::Packets(Ack::WithReply) => "Tidegate/AF_XDP, with-reply",
         }
     }
 }
@@ -166,6 +177,19 @@ pub struct Effort {
     pub acks_alone: f64,
     /// Turns of the loop that found something to do.
     pub busy_turns: f64,
+}
+
+/// System calls of one socket worker per request.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Calls {
+    /// Waits for events.
+    pub waits: f64,
+    /// Reads.
+    pub reads: f64,
+    /// Writes.
+    pub writes: f64,
+    /// Acknowledgements hastened.
+    pub quick_acks: f64,
 }
 
 /// Named counts of what went wrong; only those that are not zero.
@@ -223,7 +247,8 @@ pub struct Saturation {
     pub rate: f64,
     /// As the load saw it.
     pub latency: Latency,
-    /// The contender's time on its core: busy turns of a worker and the core's softirq thread; of nutcracker wall minus idle.
+    /// The contender's time on its core: busy turns of a worker that polls and the core's softirq thread; of one that sleeps wall
+    /// minus idle.
     pub busy_s: f64,
     /// Wall minus idle of the proxy's core, whoever it was.
     pub core_busy_s: f64,
@@ -233,8 +258,10 @@ pub struct Saturation {
     pub load_core_idle: f64,
     /// Share of the proxy's core that something else took.
     pub foreign: f64,
-    /// Frames and calls, of a worker.
+    /// Frames and calls, of a worker on AF_XDP.
     pub effort: Option<Effort>,
+    /// System calls, of a worker on sockets.
+    pub calls: Option<Calls>,
     /// What went wrong.
     pub losses: Losses,
 }
@@ -265,6 +292,24 @@ pub struct FixedRate {
     pub losses: Losses,
 }
 
+/// One load on one contender that shares both cores with the load and the servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shared {
+    /// Name of the load.
+    pub load: String,
+    /// Who; a Tidegate has two workers.
+    pub contender: Contender,
+    /// Which round.
+    pub round: usize,
+    /// Requests per second as the load saw them.
+    pub rate: f64,
+    /// As the load saw it.
+    pub latency: Latency,
+    /// Requests per second of CPU time of the proxy's processes, by the scheduler. What the kernel did for them elsewhere is not
+    /// in it.
+    pub per_process_second: f64,
+}
+
 /// Everything measured in the lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabResults {
@@ -274,6 +319,9 @@ pub struct LabResults {
     pub saturation: Vec<Saturation>,
     /// At a fixed rate.
     pub fixed_rate: Vec<FixedRate>,
+    /// With two workers.
+    #[serde(default)]
+    pub shared: Vec<Shared>,
 }
 
 /// The client with Nagle's algorithm on.

@@ -1,6 +1,7 @@
 //! How a request in chunks ends before its end: with an error, with its connection, or without its client.
 
 use super::{Chunked, Step};
+use crate::compat::Several;
 use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::session::Closing;
@@ -43,7 +44,9 @@ impl Proxy {
             return false;
         }
         self.begin_drop(streams, client, hold);
-        self.pendings[pending].answer = Answer::Text(text);
+        let entry = &mut self.pendings[pending];
+        entry.answer = Answer::Text(text);
+        entry.closes = entry.several == Several::Read && fault.is_of_server();
         self.flush(streams, client);
         true
     }
@@ -66,6 +69,7 @@ impl Proxy {
             self.close_client(streams, client, Closing::Broken);
             return false;
         }
+        self.pendings[pending].silent = refusal == Refusal::SILENT;
         self.end_chunks(client, hold);
         let Step::Value { link, .. } = step else {
             self.pendings[pending].answer = Answer::Text(text);
@@ -103,11 +107,14 @@ impl Proxy {
                 return false;
             };
             let buffer = &mut self.holds[hold as usize];
-            let Ok(scan) = rest.measure(buffer) else {
-                self.pool_of(client).counters.clients_closed_protocol += 1;
-                self.clients[client as usize].closing = true;
-                self.end_chunks(client, hold);
-                return false;
+            let scan = match rest.measure(buffer) {
+                Ok(scan) => scan,
+                Err(refusal) => {
+                    let refusal = self.worded(client, refusal);
+                    self.close_for_protocol(client, &refusal);
+                    self.end_chunks(client, hold);
+                    return false;
+                }
             };
             buffer.drain(..scan.bytes);
             if buffer.is_empty() || scan.done {

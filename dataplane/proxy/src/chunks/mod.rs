@@ -173,6 +173,8 @@ impl Proxy {
             name_bytes: front.prefix.len(),
             ..Chunked::NONE
         };
+        self.pendings[pending].several =
+            self.several(client, &self.chunked[hold as usize].request());
         let state = &mut self.clients[client as usize];
         state.mode = Mode::Chunks(hold);
         state.need = 1;

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod dialogue;
+pub mod many;
 pub mod server;
 pub mod streams;
 pub mod traffic;

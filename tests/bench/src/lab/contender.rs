@@ -2,20 +2,20 @@
 
 use super::losses::{self, Counts};
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
-use crate::results::{Contender, Effort, Losses, Placement};
+use crate::results::{Calls, Contender, Effort, Losses, Placement};
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tidegate_tests::appliance::{Appliance, Status};
+use tidegate_tests::appliance::{Appliance, Status, command};
 use tidegate_tests::config::{LabConfig, PoolText};
 use tidegate_tests::lab::addresses::{Family, REDIS_PORT};
 use tidegate_tests::lab::kernel_path::{self, PEER_SIDE};
 use tidegate_tests::lab::process::Process;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::lab::topology::{CLIENT_SIDE, SERVER_SIDE};
-use tidegate_tests::lab::{Lab, topology};
+use tidegate_tests::lab::{Lab, program, topology};
 use tidegate_tests::netns::{Namespace, finish};
 use tidegate_tests::scene::redis_vip;
 
@@ -32,15 +32,33 @@ pub struct Running<'l> {
 
 enum Proxy {
     Nutcracker(Process),
-    Tidegate { appliance: Appliance, worker: i32 },
+    Kernel {
+        /// The manager.
+        _process: Process,
+        workers: Vec<i32>,
+    },
+    Packets {
+        appliance: Appliance,
+        workers: Vec<i32>,
+    },
+}
+
+/// Where a proxy runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// One worker, alone on [`PROXY_CORE`].
+    One,
+    /// Two workers on both cores, which they share with everything else.
+    Both,
 }
 
 impl<'l> Running<'l> {
     /// Starts `contender` and waits until it serves. The calling thread must be free to use both cores.
-    pub fn start(lab: &'l Lab, contender: Contender) -> Result<Self> {
+    pub fn start(lab: &'l Lab, contender: Contender, cores: Cores) -> Result<Self> {
         let proxy = match contender {
-            Contender::Nutcracker => Proxy::Nutcracker(nutcracker(lab)?),
-            Contender::Tidegate(ack) => tidegate(lab, ack.name())?,
+            Contender::Nutcracker => Proxy::Nutcracker(nutcracker(lab, cores)?),
+            Contender::Kernel(ack) => on_sockets(lab, ack.name(), cores)?,
+            Contender::Packets(ack) => on_packets(lab, ack.name(), cores)?,
         };
         let running = Self {
             contender,
@@ -54,8 +72,10 @@ impl<'l> Running<'l> {
     /// Where clients connect to.
     pub fn target(&self) -> SocketAddr {
         match self.proxy {
-            Proxy::Nutcracker(_) => SocketAddr::new(kernel_path::vip(), REDIS_PORT),
-            Proxy::Tidegate { .. } => redis_vip(Family::V4),
+            Proxy::Nutcracker(_) | Proxy::Kernel { .. } => {
+                SocketAddr::new(kernel_path::vip(), REDIS_PORT)
+            }
+            Proxy::Packets { .. } => redis_vip(Family::V4),
         }
     }
 
@@ -76,11 +96,13 @@ impl<'l> Running<'l> {
         }
     }
 
-    /// The process on the proxy's core.
-    fn pid(&self) -> i32 {
+    /// Seconds that the processes which do the proxy's work have run.
+    pub fn scheduled_s(&self) -> Result<f64> {
         match &self.proxy {
-            Proxy::Nutcracker(process) => process.pid(),
-            Proxy::Tidegate { worker, .. } => *worker,
+            Proxy::Nutcracker(process) => machine::scheduled_s(process.pid()),
+            Proxy::Kernel { workers, .. } | Proxy::Packets { workers, .. } => {
+                workers.iter().map(|pid| machine::scheduled_s(*pid)).sum()
+            }
         }
     }
 
@@ -102,13 +124,16 @@ impl<'l> Running<'l> {
     fn status(&self) -> Result<Option<Status>> {
         match &self.proxy {
             Proxy::Nutcracker(_) => Ok(None),
-            Proxy::Tidegate { appliance, .. } => appliance.status().map(Some),
+            Proxy::Kernel { .. } => {
+                status_of(&self.lab.hosts.kernel_path, KERNEL_INSTANCE).map(Some)
+            }
+            Proxy::Packets { appliance, .. } => appliance.status().map(Some),
         }
     }
 }
 
 /// One server connection per server and the same hash on both sides; everything else is each one's default.
-fn nutcracker(lab: &Lab) -> Result<Process> {
+fn nutcracker(lab: &Lab, cores: Cores) -> Result<Process> {
     let mut servers = String::new();
     for server in &lab.redis {
         let _ = writeln!(servers, "    - {}:1", server.address(Family::V4));
@@ -128,35 +153,115 @@ fn nutcracker(lab: &Lab) -> Result<Process> {
         &lab.hosts.kernel_path,
         lab.directory(),
         "nutcracker",
-        Some(PROXY_CORE as u32),
+        (cores == Cores::One).then_some(PROXY_CORE as u32),
         &line,
     )
 }
 
-fn tidegate(lab: &Lab, ack: &str) -> Result<Proxy> {
+/// Name of the instance on kernel sockets.
+const KERNEL_INSTANCE: &str = "bench-kernel";
+
+/// Lines of the pool of every Tidegate.
+const POOL: [&str; 5] = [
+    "hash = \"murmur\"",
+    "distribution = \"ketama\"",
+    "preconnect = true",
+    "auto_eject_hosts = false",
+    "server_connections = 1",
+];
+
+fn queue_map(cores: Cores) -> &'static str {
+    match cores {
+        Cores::One => "{ 0 = 0 }",
+        Cores::Both => "{ 0 = 0, 1 = 1 }",
+    }
+}
+
+/// Tidegate in nutcracker's place: the same host, cables and addresses.
+fn on_sockets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
+    let servers: Vec<String> = lab
+        .redis
+        .iter()
+        .map(|server| format!("\"{}:1\"", server.address(Family::V4)))
+        .collect();
+    let config = format!(
+        "name = \"{KERNEL_INSTANCE}\"\n[[port]]\ndriver = \"kernel\"\nqueues = {}\nack = \"{ack}\"\n\
+         [[pool]]\nname = \"redis\"\nprotocol = \"redis\"\nlisten = \"{}:{REDIS_PORT}\"\nservers = [{}]\n{}\n",
+        queue_map(cores),
+        kernel_path::vip(),
+        servers.join(", "),
+        POOL.join("\n")
+    );
+    let file = lab.directory().join("kernel.toml");
+    std::fs::write(&file, config)?;
+    let host = &lab.hosts.kernel_path;
+    let mut command = host.command(program("tidegate")?);
+    command.args(["run", "-c"]).arg(&file);
+    let mut process = Process::start_command(
+        &mut command,
+        "tidegate-kernel",
+        lab.directory().join("tidegate-kernel.log"),
+    )?;
+    let started = Instant::now();
+    let workers = loop {
+        if let Ok(status) = status_of(host, KERNEL_INSTANCE) {
+            let workers = status.workers();
+            if !workers.is_empty() && workers.iter().all(|worker| worker.state == "running") {
+                break workers.iter().map(|worker| worker.pid).collect();
+            }
+        }
+        let ended = process.ended();
+        if ended.is_some() || started.elapsed() > Duration::from_secs(10) {
+            anyhow::bail!("tidegate does not start: {ended:?}\n{}", process.log_text());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    if cores == Cores::One {
+        keep_off_the_proxys_core(process.pid())?;
+    }
+    Ok(Proxy::Kernel {
+        _process: process,
+        workers,
+    })
+}
+
+fn status_of(host: &Namespace, name: &str) -> Result<Status> {
+    let output = command(host, &["status", "--name", name, "--json"])?;
+    anyhow::ensure!(
+        output.status.success(),
+        "tidegate status: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(Status(serde_json::from_slice(&output.stdout)?))
+}
+
+fn on_packets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
     let servers: Vec<SocketAddr> = lab
         .redis
         .iter()
         .map(|server| server.address(Family::V4))
         .collect();
-    let mut config = LabConfig::without_pools(lab).pool(
-        PoolText::new("redis", ServerKind::Redis, &servers)
-            .with("hash = \"murmur\"")
-            .with("distribution = \"ketama\"")
-            .with("preconnect = true")
-            .with("auto_eject_hosts = false")
-            .with("server_connections = 1"),
-    );
+    let pool = PoolText::new("redis", ServerKind::Redis, &servers);
+    let pool = POOL.iter().fold(pool, |pool, line| pool.with(line));
+    let mut config = LabConfig::without_pools(lab).pool(pool);
     config.port_lines.push(format!("ack = \"{ack}\""));
-    // The core is the worker's alone, which is what this mode is for.
-    config.worker_lines = vec!["idle = \"spin\"".to_owned()];
+    if cores == Cores::One {
+        // The core is the worker's alone, which is what this mode is for.
+        config.worker_lines = vec!["idle = \"spin\"".to_owned()];
+    }
     let mut appliance = Appliance::start(lab, &config)?;
     let workers = appliance.status()?.workers();
-    let worker = workers.first().context("Tidegate has no worker")?.pid;
-    // The manager keeps off the core that is measured; the worker has pinned itself.
-    let manager = appliance.process().pid().to_string();
-    finish(Command::new("taskset").args(["-acp", &LOAD_CORE.to_string(), &manager]))?;
-    Ok(Proxy::Tidegate { appliance, worker })
+    let workers = workers.iter().map(|worker| worker.pid).collect();
+    if cores == Cores::One {
+        keep_off_the_proxys_core(appliance.process().pid())?;
+    }
+    Ok(Proxy::Packets { appliance, workers })
+}
+
+/// Moves a manager away from the core that is measured; its workers have pinned themselves.
+fn keep_off_the_proxys_core(manager: i32) -> Result<()> {
+    let core = LOAD_CORE.to_string();
+    finish(Command::new("taskset").args(["-acp", &core, &manager.to_string()])).map(drop)
 }
 
 /// Chooses the core on which the hosts around the proxies do their TCP, for both kinds of proxy alike. A proxy on kernel
@@ -198,8 +303,10 @@ pub struct Used {
     pub load_core_idle: f64,
     /// Share of its core that something else took.
     pub foreign: f64,
-    /// Per request.
+    /// Per request, of a worker on AF_XDP.
     pub effort: Option<Effort>,
+    /// Per request, of a worker on sockets.
+    pub calls: Option<Calls>,
     /// What went wrong.
     pub losses: Losses,
 }
@@ -221,7 +328,7 @@ struct Clocks {
 impl Clocks {
     fn read(running: &Running<'_>) -> Result<Self> {
         Ok(Self {
-            process_s: machine::scheduled_s(running.pid())?,
+            process_s: running.scheduled_s()?,
             softirq_thread_s: machine::scheduled_s(machine::softirq_thread(PROXY_CORE)?)?,
             idle_s: [machine::idle_s(PROXY_CORE)?, machine::idle_s(LOAD_CORE)?],
             at: Instant::now(),
@@ -251,17 +358,19 @@ impl Span {
         let core_busy_s = wall_s - idle(PROXY_CORE);
         let softirq_thread_s = now.softirq_thread_s - before.softirq_thread_s;
         let scheduled_s = now.process_s - before.process_s + softirq_thread_s;
-        let busy_s = match (&self.status, &status) {
-            (Some(before), Some(after)) => {
+        let both = self.status.as_ref().zip(status.as_ref());
+        let (mut effort, mut calls, mut busy_s) = (None, None, core_busy_s);
+        match (running.contender, both) {
+            (Contender::Packets(_), Some((before, after))) => {
                 let busy_ns = |status: &Status| number(&status.0["workers"][0]["loop"]["busy_ns"]);
-                (busy_ns(after) - busy_ns(before)) / 1e9 + softirq_thread_s
+                busy_s = (busy_ns(after) - busy_ns(before)) / 1e9 + softirq_thread_s;
+                effort = Some(effort_of(before, after, requests));
             }
-            _ => core_busy_s,
-        };
-        let effort = match (&self.status, &status) {
-            (Some(before), Some(after)) => Some(effort(before, after, requests)),
-            _ => None,
-        };
+            (Contender::Kernel(_), Some((before, after))) => {
+                calls = Some(calls_of(before, after, requests));
+            }
+            _ => {}
+        }
         Ok(Used {
             wall_s,
             busy_s,
@@ -270,6 +379,7 @@ impl Span {
             load_core_idle: idle(LOAD_CORE) / wall_s,
             foreign: ((core_busy_s - scheduled_s) / wall_s).max(0.0),
             effort,
+            calls,
             losses: losses::between(&self.counts, &losses::counts(lab, status.as_ref())?),
         })
     }
@@ -279,10 +389,32 @@ fn number(value: &serde_json::Value) -> f64 {
     value.as_f64().unwrap_or(0.0)
 }
 
-fn effort(before: &Status, after: &Status, requests: u64) -> Effort {
-    let per_request = |read: &dyn Fn(&serde_json::Value) -> f64| {
-        (read(&after.0["workers"][0]) - read(&before.0["workers"][0])) / requests.max(1) as f64
+/// What the first worker counted between two moments, per request.
+fn per_request(
+    (before, after): (&Status, &Status),
+    requests: u64,
+    read: &dyn Fn(&serde_json::Value) -> f64,
+) -> f64 {
+    (read(&after.0["workers"][0]) - read(&before.0["workers"][0])) / requests.max(1) as f64
+}
+
+fn calls_of(before: &Status, after: &Status, requests: u64) -> Calls {
+    let of = |counter: &'static str| {
+        per_request((before, after), requests, &|worker| {
+            number(&worker["sockets"][counter])
+        })
     };
+    Calls {
+        waits: of("waits"),
+        reads: of("reads"),
+        writes: of("writes"),
+        quick_acks: of("quick_acks"),
+    }
+}
+
+fn effort_of(before: &Status, after: &Status, requests: u64) -> Effort {
+    let per_request =
+        |read: &dyn Fn(&serde_json::Value) -> f64| per_request((before, after), requests, read);
     let queues = |counter: &'static str| {
         [0, 1].map(|leg| {
             per_request(&move |worker| number(&worker["queues"][leg]["counters"][counter]))

@@ -88,6 +88,17 @@ fn of_kernel(host: &str, counts: &mut Counts) -> Result<()> {
     Ok(())
 }
 
+/// Connections in TIME-WAIT in the calling thread's namespace.
+pub fn in_time_wait() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/sockstat")?;
+    let tcp = text.lines().find_map(|line| line.strip_prefix("TCP: "));
+    let mut words = tcp.unwrap_or_default().split(' ');
+    let count = words
+        .find(|word| *word == "tw")
+        .and_then(|_| words.next()?.parse().ok());
+    Ok(count.unwrap_or(0))
+}
+
 /// A counter in a file of two lines per group, names above values.
 fn counter_of(text: &str, group: &str, counter: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));

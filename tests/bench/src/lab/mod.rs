@@ -1,17 +1,18 @@
-//! In the lab: nutcracker and one worker of Tidegate in turns, on the same core, with the same servers and the same load.
+//! In the lab: nutcracker, Tidegate on kernel sockets and Tidegate on AF_XDP in turns, on the same core, with the same servers and the same load.
 //!
-//! Each of the three contenders runs alone on [`PROXY_CORE`]; clients, servers and this program share [`LOAD_CORE`]. A round
+//! Each of the five contenders runs alone on [`PROXY_CORE`]; clients, servers and this program share [`LOAD_CORE`]. A round
 //! goes through all contenders before the next begins, so that a machine that drifts does so for everybody.
 
 pub mod contender;
 pub mod losses;
 pub mod open_loop;
 mod redis_benchmark;
+mod shared;
 
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::results::{self, Contender, FixedRate, LabResults, Placement, Saturation};
 use anyhow::{Context, Result};
-use contender::{Running, Span};
+use contender::{Cores, Running, Span};
 use open_loop::OpenLoop;
 use redis_benchmark::{LOADS, Load};
 use std::path::Path;
@@ -35,19 +36,23 @@ const ATTEMPTS: usize = 4;
 /// How long all measurements together may wait for a quiet machine. Later ones take it as it is.
 const PATIENCE: Duration = Duration::from_mins(20);
 
-/// A lab in which both kinds of proxy can stand between the client and the server host.
-pub fn raise() -> Result<Lab> {
+/// A lab of `queues` in which both kinds of proxy can stand between the client and the server host.
+pub fn raise(queues: u32, server_core: Option<u32>) -> Result<Lab> {
     let lab = Lab::raise(LabOptions {
-        // One queue: one worker, which is what one nutcracker is compared with.
-        queues: 1,
+        queues,
         nics: Nics::Two,
         memcached: 0,
         redis: SERVERS,
-        server_core: Some(LOAD_CORE as u32),
+        server_core,
         ..LabOptions::default()
     })?;
     kernel_path::build(&lab.hosts)?;
     Ok(lab)
+}
+
+/// A lab for one worker, which is what one nutcracker is compared with.
+pub fn raise_for_one() -> Result<Lab> {
+    raise(1, Some(LOAD_CORE as u32))
 }
 
 /// All rounds. What has been measured is kept in `directory` after every contender: a long measurement that is cut short is not
@@ -58,52 +63,108 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
         ("redis-server", "--version"),
         ("redis-benchmark", "--version"),
     ];
-    let mut results = LabResults {
-        machine: machine::describe(quick, &programs),
-        saturation: Vec::new(),
-        fixed_rate: Vec::new(),
+    let mut campaign = Campaign {
+        results: LabResults {
+            machine: machine::describe(quick, &programs),
+            saturation: Vec::new(),
+            fixed_rate: Vec::new(),
+            shared: Vec::new(),
+        },
+        directory,
+        quick,
+        patience: PATIENCE,
     };
-    let lab = raise()?;
-    let mut patience = PATIENCE;
+    shared::measure(&mut campaign.results, directory, quick, rounds)?;
+    let lab = raise_for_one()?;
     for round in 0..rounds {
         for placement in Placement::BOTH {
             contender::place(&lab, placement)?;
-            for contender in Contender::ALL {
-                let running = Running::start(&lab, contender)?;
-                machine::pin(&[LOAD_CORE])?;
-                for load in LOADS {
-                    let sample = quietest(&running, &mut patience, || {
-                        saturate(&lab, &running, load, placement, round, quick)
-                    })?;
-                    eprintln!(
-                        "lab: round {round} {placement:?} {} {}: {:.0}/s, {:.0} per busy second, foreign {:.1} %, {:?}",
-                        sample.load,
-                        contender.name(),
-                        sample.rate,
-                        sample.per_busy_second(),
-                        100.0 * sample.foreign,
-                        sample.losses
-                    );
-                    results.saturation.push(sample);
+            // Short connections last: the kernel forgets them a minute later, tens of thousands at once, in the time of
+            // whatever runs then.
+            for short in [false, true] {
+                for contender in Contender::ALL {
+                    campaign.measure(&lab, contender, placement, round, short)?;
                 }
-                let sample = quietest(&running, &mut patience, || {
-                    fixed_rate(&lab, &running, placement, round, quick)
-                })?;
-                eprintln!(
-                    "lab: round {round} {placement:?} {FIXED_RATE}/s {}: {:?}, {:?}",
-                    contender.name(),
-                    sample.latency,
-                    sample.losses
-                );
-                results.fixed_rate.push(sample);
-                drop(running);
-                results.machine.load_after = machine::load_average();
-                results::write(directory, "lab", &results)?;
-                machine::pin(&[PROXY_CORE, LOAD_CORE])?;
             }
+            settle(&lab)?;
         }
     }
     Ok(())
+}
+
+/// Waits until no host of the lab has connections in TIME-WAIT, or as long as one can last.
+fn settle(lab: &Lab) -> Result<()> {
+    /// Linux keeps a connection in TIME-WAIT for 60 s.
+    const TIME_WAIT: Duration = Duration::from_secs(65);
+    let hosts = &lab.hosts;
+    let started = Instant::now();
+    while started.elapsed() < TIME_WAIT {
+        let mut waiting = 0;
+        for host in [&hosts.client, &hosts.server, &hosts.kernel_path] {
+            waiting += host.run(losses::in_time_wait)?;
+        }
+        if waiting == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+/// What has been measured so far, and how to go on.
+struct Campaign<'d> {
+    results: LabResults,
+    directory: &'d Path,
+    quick: bool,
+    /// For a quiet machine.
+    patience: Duration,
+}
+
+impl Campaign<'_> {
+    /// One contender under all loads of short connections, or under all others and at the fixed rate.
+    fn measure(
+        &mut self,
+        lab: &Lab,
+        contender: Contender,
+        placement: Placement,
+        round: usize,
+        short: bool,
+    ) -> Result<()> {
+        let running = Running::start(lab, contender, Cores::One)?;
+        machine::pin(&[LOAD_CORE])?;
+        let (patience, quick) = (&mut self.patience, self.quick);
+        for load in LOADS.into_iter().filter(|load| load.is_short() == short) {
+            let sample = quietest(&running, patience, || {
+                saturate(lab, &running, load, placement, round, quick)
+            })?;
+            eprintln!(
+                "lab: round {round} {placement:?} {} {}: {:.0}/s, {:.0} per busy second, foreign {:.1} %, {:?}",
+                sample.load,
+                contender.name(),
+                sample.rate,
+                sample.per_busy_second(),
+                100.0 * sample.foreign,
+                sample.losses
+            );
+            self.results.saturation.push(sample);
+        }
+        if !short {
+            let sample = quietest(&running, patience, || {
+                fixed_rate(lab, &running, placement, round, quick)
+            })?;
+            eprintln!(
+                "lab: round {round} {placement:?} {FIXED_RATE}/s {}: {:?}, {:?}",
+                contender.name(),
+                sample.latency,
+                sample.losses
+            );
+            self.results.fixed_rate.push(sample);
+        }
+        drop(running);
+        self.results.machine.load_after = machine::load_average();
+        results::write(self.directory, "lab", &self.results)?;
+        machine::pin(&[PROXY_CORE, LOAD_CORE])
+    }
 }
 
 /// Something of which the proxy's core tells how much others disturbed it.
@@ -159,7 +220,7 @@ fn saturate(
     quick: bool,
 ) -> Result<Saturation> {
     let span = Span::begin(lab, running)?;
-    let outcome = load.run(lab, running.target(), quick)?;
+    let outcome = load.run(lab, running.target(), &[LOAD_CORE], quick)?;
     let used = span.end(lab, running, outcome.requests)?;
     Ok(Saturation {
         load: load.name.to_owned(),
@@ -176,6 +237,7 @@ fn saturate(
         load_core_idle: used.load_core_idle,
         foreign: used.foreign,
         effort: used.effort,
+        calls: used.calls,
         losses: used.losses,
     })
 }

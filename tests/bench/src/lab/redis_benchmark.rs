@@ -1,6 +1,5 @@
 //! The load at saturation: redis-benchmark, as everybody has it.
 
-use crate::machine::LOAD_CORE;
 use crate::results::Latency;
 use anyhow::{Result, ensure};
 use std::net::SocketAddr;
@@ -52,8 +51,20 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// SET, then GET, with values of 100 B.
-    pub fn run(&self, lab: &Lab, target: SocketAddr, quick: bool) -> Result<Outcome> {
+    /// Whether every request has a connection of its own.
+    pub fn is_short(&self) -> bool {
+        !self.keep_alive
+    }
+
+    /// SET, then GET, with values of 100 B, from `cores`.
+    pub fn run(
+        &self,
+        lab: &Lab,
+        target: SocketAddr,
+        cores: &[usize],
+        quick: bool,
+    ) -> Result<Outcome> {
+        let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
         let requests = if quick {
             self.requests / 4
         } else {
@@ -61,7 +72,7 @@ impl Load {
         };
         let mut command = lab.hosts.client.command("taskset");
         command
-            .args(["-c", &LOAD_CORE.to_string(), "redis-benchmark", "--csv"])
+            .args(["-c", &cores.join(","), "redis-benchmark", "--csv"])
             .args(["-h", &target.ip().to_string()])
             .args(["-p", &target.port().to_string()])
             .args(["-t", "set,get", "-d", "100", "-r", "100000"])
