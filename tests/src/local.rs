@@ -138,9 +138,7 @@ fn is_free(block: Block) -> bool {
 /// An empty directory that the processes of the stage may write to.
 fn make_directory(name: &str) -> Result<PathBuf> {
     let user = nix::unistd::geteuid();
-    let directory = std::env::temp_dir()
-        .join(format!("tidegate-local-{user}"))
-        .join(name);
+    let directory = std::env::temp_dir().join(format!("tidegate-stage-{user}-{name}"));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
