@@ -86,15 +86,6 @@ impl PoolText {
         }
     }
 
-    /// The same pool on another port.
-    #[must_use]
-    pub fn on_port(mut self, port: u16) -> Self {
-        for listen in &mut self.listen {
-            listen.set_port(port);
-        }
-        self
-    }
-
     /// The same pool with one more line.
     #[must_use]
     pub fn with(mut self, line: &str) -> Self {

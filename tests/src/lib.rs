@@ -28,6 +28,7 @@
 //! ```
 //!
 //! A test about frames, queues or interfaces raises the lab itself: [`scene::Scene::usual`].
+//! A test that compares Tidegate with nutcracker takes the driver and raises [`twins::Twins`]: [`both_twins!`].
 //!
 //! # The lab
 //!

@@ -1,21 +1,53 @@
 //! Tidegate and nutcracker side by side: the same pools before the same servers, for tests that compare what clients get.
 //!
-//! nutcracker (Debian's package of twemproxy) runs on the lab's second way, over the kernel's sockets. Where it is not installed,
-//! the tests hold Tidegate to what they expect alone, and say so.
+//! nutcracker (Debian's package of twemproxy) always runs over the kernel's sockets: in a lab on its second way, on this machine
+//! on further addresses of the scene's block. Where it is not installed, the tests hold Tidegate to what they expect alone, and
+//! say so.
 
 use crate::client::Connection;
 use crate::client::resp::{Redis, command};
 use crate::config::{LabConfig, PoolText};
-use crate::lab::addresses::{self, Family, MEMCACHED_PORT, REDIS_PORT};
+use crate::host::Host;
+use crate::lab::addresses::Family;
 use crate::lab::process::Process;
 use crate::lab::servers::ServerKind;
-use crate::lab::{Lab, LabOptions, kernel_path};
+use crate::lab::{LabOptions, kernel_path};
+use crate::plan::{EXTRAS_MAX, Plan};
 use crate::scene::Scene;
-use anyhow::{Context, Result, bail};
+use crate::stage::{Driver, Stage};
+use anyhow::{Result, bail};
 use std::fmt::Write as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
+
+/// Makes two tests of the function of that name, which takes the driver that it raises its [`Twins`] for: `name::kernel`, on kernel
+/// sockets and this machine's loopback addresses, and `name::afxdp`, in a lab.
+#[macro_export]
+macro_rules! both_twins {
+    ($name:ident) => {
+        mod $name {
+            #[test]
+            fn kernel() {
+                super::$name($crate::stage::Driver::Kernel);
+            }
+
+            #[test]
+            fn afxdp() {
+                super::$name($crate::stage::Driver::Afxdp);
+            }
+        }
+    };
+}
+
+/// The first of a plan's further pools on which nutcracker listens, where both proxies share its addresses.
+const NUTCRACKER_POOL: usize = EXTRAS_MAX as usize / 2;
+
+/// The one on which nutcracker tells its statistics. Nobody reads them, but it always listens.
+const NUTCRACKER_STATISTICS: usize = EXTRAS_MAX as usize - 1;
+
+/// Its usual port for that, which a host of its own has free.
+const STATISTICS_PORT: u16 = 22_222;
 
 /// One pool as both are told of it.
 #[derive(Clone, Debug)]
@@ -26,44 +58,53 @@ pub struct TwinPool {
     pub kind: ServerKind,
     /// Its servers.
     pub servers: Vec<SocketAddr>,
-    /// The port of both virtual addresses.
-    pub port: u16,
     /// Further lines for Tidegate.
     pub tidegate: Vec<&'static str>,
     /// Further lines for nutcracker.
     pub nutcracker: Vec<&'static str>,
 }
 
-/// Both, in a lab. Fields are dropped in order: the processes end before their network disappears.
+/// Both, on a stage. Fields are dropped in order: the processes end before their network disappears.
 #[derive(Debug)]
 pub struct Twins {
     /// Where it is installed.
     nutcracker: Option<Process>,
-    /// Tidegate and the lab.
+    /// The names of the pools, in order.
+    pools: Vec<&'static str>,
+    /// Tidegate and what is around it.
     pub scene: Scene,
 }
 
 impl Twins {
-    /// Raises a lab with both. `None` without root.
+    /// Raises the stage of `driver` with both. `None` where that cannot be: a lab without root.
     pub fn raise(
+        driver: Driver,
         options: LabOptions,
-        prepare: impl FnOnce(&Lab),
-        pools: impl FnOnce(&Lab) -> Vec<TwinPool>,
+        prepare: impl FnOnce(&dyn Stage),
+        pools: impl FnOnce(&dyn Stage) -> Vec<TwinPool>,
     ) -> Option<Self> {
         let mut made = Vec::new();
-        let scene = Scene::raise_lab(options, |lab| {
-            prepare(lab);
-            made = pools(lab);
-            let config = LabConfig::without_pools(lab)
+        let scene = Scene::raise(driver, options, |stage| {
+            prepare(stage);
+            made = pools(stage);
+            let config = LabConfig::without_pools(stage)
                 .worker("client_reply_hold_bytes = 67108864")
                 .worker("reply_hold_bytes = 134217728");
-            made.iter().map(tidegate_pool).fold(config, LabConfig::pool)
+            let texts = made.iter().enumerate();
+            texts
+                .map(|(number, pool)| tidegate_pool(stage.plan(), number, pool))
+                .fold(config, LabConfig::pool)
         })?;
-        let nutcracker = match start_nutcracker(scene.lab(), &made) {
+        let nutcracker = match start_nutcracker(&scene, &made) {
             Ok(process) => process,
             Err(error) => panic!("nutcracker does not start: {error:?}"),
         };
-        Some(Self { nutcracker, scene })
+        let pools = made.iter().map(|pool| pool.name).collect();
+        Some(Self {
+            nutcracker,
+            pools,
+            scene,
+        })
     }
 
     /// Whether there is something to compare with.
@@ -71,34 +112,30 @@ impl Twins {
         self.nutcracker.is_some()
     }
 
-    /// Two real servers of each kind, and a pool of each kind on its usual port.
-    pub fn usual() -> Option<Self> {
+    /// Two real servers of each kind, and a pool of each kind: `redis` and `memcached`.
+    pub fn usual(driver: Driver) -> Option<Self> {
         let options = LabOptions {
             memcached: 2,
             redis: 2,
             ..LabOptions::default()
         };
         Self::raise(
+            driver,
             options,
             |_| {},
-            |lab| {
+            |stage| {
                 [
-                    ("redis", ServerKind::Redis, REDIS_PORT, &lab.redis),
-                    (
-                        "memcached",
-                        ServerKind::Memcached,
-                        MEMCACHED_PORT,
-                        &lab.memcached,
-                    ),
+                    ("redis", ServerKind::Redis),
+                    ("memcached", ServerKind::Memcached),
                 ]
-                .map(|(name, kind, port, servers)| TwinPool {
+                .map(|(name, kind)| TwinPool {
                     name,
                     kind,
-                    servers: servers
+                    servers: stage
+                        .servers(kind)
                         .iter()
                         .map(|server| server.address(Family::V4))
                         .collect(),
-                    port,
                     tidegate: vec!["timeout_ms = 20000"],
                     nutcracker: vec!["timeout: 20000"],
                 })
@@ -110,10 +147,10 @@ impl Twins {
     /// Empties every server, so that the next dialogue finds what the one before it found.
     pub fn flush(&self) -> io::Result<()> {
         self.scene.on_server(|| {
-            for server in &self.scene.lab().redis {
+            for server in self.scene.servers(ServerKind::Redis) {
                 Redis::open(server.address(Family::V4))?.words("FLUSHALL")?;
             }
-            for server in &self.scene.lab().memcached {
+            for server in self.scene.servers(ServerKind::Memcached) {
                 let mut connection = Connection::open(server.address(Family::V4))?;
                 connection.send(b"flush_all\r\n")?;
                 connection.line()?;
@@ -122,28 +159,66 @@ impl Twins {
         })
     }
 
-    /// Where clients reach the pool on `port`: by name, of each that runs, Tidegate first.
-    pub fn ways(&self, port: u16) -> Vec<(&'static str, SocketAddr)> {
-        let family = Family::V4;
-        let mut ways = vec![("tidegate", SocketAddr::new(addresses::vip(family), port))];
+    /// Where clients reach Tidegate's pool of that name.
+    pub fn tidegate(&self, pool: &str) -> SocketAddr {
+        self.scene.plan().extra_pool(self.number(pool), Family::V4)
+    }
+
+    /// Where clients reach the pool of that name: by name, of each that runs, Tidegate first.
+    pub fn ways(&self, pool: &str) -> Vec<(&'static str, SocketAddr)> {
+        let mut ways = vec![("tidegate", self.tidegate(pool))];
         if self.has_nutcracker() {
-            ways.push(("nutcracker", SocketAddr::new(kernel_path::vip(), port)));
+            let address = nutcracker_address(self.scene.plan(), self.number(pool));
+            ways.push(("nutcracker", address));
         }
         ways
     }
+
+    fn number(&self, pool: &str) -> usize {
+        let mut pools = self.pools.iter();
+        pools
+            .position(|name| *name == pool)
+            .unwrap_or_else(|| panic!("there is no pool {pool}"))
+    }
 }
 
-fn tidegate_pool(pool: &TwinPool) -> PoolText {
-    let text = PoolText::new(pool.name, pool.kind, &pool.servers)
-        .on_port(pool.port)
+fn tidegate_pool(plan: Plan, number: usize, pool: &TwinPool) -> PoolText {
+    assert!(
+        number < NUTCRACKER_POOL,
+        "there is no room for so many pools"
+    );
+    let mut text = PoolText::extra(plan, number, pool.name, pool.kind, &pool.servers)
         .with("hash = \"murmur\"")
         .with("compat = \"twemproxy\"");
+    for (index, server) in text.servers.iter_mut().enumerate() {
+        server.push_str(&server_name(plan, pool, index));
+    }
     pool.tidegate
         .iter()
         .fold(text, |text, line| text.with(line))
 }
 
-fn start_nutcracker(lab: &Lab, pools: &[TwinPool]) -> Result<Option<Process>> {
+/// What follows the address of a server in both files. The lab's addresses are always the same, and are what is hashed. On this
+/// machine they change from scene to scene, and keys would land elsewhere each time; so servers have names there.
+fn server_name(plan: Plan, pool: &TwinPool, index: usize) -> String {
+    match plan {
+        Plan::Lab => String::new(),
+        Plan::Local(_) => format!(" {}-{index}", pool.name),
+    }
+}
+
+/// Where nutcracker's pool `number` listens.
+fn nutcracker_address(plan: Plan, number: usize) -> SocketAddr {
+    match plan {
+        Plan::Lab => {
+            let port = plan.extra_pool(number, Family::V4).port();
+            SocketAddr::new(kernel_path::vip(), port)
+        }
+        Plan::Local(_) => plan.extra_pool(NUTCRACKER_POOL + number, Family::V4),
+    }
+}
+
+fn start_nutcracker(scene: &Scene, pools: &[TwinPool]) -> Result<Option<Process>> {
     let found = ["/usr/sbin/nutcracker", "/usr/bin/nutcracker"]
         .into_iter()
         .find(|path| std::path::Path::new(path).exists());
@@ -151,47 +226,61 @@ fn start_nutcracker(lab: &Lab, pools: &[TwinPool]) -> Result<Option<Process>> {
         eprintln!("nutcracker is not installed: nothing is compared with it");
         return Ok(None);
     };
-    kernel_path::build(&lab.hosts)?;
-    let mut config = String::new();
-    for pool in pools {
-        let _ = writeln!(
-            config,
-            "{}:\n  listen: {}:{}\n  redis: {}\n  hash: murmur\n  distribution: ketama",
-            pool.name,
-            kernel_path::vip(),
-            pool.port,
-            pool.kind == ServerKind::Redis
-        );
-        for line in &pool.nutcracker {
-            let _ = writeln!(config, "  {line}");
+    let plan = scene.plan();
+    let (host, statistics) = match scene.driver() {
+        Driver::Afxdp => {
+            let hosts = &scene.lab().hosts;
+            kernel_path::build(hosts)?;
+            let own = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), STATISTICS_PORT);
+            (Host::from(&hosts.kernel_path), own)
         }
-        let _ = writeln!(config, "  servers:");
-        for server in &pool.servers {
-            let _ = writeln!(config, "    - {server}:1");
+        Driver::Kernel => {
+            let shared = plan.extra_pool(NUTCRACKER_STATISTICS, Family::V4);
+            (Host::Here, shared)
         }
-    }
-    let file = lab.directory().join("nutcracker.yml");
-    std::fs::write(&file, config)?;
-    let file = file
-        .to_str()
-        .context("the lab's directory has a plain name")?;
-    let line = [program, "-c", file, "-a", "127.0.0.1"].map(str::to_owned);
-    let host = &lab.hosts.kernel_path;
-    let process = Process::start(host, lab.directory(), "nutcracker", None, &line)?;
-    for pool in pools {
-        wait_until_listening(
-            lab,
-            &process,
-            SocketAddr::new(kernel_path::vip(), pool.port),
-        )?;
+    };
+    let directory = scene.stage().directory();
+    let file = directory.join("nutcracker.yml");
+    std::fs::write(&file, nutcracker_text(plan, pools))?;
+    // Its usual log is the machine's, and not everybody's.
+    let log = directory.join("nutcracker-own.log");
+    let (ip, port) = (statistics.ip().to_string(), statistics.port().to_string());
+    let [file, log] = [&file, &log].map(|path| path.display().to_string());
+    let line = [program, "-c", &file, "-o", &log, "-a", &ip, "-s", &port].map(str::to_owned);
+    let mut process = Process::start(host, directory, "nutcracker", None, &line)?;
+    for number in 0..pools.len() {
+        wait_until_listening(scene, &mut process, nutcracker_address(plan, number))?;
     }
     Ok(Some(process))
 }
 
-fn wait_until_listening(lab: &Lab, process: &Process, address: SocketAddr) -> Result<()> {
+/// The pools as nutcracker's file tells them.
+fn nutcracker_text(plan: Plan, pools: &[TwinPool]) -> String {
+    let mut text = String::new();
+    for (number, pool) in pools.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "{}:\n  listen: {}\n  redis: {}\n  hash: murmur\n  distribution: ketama",
+            pool.name,
+            nutcracker_address(plan, number),
+            pool.kind == ServerKind::Redis
+        );
+        for line in &pool.nutcracker {
+            let _ = writeln!(text, "  {line}");
+        }
+        let _ = writeln!(text, "  servers:");
+        for (index, server) in pool.servers.iter().enumerate() {
+            let name = server_name(plan, pool, index);
+            let _ = writeln!(text, "    - {server}:1{name}");
+        }
+    }
+    text
+}
+
+fn wait_until_listening(scene: &Scene, process: &mut Process, address: SocketAddr) -> Result<()> {
     let started = Instant::now();
-    while lab.hosts.client.run(|| Connection::open(address).is_err()) {
-        if started.elapsed() > Duration::from_secs(10) {
+    while scene.on_client(|| Connection::open(address).is_err()) {
+        if process.ended().is_some() || started.elapsed() > Duration::from_secs(10) {
             bail!("it does not listen on {address}:\n{}", process.log_text());
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -1,13 +1,16 @@
 //! Clients of twemproxy before Tidegate: the same dialogues, byte for byte, with real servers, and with nutcracker beside it.
 
-use std::net::SocketAddr;
-use tidegate_tests::lab::addresses::{self, Family, MEMCACHED_PORT, REDIS_PORT};
+use tidegate_tests::both_twins;
 use tidegate_tests::lab::servers::ServerKind;
+use tidegate_tests::stage::Driver;
 use tidegate_tests::twins::{Twins, answer, assert_answer, commands};
 
-#[test]
-fn requests_are_answered_or_closed_as_by_nutcracker() {
-    let Some(twins) = Twins::usual() else { return };
+both_twins!(requests_are_answered_or_closed_as_by_nutcracker);
+
+fn requests_are_answered_or_closed_as_by_nutcracker(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
     let redis: &[(&[&str], &str, bool)] = &[
         (&["PING"], "+PONG\r\n", false),
         (&["SET k v", "GET k"], "+OK\r\n$1\r\nv\r\n", false),
@@ -94,7 +97,7 @@ fn requests_are_answered_or_closed_as_by_nutcracker() {
         ("\r\n", "", true),
     ];
     let (kind, other) = (ServerKind::Redis, ServerKind::Memcached);
-    for way in twins.ways(REDIS_PORT) {
+    for way in twins.ways("redis") {
         for (lines, reply, closed) in redis {
             twins.flush().unwrap();
             let request = commands(lines);
@@ -108,7 +111,7 @@ fn requests_are_answered_or_closed_as_by_nutcracker() {
                 .on_client(|| assert_answer(way, kind, bytes, b"", true));
         }
     }
-    for way in twins.ways(MEMCACHED_PORT) {
+    for way in twins.ways("memcached") {
         for (request, reply, closed) in memcached {
             twins.flush().unwrap();
             let (request, reply) = (request.as_bytes(), reply.as_bytes());
@@ -119,13 +122,14 @@ fn requests_are_answered_or_closed_as_by_nutcracker() {
     }
 }
 
-#[test]
-fn earlier_requests_are_answered_before_a_bad_one_closes() {
-    let Some(mut twins) = Twins::usual() else {
+both_twins!(earlier_requests_are_answered_before_a_bad_one_closes);
+
+fn earlier_requests_are_answered_before_a_bad_one_closes(driver: Driver) {
+    let Some(mut twins) = Twins::usual(driver) else {
         return;
     };
     twins.scene.on_client(|| {
-        let to = SocketAddr::new(addresses::vip(Family::V4), REDIS_PORT);
+        let to = twins.tidegate("redis");
         let request = commands(&["SET a 1", "GET a", "MGET a b", "KEYS *", "SET a 2"]);
         let replies = b"+OK\r\n$1\r\n1\r\n*2\r\n$1\r\n1\r\n$-1\r\n";
         for _ in 0..20 {
@@ -152,10 +156,14 @@ const NAMES: &str = "append auth bitcount bitfield bitfield_ro bitop bitpos blpo
     zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem zremrangebylex zremrangebyrank \
     zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion zunionstore";
 
-#[test]
-fn every_command_with_any_number_of_arguments_gets_the_bytes_that_nutcracker_gives() {
-    let Some(twins) = Twins::usual() else { return };
-    let [(_, tidegate), (_, nutcracker)] = twins.ways(REDIS_PORT)[..] else {
+// Nobody has written these bytes down: without nutcracker there is nothing to hold Tidegate to, and this is skipped.
+both_twins!(every_command_with_any_number_of_arguments_gets_the_bytes_that_nutcracker_gives);
+
+fn every_command_with_any_number_of_arguments_gets_the_bytes_that_nutcracker_gives(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    let [(_, tidegate), (_, nutcracker)] = twins.ways("redis")[..] else {
         eprintln!("skipped: nutcracker is not installed");
         return;
     };
@@ -292,10 +300,14 @@ const LINES: &[&str] = &[
     "set k 0 0 1\r\nv\r\nget k nil k nil2\r\nget nil\r\n",
 ];
 
-#[test]
-fn every_line_of_memcached_gets_the_bytes_that_nutcracker_gives() {
-    let Some(twins) = Twins::usual() else { return };
-    let [(_, tidegate), (_, nutcracker)] = twins.ways(MEMCACHED_PORT)[..] else {
+// Without nutcracker this is skipped as well.
+both_twins!(every_line_of_memcached_gets_the_bytes_that_nutcracker_gives);
+
+fn every_line_of_memcached_gets_the_bytes_that_nutcracker_gives(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    let [(_, tidegate), (_, nutcracker)] = twins.ways("memcached")[..] else {
         eprintln!("skipped: nutcracker is not installed");
         return;
     };

@@ -3,29 +3,31 @@
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use tidegate_tests::both_twins;
 use tidegate_tests::client::Connection;
-use tidegate_tests::client::resp::{Redis, Value};
+use tidegate_tests::client::resp::{Redis, Value, command};
 use tidegate_tests::lab::LabOptions;
-use tidegate_tests::lab::addresses::{self, Family, MEMCACHED_PORT, REDIS_PORT};
+use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
+use tidegate_tests::stage::{Driver, Role, Stage};
 use tidegate_tests::twins::{TwinPool, Twins, assert_answer, commands};
 
 /// Long enough for anything that is waited for here; it turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where nothing listens.
-fn nobody() -> SocketAddr {
-    addresses::fake(Family::V4, 0, 7_100)
+fn nobody(stage: &dyn Stage) -> SocketAddr {
+    stage.plan().fake(0, Family::V4)
 }
 
-fn redis_server(index: usize) -> Redis {
-    Redis::open(addresses::redis(Family::V4, index)).unwrap()
+/// A client of the first Redis server itself, on the server host.
+fn first_redis(stage: &dyn Stage) -> Redis {
+    Redis::open(stage.servers(ServerKind::Redis)[0].address(Family::V4)).unwrap()
 }
 
 fn pool(
     name: &'static str,
     kind: ServerKind,
-    port: u16,
     servers: &[SocketAddr],
     more: &[(&'static str, &'static str)],
 ) -> TwinPool {
@@ -33,7 +35,6 @@ fn pool(
         name,
         kind,
         servers: servers.to_vec(),
-        port,
         tidegate: more.iter().map(|(tidegate, _)| *tidegate).collect(),
         nutcracker: more.iter().map(|(_, nutcracker)| *nutcracker).collect(),
     }
@@ -46,6 +47,16 @@ fn options() -> LabOptions {
         fakes: 1,
         ..LabOptions::default()
     }
+}
+
+/// A connection to the first Redis server on which a script runs until it is killed.
+fn send_endless_script(twins: &Twins) -> Redis {
+    twins.scene.on_server(|| {
+        let mut client = first_redis(twins.scene.stage());
+        let script = command(&[b"EVAL", b"while true do end", b"0"]);
+        client.connection.send(&script).unwrap();
+        client
+    })
 }
 
 /// The keys that a pool on `to` has on its live and on its dead server, of each two.
@@ -67,28 +78,24 @@ fn live_and_dead(kind: ServerKind, to: SocketAddr) -> [[String; 2]; 2] {
     found.map(|keys| [keys[0].clone(), keys[1].clone()])
 }
 
-#[test]
-fn a_server_that_is_down_fails_what_needs_it_and_closes_behind_reads_of_several_keys() {
-    let pools = |lab: &tidegate_tests::lab::Lab| {
-        let (redis, memcached) = (&lab.redis[0], &lab.memcached[0]);
-        let redis = [redis.address(Family::V4), nobody()];
-        let memcached = [memcached.address(Family::V4), nobody()];
+both_twins!(a_server_that_is_down_fails_what_needs_it_and_closes_behind_reads_of_several_keys);
+
+fn a_server_that_is_down_fails_what_needs_it_and_closes_behind_reads_of_several_keys(
+    driver: Driver,
+) {
+    let pools = |stage: &dyn Stage| {
+        let half_dead = |kind| [stage.servers(kind)[0].address(Family::V4), nobody(stage)];
+        let [redis, memcached] = [ServerKind::Redis, ServerKind::Memcached].map(half_dead);
         vec![
-            pool("redis", ServerKind::Redis, REDIS_PORT, &redis, &[]),
-            pool(
-                "memcached",
-                ServerKind::Memcached,
-                MEMCACHED_PORT,
-                &memcached,
-                &[],
-            ),
+            pool("redis", ServerKind::Redis, &redis, &[]),
+            pool("memcached", ServerKind::Memcached, &memcached, &[]),
         ]
     };
-    let Some(twins) = Twins::raise(options(), |_| {}, pools) else {
+    let Some(twins) = Twins::raise(driver, options(), |_| {}, pools) else {
         return;
     };
     let mut keys = Vec::new();
-    for (name, to) in twins.ways(REDIS_PORT) {
+    for (name, to) in twins.ways("redis") {
         twins.flush().unwrap();
         twins.scene.on_client(|| {
             let [[live, live2], [dead, dead2]] = live_and_dead(ServerKind::Redis, to);
@@ -123,7 +130,7 @@ fn a_server_that_is_down_fails_what_needs_it_and_closes_behind_reads_of_several_
                 .on_client(|| live_and_dead(ServerKind::Redis, to)),
         );
     }
-    for (name, to) in twins.ways(MEMCACHED_PORT) {
+    for (name, to) in twins.ways("memcached") {
         twins.scene.on_client(|| {
             let [[live, live2], [dead, dead2]] = live_and_dead(ServerKind::Memcached, to);
             for (request, closed) in [
@@ -163,17 +170,22 @@ fn a_server_that_is_down_fails_what_needs_it_and_closes_behind_reads_of_several_
     );
 }
 
-#[test]
-fn a_server_that_comes_back_serves_again() {
-    let pools = |lab: &tidegate_tests::lab::Lab| {
-        let servers: Vec<SocketAddr> = lab.redis.iter().map(|s| s.address(Family::V4)).collect();
-        vec![pool("redis", ServerKind::Redis, REDIS_PORT, &servers, &[])]
+both_twins!(a_server_that_comes_back_serves_again);
+
+fn a_server_that_comes_back_serves_again(driver: Driver) {
+    let pools = |stage: &dyn Stage| {
+        let servers: Vec<SocketAddr> = stage
+            .servers(ServerKind::Redis)
+            .iter()
+            .map(|s| s.address(Family::V4))
+            .collect();
+        vec![pool("redis", ServerKind::Redis, &servers, &[])]
     };
-    let Some(mut twins) = Twins::raise(options(), |_| {}, pools) else {
+    let Some(mut twins) = Twins::raise(driver, options(), |_| {}, pools) else {
         return;
     };
     let keys: Vec<String> = (0..20).map(|n| format!("key-{n}")).collect();
-    let to = SocketAddr::new(addresses::vip(Family::V4), REDIS_PORT);
+    let to = twins.tidegate("redis");
     // Whose keys are missing once the first server is down.
     let served = |twins: &Twins| -> Vec<bool> {
         twins.scene.on_client(|| {
@@ -215,24 +227,19 @@ fn a_server_that_comes_back_serves_again() {
     }
 }
 
-#[test]
-fn servers_that_refuse_to_serve_are_told_as_failures() {
+both_twins!(servers_that_refuse_to_serve_are_told_as_failures);
+
+fn servers_that_refuse_to_serve_are_told_as_failures(driver: Driver) {
     let more = [("timeout_ms = 20000", "timeout: 20000")];
-    let pools = |lab: &tidegate_tests::lab::Lab| {
-        let servers = [lab.redis[0].address(Family::V4)];
-        vec![pool(
-            "redis",
-            ServerKind::Redis,
-            REDIS_PORT,
-            &servers,
-            &more,
-        )]
+    let pools = |stage: &dyn Stage| {
+        let servers = [stage.servers(ServerKind::Redis)[0].address(Family::V4)];
+        vec![pool("redis", ServerKind::Redis, &servers, &more)]
     };
-    let Some(twins) = Twins::raise(options(), |_| {}, pools) else {
+    let Some(twins) = Twins::raise(driver, options(), |_| {}, pools) else {
         return;
     };
     let each = |lines: &[&str], reply: &str, closed: bool| {
-        for way in twins.ways(REDIS_PORT) {
+        for way in twins.ways("redis") {
             let request = commands(lines);
             twins.scene.on_client(|| {
                 assert_answer(way, ServerKind::Redis, &request, reply.as_bytes(), closed);
@@ -242,7 +249,7 @@ fn servers_that_refuse_to_serve_are_told_as_failures() {
     let on_server = |words: &str| {
         twins
             .scene
-            .on_server(|| redis_server(0).words(words).unwrap())
+            .on_server(|| first_redis(twins.scene.stage()).words(words).unwrap())
     };
     let invalid = "-ERR Invalid argument\r\n";
 
@@ -263,12 +270,7 @@ fn servers_that_refuse_to_serve_are_told_as_failures() {
     assert_eq!(on_server("REPLICAOF NO ONE"), Value::ok());
 
     assert_eq!(on_server("CONFIG SET busy-reply-threshold 1"), Value::ok());
-    let stuck = twins
-        .scene
-        .lab()
-        .hosts
-        .server
-        .spawn(|| redis_server(0).ask(&[b"EVAL", b"while true do end", b"0"]));
+    let mut stuck = send_endless_script(&twins);
     let started = Instant::now();
     while !on_server("GET k").is_error("BUSY") {
         assert!(started.elapsed() < PATIENCE, "the script does not run");
@@ -277,27 +279,31 @@ fn servers_that_refuse_to_serve_are_told_as_failures() {
     each(&["MGET k l"], invalid, true);
     each(&["DEL k l"], invalid, false);
     assert_eq!(on_server("SCRIPT KILL"), Value::ok());
-    assert!(matches!(stuck.join().unwrap().unwrap(), Value::Error(_)));
+    let ended = stuck.reply().unwrap();
+    assert!(matches!(ended, Value::Error(_)), "{ended:?}");
     each(&["GET k"], "$1\r\nv\r\n", false);
 }
 
-#[test]
-fn a_slow_script_times_out_and_a_fast_one_does_not() {
+both_twins!(a_slow_script_times_out_and_a_fast_one_does_not);
+
+fn a_slow_script_times_out_and_a_fast_one_does_not(driver: Driver) {
     let more = [("timeout_ms = 200", "timeout: 200")];
-    let pools = |lab: &tidegate_tests::lab::Lab| {
-        let servers = [lab.redis[0].address(Family::V4)];
-        vec![pool(
-            "redis",
-            ServerKind::Redis,
-            REDIS_PORT,
-            &servers,
-            &more,
-        )]
+    // A server lets a script be killed only when it has been busy with it for that long, by default 5 s.
+    let hasten = |stage: &dyn Stage| {
+        let words = "CONFIG SET busy-reply-threshold 1";
+        let reply = stage
+            .host(Role::Server)
+            .run(|| first_redis(stage).words(words).unwrap());
+        assert_eq!(reply, Value::ok());
     };
-    let Some(twins) = Twins::raise(options(), |_| {}, pools) else {
+    let pools = |stage: &dyn Stage| {
+        let servers = [stage.servers(ServerKind::Redis)[0].address(Family::V4)];
+        vec![pool("redis", ServerKind::Redis, &servers, &more)]
+    };
+    let Some(twins) = Twins::raise(driver, options(), hasten, pools) else {
         return;
     };
-    for (name, to) in twins.ways(REDIS_PORT) {
+    for (name, to) in twins.ways("redis") {
         twins.scene.on_client(|| {
             let mut client = Redis::open(to).unwrap();
             let script = "local x=0;for i=1,100 do x=x+i end;return x";
@@ -319,10 +325,11 @@ fn a_slow_script_times_out_and_a_fast_one_does_not() {
             );
         });
         let started = Instant::now();
-        while twins
-            .scene
-            .on_server(|| redis_server(0).words("SCRIPT KILL").unwrap())
-            != Value::ok()
+        while twins.scene.on_server(|| {
+            first_redis(twins.scene.stage())
+                .words("SCRIPT KILL")
+                .unwrap()
+        }) != Value::ok()
         {
             assert!(started.elapsed() < PATIENCE, "the script cannot be ended");
         }
@@ -336,8 +343,9 @@ fn a_slow_script_times_out_and_a_fast_one_does_not() {
     }
 }
 
-#[test]
-fn passwords_of_clients_and_of_servers_are_told_apart_as_by_nutcracker() {
+both_twins!(passwords_of_clients_and_of_servers_are_told_apart_as_by_nutcracker);
+
+fn passwords_of_clients_and_of_servers_are_told_apart_as_by_nutcracker(driver: Driver) {
     let auth = |password: &'static str| match password {
         "hello" => [
             "redis_auth = \"hello\"",
@@ -350,37 +358,37 @@ fn passwords_of_clients_and_of_servers_are_told_apart_as_by_nutcracker() {
             "server_auth = \"other\"",
         ],
     };
-    let demand = |lab: &tidegate_tests::lab::Lab| {
-        lab.hosts.server.run(|| {
-            let reply = redis_server(0)
+    let demand = |stage: &dyn Stage| {
+        stage.host(Role::Server).run(|| {
+            let reply = first_redis(stage)
                 .words("CONFIG SET requirepass hello")
                 .unwrap();
             assert_eq!(reply, Value::ok());
         });
     };
-    let pools = |lab: &tidegate_tests::lab::Lab| {
-        let servers = [lab.redis[0].address(Family::V4)];
-        let make = |name, port, password| {
+    let pools = |stage: &dyn Stage| {
+        let servers = [stage.servers(ServerKind::Redis)[0].address(Family::V4)];
+        let make = |name, password| {
             let [client, both, server] = auth(password);
-            let mut pool = pool(name, ServerKind::Redis, port, &servers, &[(client, both)]);
+            let mut pool = pool(name, ServerKind::Redis, &servers, &[(client, both)]);
             pool.tidegate.push(server);
             pool
         };
         vec![
-            make("right", 6379, "hello"),
-            make("wrong", 6380, "other"),
-            pool("none", ServerKind::Redis, 6381, &servers, &[]),
+            make("right", "hello"),
+            make("wrong", "other"),
+            pool("none", ServerKind::Redis, &servers, &[]),
         ]
     };
-    let Some(twins) = Twins::raise(options(), demand, pools) else {
+    let Some(twins) = Twins::raise(driver, options(), demand, pools) else {
         return;
     };
     let noauth = "-NOAUTH Authentication required\r\n";
     let servers = "-NOAUTH Authentication required.\r\n";
     let invalid = "-ERR invalid password\r\n";
-    let dialogues: &[(u16, &[&str], String)] = &[
+    let dialogues: &[(&str, &[&str], String)] = &[
         (
-            6379,
+            "right",
             &[
                 "PING",
                 "SET k v",
@@ -401,18 +409,18 @@ fn passwords_of_clients_and_of_servers_are_told_apart_as_by_nutcracker() {
             ),
         ),
         (
-            6380,
+            "wrong",
             &["PING", "SET k v", "AUTH other", "PING", "SET k v", "GET k"],
             format!("{noauth}{noauth}+OK\r\n+PONG\r\n{servers}{servers}"),
         ),
         (
-            6381,
+            "none",
             &["PING", "SET k v", "GET k", "AUTH any"],
             format!("+PONG\r\n{servers}{servers}-ERR Client sent AUTH, but no password is set\r\n"),
         ),
     ];
-    for (port, lines, reply) in dialogues {
-        for way in twins.ways(*port) {
+    for (pool, lines, reply) in dialogues {
+        for way in twins.ways(pool) {
             let request = commands(lines);
             twins.scene.on_client(|| {
                 assert_answer(way, ServerKind::Redis, &request, reply.as_bytes(), false);

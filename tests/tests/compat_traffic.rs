@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use tidegate_tests::both_twins;
 use tidegate_tests::client::Connection;
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value, command};
-use tidegate_tests::lab::addresses::{self, Family, MEMCACHED_PORT, REDIS_PORT};
+use tidegate_tests::lab::addresses::Family;
+use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::random::Random;
+use tidegate_tests::stage::Driver;
 use tidegate_tests::twins::{Twins, answer, commands};
 
 /// Does `work` on the client host with each proxy, starting from empty servers.
-fn with_each(twins: &Twins, port: u16, work: impl Fn(SocketAddr) + Sync) {
-    for (name, to) in twins.ways(port) {
+fn with_each(twins: &Twins, pool: &str, work: impl Fn(SocketAddr) + Sync) {
+    for (name, to) in twins.ways(pool) {
         twins.flush().unwrap();
         eprintln!("{name}");
         twins.scene.on_client(|| work(to));
@@ -61,10 +64,13 @@ fn numbered(count: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-#[test]
-fn any_number_of_keys_is_written_read_and_deleted_at_once() {
-    let Some(twins) = Twins::usual() else { return };
-    with_each(&twins, REDIS_PORT, |to| {
+both_twins!(any_number_of_keys_is_written_read_and_deleted_at_once);
+
+fn any_number_of_keys_is_written_read_and_deleted_at_once(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    with_each(&twins, "redis", |to| {
         let mut client = Redis::open(to).unwrap();
         for count in [1, 2, 10, 171, 342, 855] {
             write_read_delete(&mut client, &numbered(count));
@@ -80,10 +86,13 @@ fn any_number_of_keys_is_written_read_and_deleted_at_once() {
     });
 }
 
-#[test]
-fn a_pipeline_of_thousands_of_requests_is_answered_in_order() {
-    let Some(twins) = Twins::usual() else { return };
-    with_each(&twins, REDIS_PORT, |to| {
+both_twins!(a_pipeline_of_thousands_of_requests_is_answered_in_order);
+
+fn a_pipeline_of_thousands_of_requests_is_answered_in_order(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    with_each(&twins, "redis", |to| {
         let mut random = Random::new(7);
         let values: Vec<Vec<u8>> = (0..1000).map(|_| random.bytes(100)).collect();
         let keys: Vec<Vec<u8>> = (0..1000).map(|n| format!("kkk-{n}").into_bytes()).collect();
@@ -115,11 +124,14 @@ fn a_pipeline_of_thousands_of_requests_is_answered_in_order() {
     });
 }
 
-#[test]
-fn large_values_are_read_together() {
+both_twins!(large_values_are_read_together);
+
+fn large_values_are_read_together(driver: Driver) {
     const BYTES: usize = 4 * 1024 * 1024 + 1024;
-    let Some(twins) = Twins::usual() else { return };
-    with_each(&twins, REDIS_PORT, |to| {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    with_each(&twins, "redis", |to| {
         let mut random = Random::new(11);
         let mut client = Redis::open(to).unwrap();
         let mut keys = Vec::new();
@@ -137,9 +149,12 @@ fn large_values_are_read_together() {
     });
 }
 
-#[test]
-fn what_servers_answer_to_any_type_of_key_passes_unchanged() {
-    let Some(twins) = Twins::usual() else { return };
+both_twins!(what_servers_answer_to_any_type_of_key_passes_unchanged);
+
+fn what_servers_answer_to_any_type_of_key_passes_unchanged(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
     let deep = format!(
         "EVAL return{}'value'{} 1 tmp",
         "{".repeat(20),
@@ -184,12 +199,12 @@ fn what_servers_answer_to_any_type_of_key_passes_unchanged() {
         ],
         &["SET s 1 EX", "INCR l x", "SET n abc", "INCR n", "HGET n f"],
     ];
-    let server = addresses::redis(Family::V4, 0);
+    let server = twins.scene.plan().server(ServerKind::Redis, 0, Family::V4);
     for dialogue in dialogues {
         let request = &commands(dialogue);
         twins.flush().unwrap();
         let expected = twins.scene.on_server(|| answer(server, request));
-        for (name, to) in twins.ways(REDIS_PORT) {
+        for (name, to) in twins.ways("redis") {
             twins.flush().unwrap();
             let got = twins.scene.on_client(|| answer(to, request));
             // `INCR l x` has an argument too many for twemproxy, which ends the last dialogue there.
@@ -204,10 +219,13 @@ fn what_servers_answer_to_any_type_of_key_passes_unchanged() {
     }
 }
 
-#[test]
-fn a_scan_of_a_large_hash_finds_every_field() {
-    let Some(twins) = Twins::usual() else { return };
-    with_each(&twins, REDIS_PORT, |to| {
+both_twins!(a_scan_of_a_large_hash_finds_every_field);
+
+fn a_scan_of_a_large_hash_finds_every_field(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    with_each(&twins, "redis", |to| {
         let mut client = Redis::open(to).unwrap();
         let prefix = "x".repeat(100);
         let fields: BTreeMap<Vec<u8>, Vec<u8>> = (0..1000)
@@ -250,10 +268,13 @@ fn a_scan_of_a_large_hash_finds_every_field() {
     });
 }
 
-#[test]
-fn a_request_may_come_byte_by_byte() {
-    let Some(twins) = Twins::usual() else { return };
-    with_each(&twins, REDIS_PORT, |to| {
+both_twins!(a_request_may_come_byte_by_byte);
+
+fn a_request_may_come_byte_by_byte(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    with_each(&twins, "redis", |to| {
         let mut connection = Connection::open(to).unwrap();
         for request in ["PING", "SET k v"] {
             for byte in commands(&[request]) {
@@ -269,15 +290,15 @@ fn a_request_may_come_byte_by_byte() {
     });
 }
 
-#[test]
-fn divided_requests_count_once_for_each_server() {
-    let Some(mut twins) = Twins::usual() else {
+both_twins!(divided_requests_count_once_for_each_server);
+
+fn divided_requests_count_once_for_each_server(driver: Driver) {
+    let Some(mut twins) = Twins::usual(driver) else {
         return;
     };
     let keys: Vec<String> = (0..10).map(|n| format!("kkk-{n}")).collect();
     twins.scene.on_client(|| {
-        let mut client =
-            Redis::open(SocketAddr::new(addresses::vip(Family::V4), REDIS_PORT)).unwrap();
+        let mut client = Redis::open(twins.tidegate("redis")).unwrap();
         for key in &keys {
             assert_eq!(client.words(&format!("SET {key} v")).unwrap(), Value::ok());
             assert_eq!(
@@ -299,10 +320,13 @@ fn divided_requests_count_once_for_each_server() {
         });
 }
 
-#[test]
-fn memcached_clients_set_get_and_delete_many() {
-    let Some(twins) = Twins::usual() else { return };
-    with_each(&twins, MEMCACHED_PORT, |to| {
+both_twins!(memcached_clients_set_get_and_delete_many);
+
+fn memcached_clients_set_get_and_delete_many(driver: Driver) {
+    let Some(twins) = Twins::usual(driver) else {
+        return;
+    };
+    with_each(&twins, "memcached", |to| {
         let mut client = Memcached::open(to).unwrap();
         for count in [1, 10, 179, 895] {
             let each = |line: &dyn Fn(String, String) -> String| -> String {
