@@ -119,14 +119,15 @@ impl SocketStreams {
         let slot = self.free_servers.pop().ok_or(ConnectError::NoSlot)?;
         self.slot_mut(slot)
             .open(Some(attempt.socket), Role::Server, peer);
+        let under_way = [Err(Errno::INPROGRESS), Err(Errno::INTR)].contains(&attempt.outcome);
+        self.slot_mut(slot).connecting = under_way;
         if let Err(error) = self.register(slot) {
             self.free(slot);
             return Err(connect_error(error));
         }
-        self.slot_mut(slot).connecting = true;
         match attempt.outcome {
             Ok(()) => self.connected(slot),
-            Err(Errno::INPROGRESS | Errno::INTR) => self.connecting.start(slot, self.now_us),
+            Err(_) if under_way => self.connecting.start(slot, self.now_us),
             Err(error) => self.connect_failed(slot, error),
         }
         Ok(slot)

@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) eof: bool,
     /// The kernel takes no more bytes until it says so.
     pub(crate) write_blocked: bool,
+    /// Epoll tells of room to send.
+    pub(crate) room_told: bool,
     /// Somebody found no room for everything.
     pub(crate) starved: bool,
     /// We have nothing more to queue: FIN follows what is queued.
@@ -86,6 +88,7 @@ impl Slot {
             hung_up: false,
             eof: false,
             write_blocked: false,
+            room_told: false,
             starved: false,
             finished: false,
             shut: false,
