@@ -6,6 +6,7 @@ use sockets::{Net, OPTIONS, PATIENCE, config, pattern, read_exactly, write};
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
+use tidegate_config::AckMode;
 use tidegate_dataplane::sockets::{Endpoint, Listening, SocketConfig, listen};
 use tidegate_proxy::streams::{StreamStatus, Streams};
 
@@ -93,4 +94,27 @@ fn a_peer_that_stops_reading_again_and_again_gets_everything() {
     });
     net.streams().release(id);
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn what_cannot_be_sent_acknowledges_nothing() {
+    let mut net = Net::new(&SocketConfig {
+        client_buffer_bytes: 65_536,
+        ack: AckMode::WithReply,
+        ..config()
+    });
+    let (mut client, id) = net.client();
+    let bytes = pattern(65_536);
+    while net.network.socket_counters().write_blocked == 0 {
+        net.streams().send(id, &bytes);
+        net.turn(|_, _| ());
+    }
+    let before = net.network.socket_counters().quick_acks;
+    write(&mut client, b"half a requ");
+    net.until("the bytes", |streams| streams.received(id) > 0);
+    assert!(net.streams().send_queued(id) > 0, "still blocked");
+    assert_eq!(net.network.socket_counters().quick_acks, before + 1);
+    net.streams().abort(id);
+    net.streams().release(id);
+    drop(client);
 }
