@@ -1,6 +1,7 @@
 //! One connection.
 
 use crate::sockets::ring::Ring;
+use rustix::io::Errno;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use tidegate_proxy::streams::CloseReason;
@@ -39,6 +40,8 @@ pub(crate) struct Slot {
     /// Whether it is TCP, not a Unix socket.
     pub(crate) tcp: bool,
     pub(crate) connecting: bool,
+    /// Why the connection failed at once, while the proxy does not know it yet.
+    pub(crate) refused: Option<Errno>,
     pub(crate) closed: Option<CloseReason>,
     /// Bytes for the proxy.
     pub(crate) received: Ring,
@@ -81,6 +84,7 @@ impl Slot {
             peer: NO_ADDRESS,
             tcp: false,
             connecting: false,
+            refused: None,
             closed: None,
             received: Ring::default(),
             queued: Ring::default(),

@@ -236,6 +236,7 @@ impl SocketStreams {
         let state = self.slot_mut(slot);
         // What waits in epoll for this socket has to mean nothing any more.
         state.connecting = false;
+        state.refused = None;
         state.unread = false;
         state.queued.clear();
         if state.socket.take().is_some() {
