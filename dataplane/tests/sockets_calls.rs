@@ -4,9 +4,10 @@ mod sockets;
 
 use sockets::{Net, OPTIONS, PATIENCE, config, pattern, read_exactly, write};
 use std::io::Read;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use tidegate_config::AckMode;
+use tidegate_dataplane::network::Network;
 use tidegate_dataplane::sockets::{Endpoint, Listening, SocketConfig, listen};
 use tidegate_proxy::streams::{StreamStatus, Streams};
 
@@ -117,4 +118,39 @@ fn what_cannot_be_sent_acknowledges_nothing() {
     net.streams().abort(id);
     net.streams().release(id);
     drop(client);
+}
+
+#[test]
+fn clients_are_accepted_one_at_a_time_until_it_is_clear_that_many_wait() {
+    let mut net = Net::new(&SocketConfig {
+        client_slots: 64,
+        ..config()
+    });
+    let mut clients = Vec::new();
+    for round in 1..=2 {
+        let before = net.network.counters().accepted;
+        clients.extend((0..20).map(|_| TcpStream::connect(net.address).unwrap()));
+        let accepted: Vec<_> = (0..5)
+            .map(|_| {
+                net.turn(|_, _| ());
+                net.network.counters().accepted - before
+            })
+            .collect();
+        assert_eq!(accepted, [1, 3, 7, 15, 20], "round {round}");
+        net.turn(|_, _| ());
+    }
+}
+
+#[test]
+fn a_full_worker_leaves_the_next_client_at_a_shared_listener_to_others() {
+    let mut net = Net::new(&SocketConfig {
+        client_slots: 1,
+        ..config()
+    });
+    let (_client, _) = net.client();
+    let events = net.network.socket_counters().events;
+    let _next = TcpStream::connect(net.address).unwrap();
+    net.turn(|_, id| panic!("{id:?} is told of, but there is no place"));
+    assert_eq!(net.network.socket_counters().events, events, "not woken");
+    assert_eq!(net.network.socket_counters().accepts_paused_slots, 1);
 }
