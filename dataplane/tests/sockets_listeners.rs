@@ -176,7 +176,14 @@ fn unix_sockets_serve_clients_and_reach_servers() {
     assert_eq!(net.network.socket_counters().quick_acks, 0);
     let nobody = net.streams().connect(ServerId(1)).unwrap();
     let refused = StreamStatus::Closed(CloseReason::Refused);
-    assert_eq!(net.streams().status(nobody), refused);
+    assert_eq!(net.streams().status(nobody), StreamStatus::Connecting);
+    assert_eq!(net.streams().send(nobody, b"request"), 7, "it can wait");
+    net.until("the refusal", |streams| streams.status(nobody) == refused);
+    net.streams().release(nobody);
+    let nobody = net.streams().connect(ServerId(1)).unwrap();
+    net.streams().send(nobody, b"request");
+    net.streams().release(nobody);
+    assert_eq!(net.network.counters().servers_open, 0, "no slot is lost");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use sockets::worker::{REPLY, REQUEST, Scene};
 use sockets::{PATIENCE, read_exactly, read_to_end, write};
 use std::net::TcpStream;
 use std::time::Instant;
+use tidegate_config::Endpoint;
 use tidegate_dataplane::control::Command;
 use tidegate_dataplane::poll_loop::Ended;
 
@@ -122,6 +123,22 @@ fn a_server_that_is_gone_is_an_error_for_the_client() {
     let error = b"SERVER_ERROR Connection refused\r\n";
     assert_eq!(read_exactly(&mut client, error.len()), error);
     scene.end(Command::Stop);
+}
+
+#[test]
+fn a_server_that_refuses_at_once_is_an_error_for_every_request_and_holds_nobody_up() {
+    let missing = std::env::temp_dir().join(format!("tidegate-none-{}", std::process::id()));
+    let scene = Scene::towards(Some(Endpoint::Unix(missing)), "adaptive", || ());
+    // The server beside it is not needed.
+    drop(TcpStream::connect(scene.server.address).unwrap());
+    let mut client = scene.client();
+    write(&mut client, &REQUEST.repeat(3));
+    let error = b"SERVER_ERROR Connection refused\r\n";
+    let errors = error.repeat(3);
+    assert_eq!(read_exactly(&mut client, errors.len()), errors);
+    write(&mut client, REQUEST);
+    assert_eq!(read_exactly(&mut client, error.len()), error);
+    assert_eq!(scene.end(Command::Stop).0, Ended::Stopped);
 }
 
 #[test]

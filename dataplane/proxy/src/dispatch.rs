@@ -227,10 +227,11 @@ impl Proxy {
         if last == NIL {
             state.head = pending;
             state.busy_since = self.reliefs;
-            streams.expect_reply(StreamId(client), true);
         } else {
             self.pendings[last].next = pending;
         }
+        // A request that nobody answers is acknowledged by no reply: its client may wait for that before it sends more.
+        streams.expect_reply(StreamId(client), !silent);
         Some(pending)
     }
 

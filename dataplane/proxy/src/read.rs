@@ -102,6 +102,8 @@ impl Proxy {
             let n = bytes.len().min(state.need - buffer.len());
             if n == 0 {
                 self.watch(client);
+                // What is held is an incomplete request: the reply to an earlier one may come late.
+                streams.expect_reply(id, false);
                 return false;
             }
             buffer.extend_from_slice(&bytes[..n]);
@@ -353,6 +355,7 @@ impl Proxy {
         }
         let received = streams.received(id);
         if received == 0 {
+            streams.expect_reply(id, false);
             return false;
         }
         let bytes = streams.peek(id);

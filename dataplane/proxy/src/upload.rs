@@ -176,7 +176,9 @@ impl Proxy {
     fn finish_upload<S: Streams>(&mut self, streams: &mut S, client: u32, link: u32) {
         self.clients[client as usize].mode = Mode::Normal;
         if self.end_writing(link) {
-            streams.expect_reply(StreamId(client), true);
+            let pending = self.clients[client as usize].tail;
+            let answered = pending != NIL && !self.pendings[pending].silent;
+            streams.expect_reply(StreamId(client), answered);
         } else {
             // The server had answered before it had everything. What it makes of the bytes that came after its reply is not
             // certain, so nobody else gets this connection.

@@ -25,8 +25,39 @@ enum Pause {
 /// The listeners of a worker.
 pub(crate) struct Acceptor {
     /// In the order of their numbers.
-    listeners: Vec<Listening>,
+    doors: Vec<Door>,
     pause: Pause,
+}
+
+/// A listener, and how many clients are likely to wait there.
+struct Door {
+    listening: Listening,
+    /// Clients to accept at its next event.
+    batch: usize,
+    /// The look that showed its last event.
+    look: u64,
+}
+
+impl Door {
+    fn new(listening: Listening) -> Self {
+        Self {
+            listening,
+            batch: 1,
+            look: u64::MAX,
+        }
+    }
+
+    /// How many to accept now. Epoll reports a listener again while clients wait there, so one that was reported by the look
+    /// before, too, has several; a single one is not worth a call that finds nobody.
+    fn next_batch(&mut self, look: u64) -> usize {
+        self.batch = if look.checked_sub(1) == Some(self.look) {
+            (2 * self.batch).min(ACCEPTS_PER_TURN)
+        } else {
+            1
+        };
+        self.look = look;
+        self.batch
+    }
 }
 
 /// What came of one attempt to accept.
@@ -41,7 +72,7 @@ impl Acceptor {
     /// Listens.
     pub(crate) fn new(listeners: Vec<Listening>, streams: &SocketStreams) -> Result<Self, Errno> {
         let acceptor = Self {
-            listeners,
+            doors: listeners.into_iter().map(Door::new).collect(),
             pause: Pause::None,
         };
         acceptor.register(streams)?;
@@ -50,7 +81,8 @@ impl Acceptor {
 
     /// Of a shared listener only one sleeping worker is woken.
     fn register(&self, streams: &SocketStreams) -> Result<(), Errno> {
-        for (index, listener) in self.listeners.iter().enumerate() {
+        for (index, door) in self.doors.iter().enumerate() {
+            let listener = &door.listening;
             let flags = if listener.shared {
                 EventFlags::IN | EventFlags::EXCLUSIVE
             } else {
@@ -68,21 +100,25 @@ impl Acceptor {
 
     /// A listener has clients.
     pub(crate) fn on_event(&mut self, index: usize, streams: &mut SocketStreams) {
-        let Some(listener) = self.listeners.get(index) else {
+        let Some(door) = self.doors.get_mut(index) else {
             return;
         };
         if self.pause != Pause::None {
             return;
         }
-        for _ in 0..ACCEPTS_PER_TURN {
-            if streams.free_clients.is_empty() {
-                streams.counters.accepts_paused_slots += 1;
-                return self.pause(Pause::Slots, streams);
-            }
-            match accept(listener, index, streams) {
+        for _ in 0..door.next_batch(streams.counters.waits) {
+            match accept(&door.listening, index, streams) {
+                // At once, not when the next one comes: of those who sleep at a shared listener that one would wake only us.
+                Accepted::Client if streams.free_clients.is_empty() => {
+                    streams.counters.accepts_paused_slots += 1;
+                    return self.pause(Pause::Slots, streams);
+                }
                 Accepted::Client => {}
                 Accepted::Lost => streams.counters.accept_errors += 1,
-                Accepted::Nobody => return,
+                Accepted::Nobody => {
+                    door.batch = 1;
+                    return;
+                }
                 Accepted::OutOfDescriptors => {
                     streams.counters.accepts_paused_descriptors += 1;
                     // A descriptor that was given back on the way here is no reason to hope.
@@ -97,9 +133,9 @@ impl Acceptor {
     /// Epoll would report the waiting clients again and again.
     fn pause(&mut self, pause: Pause, streams: &SocketStreams) {
         self.pause = pause;
-        for listener in &self.listeners {
+        for door in &self.doors {
             // It may not be registered, if registering failed before.
-            let _removed = epoll::delete(&streams.epoll, &listener.socket);
+            let _removed = epoll::delete(&streams.epoll, &door.listening.socket);
         }
     }
 
@@ -124,7 +160,7 @@ impl Acceptor {
     /// Closes the listeners. Those of a worker alone take along who waits in their backlogs; of shared ones somebody else accepts.
     pub(crate) fn stop(&mut self, streams: &SocketStreams) {
         self.pause(Pause::None, streams);
-        self.listeners.clear();
+        self.doors.clear();
     }
 
     pub(crate) fn next_timer_us(&self) -> Option<u64> {

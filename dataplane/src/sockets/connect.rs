@@ -117,19 +117,45 @@ impl SocketStreams {
             return Err(connect_error(error));
         }
         let slot = self.free_servers.pop().ok_or(ConnectError::NoSlot)?;
+        let under_way = [Err(Errno::INPROGRESS), Err(Errno::INTR)].contains(&attempt.outcome);
+        if let Err(error) = attempt.outcome
+            && !under_way
+        {
+            self.refuse_later(slot, error);
+            return Ok(slot);
+        }
         self.slot_mut(slot)
             .open(Some(attempt.socket), Role::Server, peer);
+        self.slot_mut(slot).connecting = under_way;
         if let Err(error) = self.register(slot) {
             self.free(slot);
             return Err(connect_error(error));
         }
-        self.slot_mut(slot).connecting = true;
-        match attempt.outcome {
-            Ok(()) => self.connected(slot),
-            Err(Errno::INPROGRESS | Errno::INTR) => self.connecting.start(slot, self.now_us),
-            Err(error) => self.connect_failed(slot, error),
+        if under_way {
+            self.connecting.start(slot, self.now_us);
+        } else {
+            self.connected(slot);
         }
         Ok(slot)
+    }
+
+    /// Refused while we asked, as Unix sockets do. The proxy is told when it next looks, as of any other refusal: then the
+    /// requests that it is about to queue fail with this connection. A stream without room for them would make it try again
+    /// and again.
+    fn refuse_later(&mut self, slot: u32, error: Errno) {
+        let state = self.slot_mut(slot);
+        state.open(None, Role::Server, None);
+        state.connecting = true;
+        state.refused = Some(error);
+        self.mark_ready_slot(slot);
+    }
+
+    /// Tells of a refusal that was kept back.
+    #[inline]
+    pub(crate) fn refuse_now(&mut self, slot: u32) {
+        if let Some(error) = self.slot_mut(slot).refused.take() {
+            self.connect_failed(slot, error);
+        }
     }
 
     /// The kernel says that something came of a connection under way.

@@ -13,7 +13,7 @@ pub const GATHER_EVENTS_MIN: usize = 4;
 /// request. More: the first of them waits for all.
 pub const GATHER_TURNS_MAX: u32 = 2;
 
-/// Clients accepted from one listener in one turn. Fewer: a storm of connections takes more turns. More: requests that
+/// Clients accepted from one listener in one turn, once it is clear that many wait there. Fewer: a storm of connections takes more turns. More: requests that
 /// are there wait behind the storm.
 pub const ACCEPTS_PER_TURN: usize = 64;
 

@@ -6,8 +6,8 @@
 //! * `accept`, `connect`, `receive` and `send` are the ways in and out.
 //! * [`network`] joins them to the loop, [`assembly`] to a worker.
 //!
-//! Every connection is registered with epoll once, edge-triggered, and never again: what an edge said is remembered in the slot
-//! until a system call found it used up. A turn reads once from every stream that has something, and sends once for every
+//! Every connection is registered with epoll once, edge-triggered, and changed at most once, when the kernel first has no room for
+//! what is to be sent: what an edge said is remembered in the slot until a system call found it used up. A turn reads once from every stream that has something, and sends once for every
 //! stream that has something queued.
 
 mod accept;

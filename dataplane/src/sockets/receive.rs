@@ -143,7 +143,8 @@ impl SocketStreams {
             let state = self.slot_mut(slot);
             state.listed_read = false;
             let waits = !state.reply_expected || !state.received.is_empty();
-            if waits && state.queued.is_empty() {
+            // What is queued acknowledges as well, unless it cannot leave.
+            if waits && (state.queued.is_empty() || state.write_blocked) {
                 self.quick_ack(slot);
             }
         }

@@ -70,6 +70,9 @@ impl SocketStreams {
                 self.closing.start(slot, self.now_us);
             }
             if sent < queued {
+                if let Err(error) = self.ask_for_room(slot) {
+                    self.fail(slot, error);
+                }
                 return;
             }
         }

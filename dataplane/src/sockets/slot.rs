@@ -1,6 +1,7 @@
 //! One connection.
 
 use crate::sockets::ring::Ring;
+use rustix::io::Errno;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use tidegate_proxy::streams::CloseReason;
@@ -39,6 +40,8 @@ pub(crate) struct Slot {
     /// Whether it is TCP, not a Unix socket.
     pub(crate) tcp: bool,
     pub(crate) connecting: bool,
+    /// Why the connection failed at once, while the proxy does not know it yet.
+    pub(crate) refused: Option<Errno>,
     pub(crate) closed: Option<CloseReason>,
     /// Bytes for the proxy.
     pub(crate) received: Ring,
@@ -52,6 +55,8 @@ pub(crate) struct Slot {
     pub(crate) eof: bool,
     /// The kernel takes no more bytes until it says so.
     pub(crate) write_blocked: bool,
+    /// Epoll tells of room to send.
+    pub(crate) room_told: bool,
     /// Somebody found no room for everything.
     pub(crate) starved: bool,
     /// We have nothing more to queue: FIN follows what is queued.
@@ -79,6 +84,7 @@ impl Slot {
             peer: NO_ADDRESS,
             tcp: false,
             connecting: false,
+            refused: None,
             closed: None,
             received: Ring::default(),
             queued: Ring::default(),
@@ -86,6 +92,7 @@ impl Slot {
             hung_up: false,
             eof: false,
             write_blocked: false,
+            room_told: false,
             starved: false,
             finished: false,
             shut: false,

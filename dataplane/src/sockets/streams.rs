@@ -19,6 +19,7 @@ impl Streams for SocketStreams {
             state.listed_ready = false;
             // It may have been released since.
             if state.owner == Owner::Proxy {
+                self.refuse_now(slot);
                 return Some(StreamId(slot));
             }
         }

@@ -7,7 +7,7 @@ use crate::sockets::limits::{CLOSE_US, CONNECT_US};
 use crate::sockets::marked::Marked;
 use crate::sockets::network::SocketConfig;
 use crate::sockets::slot::{Owner, Role, Slot};
-use rustix::event::epoll;
+use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::collections::VecDeque;
@@ -49,6 +49,15 @@ pub struct SocketStreams {
     pub(crate) descriptor_freed: bool,
     pub(crate) counters: SocketCounters,
     pub(crate) stack: StackCounters,
+}
+
+fn interest(room: bool) -> EventFlags {
+    let always = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+    if room {
+        always | EventFlags::OUT
+    } else {
+        always
+    }
 }
 
 /// The word that epoll keeps for a connection.
@@ -164,21 +173,27 @@ impl SocketStreams {
         }
     }
 
-    /// Registers the slot's socket with epoll, for the rest of its life.
-    pub(crate) fn register(&self, slot: u32) -> Result<(), Errno> {
-        let state = self.slot(slot);
+    /// Registers the slot's socket with epoll, for the rest of its life. Of room to send it tells only where somebody waits for
+    /// it: a Unix socket would tell after every reply that its peer reads, a new connection at once.
+    pub(crate) fn register(&mut self, slot: u32) -> Result<(), Errno> {
+        let state = &mut self.slots[slot as usize];
         let Some(socket) = &state.socket else {
             return Ok(());
         };
-        epoll::add(
-            &self.epoll,
-            socket,
-            epoll::EventData::new_u64(word(slot, state.generation)),
-            epoll::EventFlags::IN
-                | epoll::EventFlags::OUT
-                | epoll::EventFlags::RDHUP
-                | epoll::EventFlags::ET,
-        )
+        state.room_told = state.connecting;
+        let data = epoll::EventData::new_u64(word(slot, state.generation));
+        epoll::add(&self.epoll, socket, data, interest(state.room_told))
+    }
+
+    /// From now on epoll tells of room to send, that which is there already included.
+    pub(crate) fn ask_for_room(&mut self, slot: u32) -> Result<(), Errno> {
+        let state = &mut self.slots[slot as usize];
+        let Some(socket) = state.socket.as_ref().filter(|_| !state.room_told) else {
+            return Ok(());
+        };
+        state.room_told = true;
+        let data = epoll::EventData::new_u64(word(slot, state.generation));
+        epoll::modify(&self.epoll, socket, data, interest(true))
     }
 
     /// Takes a client in. `false`: it could not be registered, and is gone. There has to be a free slot.
@@ -221,6 +236,7 @@ impl SocketStreams {
         let state = self.slot_mut(slot);
         // What waits in epoll for this socket has to mean nothing any more.
         state.connecting = false;
+        state.refused = None;
         state.unread = false;
         state.queued.clear();
         if state.socket.take().is_some() {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::statistics::StatisticsReader;
-use tidegate_config::{Config, Listen};
+use tidegate_config::{Config, Endpoint, Listen};
 use tidegate_dataplane::clock::Clock;
 use tidegate_dataplane::control::Command;
 use tidegate_dataplane::poll_loop::Ended;
@@ -98,8 +98,20 @@ pub struct Scene {
 impl Scene {
     /// A worker on a thread that calls `first` before anything else.
     pub fn new(idle: &str, first: impl FnOnce() + Send + 'static) -> Self {
+        Self::towards(None, idle, first)
+    }
+
+    /// The same in front of another server, if one is given.
+    pub fn towards(
+        other: Option<Endpoint>,
+        idle: &str,
+        first: impl FnOnce() + Send + 'static,
+    ) -> Self {
         let (server, go) = Server::start();
-        let config = config(idle, server.address);
+        let mut config = config(idle, server.address);
+        if let Some(address) = other {
+            config.pools[0].servers[0].address = address;
+        }
         let (sender, receiver) = mpsc::channel();
         let worker = std::thread::spawn(move || {
             first();
