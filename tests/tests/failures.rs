@@ -225,10 +225,10 @@ impl Drop for Calm<'_> {
 
 /// How long a client waits after a round with errors. Without it a server that is down makes the others so busy that it does not
 /// come up again on a machine with few cores.
-const ERROR_PAUSE: Duration = Duration::from_millis(1);
+const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
 /// Rounds in a calm after which something is wrong.
-const ROUNDS_IN_CALM_MAX: usize = 20_000;
+const ROUNDS_IN_CALM_MAX: usize = 5_000;
 
 /// Successes that each client needs after the servers are calm again.
 const CALM_ROUNDS: usize = 30;

@@ -18,6 +18,10 @@ const LAB_CONNECTIONS: u32 = 8_192;
 /// Connections that a server on this machine accepts. memcached wants as many descriptors, and every user has these.
 const LOCAL_CONNECTIONS: u32 = 512;
 
+/// How long a server may take to listen. Milliseconds are what it needs, seconds what it gets on a machine whose cores are taken by
+/// polling workers and busy clients; this only turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Which program a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerKind {
@@ -100,7 +104,7 @@ impl Server {
                 .host
                 .run(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
             {
-                if process.ended().is_some() || started.elapsed() > Duration::from_secs(10) {
+                if process.ended().is_some() || started.elapsed() > PATIENCE {
                     bail!(
                         "{name} does not listen on {address}; it printed:\n{}",
                         process.log_text()
