@@ -74,11 +74,10 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
         quick,
         patience: PATIENCE,
     };
-    shared::measure(&mut campaign.results, directory, quick, rounds)?;
     let lab = raise_for_one()?;
-    for round in 0..rounds {
-        for placement in Placement::BOTH {
-            contender::place(&lab, placement)?;
+    for placement in Placement::BOTH {
+        contender::place(&lab, placement)?;
+        for round in 0..rounds {
             // Short connections last: the kernel forgets them a minute later, tens of thousands at once, in the time of
             // whatever runs then.
             for short in [false, true] {
@@ -87,6 +86,9 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
                 }
             }
             settle(&lab)?;
+        }
+        if placement == Placement::A {
+            shared::measure(&mut campaign.results, directory, quick, rounds)?;
         }
     }
     Ok(())
