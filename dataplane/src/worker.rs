@@ -13,6 +13,8 @@ use crate::poll_loop::{Ended, PollLoop};
 use crate::privileges::{PrivilegeError, drop_privileges};
 use crate::sockets::ListenError;
 use crate::sockets::assembly::{self as sockets, SocketSurroundings};
+use nix::sys::prctl;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use tidegate_channel::control::{ControlError, ControlSocket};
@@ -123,6 +125,7 @@ fn standard_input() -> Result<ControlSocket, WorkerError> {
 
 fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, WorkerError> {
     let (start, descriptors) = receive_start(socket)?;
+    call_ourselves(&format!("tidegate-w{}", start.worker));
     if let Some(core) = start.core {
         pin(core)?;
     }
@@ -136,6 +139,14 @@ fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, W
     match descriptors.network {
         NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
         NetworkDescriptors::Sockets(listeners) => worker.on_sockets(listeners),
+    }
+}
+
+/// The name in `ps` and `top`; without it the kernel shows that of the link we were started by.
+fn call_ourselves(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        // A worker without a name works as well.
+        let _named = prctl::set_name(&name);
     }
 }
 

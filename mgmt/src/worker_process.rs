@@ -68,20 +68,25 @@ pub struct WorkerProcess {
     killed_as_hung: bool,
 }
 
-/// How long a heartbeat has not changed.
+/// How long a heartbeat has not changed although the process had a core, or wanted none.
 #[derive(Debug)]
 struct Silence {
     heartbeat: u64,
     lasted: Duration,
     looked: Instant,
+    /// How long the process has waited for a core in all its life.
+    waited: Duration,
 }
 
 impl Silence {
-    fn observe(&mut self, heartbeat: u64, now: Instant) -> Duration {
+    /// A worker that is kept from its core by others does not hang: killing it would only cost its connections.
+    fn observe(&mut self, heartbeat: u64, waited: Duration, now: Instant) -> Duration {
         let step = now.saturating_duration_since(self.looked).min(SILENCE_STEP);
+        let waiting = waited.saturating_sub(self.waited);
         self.looked = now;
+        self.waited = waited;
         if heartbeat == self.heartbeat {
-            self.lasted += step;
+            self.lasted += step.saturating_sub(waiting);
         } else {
             self.heartbeat = heartbeat;
             self.lasted = Duration::ZERO;
@@ -102,6 +107,7 @@ impl WorkerProcess {
         // The executable may have been replaced since we started; this is still ours. A process group of its own keeps a
         // terminal's Ctrl-C away: the manager decides how a worker ends.
         let child = Command::new("/proc/self/exe")
+            .arg0(format!("tidegate: worker {worker}"))
             .arg("worker")
             .env(crate::log::FILTER_VARIABLE, log)
             .env(crate::log::WORKER_VARIABLE, worker.to_string())
@@ -123,6 +129,7 @@ impl WorkerProcess {
                 heartbeat: 0,
                 lasted: Duration::ZERO,
                 looked: now,
+                waited: Duration::ZERO,
             },
             killed_as_hung: false,
         };
@@ -229,7 +236,16 @@ impl WorkerProcess {
             return now.saturating_duration_since(self.started) > START_PATIENCE;
         }
         let heartbeat = self.statistics.read_loop().heartbeat;
-        self.silence.observe(heartbeat, now) >= HEARTBEAT_PATIENCE && !self.is_traced()
+        let silence = self.silence.observe(heartbeat, self.waited_for_core(), now);
+        silence >= HEARTBEAT_PATIENCE && !self.is_traced()
+    }
+
+    /// How long the process was ready to run and did not, by the scheduler. Its main thread is the loop.
+    fn waited_for_core(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid()));
+        let text = text.unwrap_or_default();
+        let waited = text.split(' ').nth(1).and_then(|ns| ns.parse().ok());
+        Duration::from_nanos(waited.unwrap_or(0))
     }
 
     fn is_traced(&self) -> bool {
@@ -275,15 +291,33 @@ mod tests {
             heartbeat: 0,
             lasted: Duration::ZERO,
             looked: start,
+            waited: Duration::ZERO,
         };
-        assert_eq!(silence.observe(0, at(1)), Duration::from_secs(1));
+        let none = Duration::ZERO;
+        assert_eq!(silence.observe(0, none, at(1)), Duration::from_secs(1));
         assert_eq!(
-            silence.observe(0, at(60)),
+            silence.observe(0, none, at(60)),
             Duration::from_secs(2),
             "the manager itself was away"
         );
-        assert_eq!(silence.observe(1, at(61)), Duration::ZERO);
-        assert_eq!(silence.observe(1, at(62)), Duration::from_secs(1));
+        assert_eq!(silence.observe(1, none, at(61)), Duration::ZERO);
+        assert_eq!(silence.observe(1, none, at(62)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_its_core_is_not_silent() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut silence = Silence {
+            heartbeat: 0,
+            lasted: Duration::ZERO,
+            looked: start,
+            waited: Duration::ZERO,
+        };
+        let waited = Duration::from_millis;
+        assert_eq!(silence.observe(0, waited(900), at(1)), waited(100));
+        assert_eq!(silence.observe(0, waited(1_900), at(2)), waited(100));
+        assert_eq!(silence.observe(0, waited(1_900), at(3)), waited(1_100));
     }
 
     #[test]
