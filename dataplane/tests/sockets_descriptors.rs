@@ -57,14 +57,47 @@ fn clients_wait_while_there_is_no_descriptor_and_nothing_spins() {
     assert_eq!(net.network.next_timer_us(), Some(ACCEPT_RETRY_US));
     net.now_us = ACCEPT_RETRY_US;
     net.turn(|_, _| ());
-    assert_eq!(net.network.socket_counters().accepts_paused_descriptors, 2);
     assert_eq!(net.network.next_timer_us(), Some(2 * ACCEPT_RETRY_US));
-    // A connection that closes makes place at once.
+    assert_eq!(
+        net.network.socket_counters().accepts_paused_descriptors,
+        1,
+        "the same pause"
+    );
+    // A client that leaves makes place at once, but for a server that needs it.
     write(&mut clients[0], b"x");
     let first = net.next_ready("the first");
+    assert_eq!(
+        net.streams().connect(ServerId(0)),
+        Err(ConnectError::NoDescriptor)
+    );
     net.streams().abort(first);
     net.streams().release(first);
+    // The proxy gave up one that it could not open; this opens, and closes, one that it could.
+    for _ in 0..5 {
+        net.turn(|_, _| ());
+    }
+    assert_eq!(net.network.counters().accepted, 1, "held for the server");
+    let to_server = net.streams().connect(ServerId(0)).unwrap();
+    net.streams().abort(to_server);
+    net.streams().release(to_server);
+    for _ in 0..5 {
+        net.turn(|_, _| ());
+    }
+    assert_eq!(net.network.counters().accepted, 1, "a server's descriptor");
+    assert_eq!(net.network.next_timer_us(), Some(2 * ACCEPT_RETRY_US));
+    net.now_us += ACCEPT_RETRY_US;
     turns_until_accepted(&mut net, 2);
+    net.turn(|_, _| ());
+    let counters = net.network.socket_counters();
+    assert_eq!(counters.accepts_paused_descriptors, 2, "another pause");
+    let second = net.network.next_timer_us();
+    assert_eq!(second, Some(3 * ACCEPT_RETRY_US));
+    // Nobody opens a connection to a server: at once.
+    write(&mut clients[1], b"x");
+    let second = net.next_ready("the second");
+    net.streams().abort(second);
+    net.streams().release(second);
+    turns_until_accepted(&mut net, 3);
     // So does the time, once somebody has raised the limit.
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     net.now_us += ACCEPT_RETRY_US;

@@ -18,15 +18,28 @@ enum Pause {
     None,
     /// Every client slot is taken.
     Slots,
-    /// Out of descriptors or memory, until one is closed or this time comes.
-    Descriptors { retry_us: u64 },
+    /// Out of descriptors or memory, until one is closed or this time comes. `held`: one was closed, and a server may need it,
+    /// so only until this time comes.
+    Descriptors { retry_us: u64, held: bool },
+}
+
+/// What it means that every client slot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// These are all that were asked for.
+    Slots,
+    /// Other descriptors are held back for servers.
+    Descriptors,
 }
 
 /// The listeners of a worker.
 pub(crate) struct Acceptor {
     /// In the order of their numbers.
     doors: Vec<Door>,
+    full: Full,
     pause: Pause,
+    /// No client was accepted since descriptors ran out: a pause that is tried again and again counts once.
+    starved: bool,
 }
 
 /// A listener, and how many clients are likely to wait there.
@@ -70,10 +83,16 @@ enum Accepted {
 
 impl Acceptor {
     /// Listens.
-    pub(crate) fn new(listeners: Vec<Listening>, streams: &SocketStreams) -> Result<Self, Errno> {
+    pub(crate) fn new(
+        listeners: Vec<Listening>,
+        full: Full,
+        streams: &SocketStreams,
+    ) -> Result<Self, Errno> {
         let acceptor = Self {
             doors: listeners.into_iter().map(Door::new).collect(),
+            full,
             pause: Pause::None,
+            starved: false,
         };
         acceptor.register(streams)?;
         Ok(acceptor)
@@ -109,25 +128,41 @@ impl Acceptor {
         for _ in 0..door.next_batch(streams.counters.waits) {
             match accept(&door.listening, index, streams) {
                 // At once, not when the next one comes: of those who sleep at a shared listener that one would wake only us.
-                Accepted::Client if streams.free_clients.is_empty() => {
-                    streams.counters.accepts_paused_slots += 1;
-                    return self.pause(Pause::Slots, streams);
-                }
-                Accepted::Client => {}
+                Accepted::Client if streams.free_clients.is_empty() => return self.fill(streams),
+                Accepted::Client => self.starved = false,
                 Accepted::Lost => streams.counters.accept_errors += 1,
                 Accepted::Nobody => {
                     door.batch = 1;
                     return;
                 }
                 Accepted::OutOfDescriptors => {
-                    streams.counters.accepts_paused_descriptors += 1;
                     // A descriptor that was given back on the way here is no reason to hope.
                     streams.descriptor_freed = false;
-                    let retry_us = streams.now_us + ACCEPT_RETRY_US;
-                    return self.pause(Pause::Descriptors { retry_us }, streams);
+                    return self.starve(streams);
                 }
             }
         }
+    }
+
+    /// Takes no clients until one leaves.
+    fn fill(&mut self, streams: &mut SocketStreams) {
+        self.starved = false;
+        match self.full {
+            Full::Slots => streams.counters.accepts_paused_slots += 1,
+            Full::Descriptors => streams.counters.accepts_paused_descriptors += 1,
+        }
+        self.pause(Pause::Slots, streams);
+    }
+
+    /// Takes no clients until the kernel may have a descriptor.
+    fn starve(&mut self, streams: &mut SocketStreams) {
+        if !self.starved {
+            streams.counters.accepts_paused_descriptors += 1;
+        }
+        self.starved = true;
+        let retry_us = streams.now_us + ACCEPT_RETRY_US;
+        let held = false;
+        self.pause(Pause::Descriptors { retry_us, held }, streams);
     }
 
     /// Epoll would report the waiting clients again and again.
@@ -145,15 +180,22 @@ impl Acceptor {
         let go_on = match self.pause {
             Pause::None => false,
             Pause::Slots => !streams.free_clients.is_empty(),
-            Pause::Descriptors { retry_us } => freed || streams.now_us >= retry_us,
+            Pause::Descriptors { held: false, .. } if freed && streams.servers_first => {
+                let retry_us = streams.now_us + ACCEPT_RETRY_US;
+                let held = true;
+                self.pause = Pause::Descriptors { retry_us, held };
+                false
+            }
+            Pause::Descriptors { retry_us, held } => (freed && !held) || streams.now_us >= retry_us,
         };
         if !go_on {
             return;
         }
+        // It had its time.
+        streams.servers_first = false;
         self.pause = Pause::None;
         if self.register(streams).is_err() {
-            let retry_us = streams.now_us + ACCEPT_RETRY_US;
-            self.pause(Pause::Descriptors { retry_us }, streams);
+            self.starve(streams);
         }
     }
 
@@ -165,7 +207,7 @@ impl Acceptor {
 
     pub(crate) fn next_timer_us(&self) -> Option<u64> {
         match self.pause {
-            Pause::Descriptors { retry_us } => Some(retry_us),
+            Pause::Descriptors { retry_us, .. } => Some(retry_us),
             Pause::None | Pause::Slots => None,
         }
     }

@@ -9,6 +9,7 @@ use crate::network::Network;
 use crate::opening;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
+use crate::sockets::descriptors::servers_needed;
 use crate::sockets::endpoint::Endpoint;
 use crate::sockets::listen::{ListenOptions, Listening, listen, local_address};
 use crate::sockets::network::{SocketConfig, SocketNetwork};
@@ -76,6 +77,7 @@ fn socket_config(config: &Config, servers: Vec<Endpoint>) -> SocketConfig {
         client_slots: limits.clients_max as usize,
         client_buffer_bytes: limits.client_buffer_bytes as usize,
         server_slots: limits.server_connections_max as usize,
+        servers_needed: servers_needed(config) as usize,
         server_buffer_bytes: limits.server_buffer_bytes as usize,
         servers,
         source_address: limits.source_address,

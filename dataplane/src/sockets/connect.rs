@@ -110,7 +110,9 @@ impl SocketStreams {
             return Err(ConnectError::NoSlot);
         }
         let peer = endpoint.ip();
-        let attempt = self.outgoing.connect(endpoint).map_err(connect_error)?;
+        let attempt = self.outgoing.connect(endpoint).map_err(connect_error);
+        self.servers_first = matches!(attempt, Err(ConnectError::NoDescriptor));
+        let attempt = attempt?;
         if let Err(error) = attempt.outcome
             && is_local(error)
         {

@@ -17,9 +17,27 @@ pub const GATHER_TURNS_MAX: u32 = 2;
 /// are there wait behind the storm.
 pub const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long a worker that ran out of descriptors or memory takes no clients, unless a connection of its own closes before.
+/// How long a worker that ran out of descriptors or memory takes no clients, unless a client leaves before; and how long then a
+/// descriptor that a server may need is kept for it.
 /// Shorter: system calls in vain. Longer: clients wait in the backlog although another process has freed some.
 pub const ACCEPT_RETRY_US: u64 = 100_000;
+
+/// Descriptors of a worker that are no connections. Why 24: standard streams, log, control socket, epoll, bell, memory files and
+/// what the libraries open are about a dozen; listening sockets are counted by themselves. Too low: the manager promises more
+/// clients than a worker takes. Too high: fewer clients under a small limit.
+pub const OWN_DESCRIPTORS: u64 = 24;
+
+/// Descriptors that a running worker may open beyond those that it had when its network was built. Too low: clients are
+/// accepted until the kernel refuses. Too high: fewer clients.
+pub const SPARE_DESCRIPTORS: u64 = 4;
+
+/// Servers may have `server_connections_max` descriptors, but this part of those that are not the worker's own at most, as a
+/// divisor, if they do not need more. Larger: streamed requests find no descriptor. Smaller: fewer clients under a small limit.
+pub const SERVERS_PART_DIVISOR: u64 = 4;
+
+/// The part that clients get even if servers need more, as a divisor. Larger: hardly a client is served when the limit is far
+/// too small. Smaller: some servers cannot be reached then.
+pub const CLIENTS_PART_DIVISOR: u64 = 2;
 
 /// How long a server may take to answer our SYN: as in the TCP of our own.
 pub const CONNECT_US: u64 = stack::CONNECT_US;
@@ -51,4 +69,5 @@ pub const ROOM_NEWS_DIVISOR: usize = 4;
 pub const SLOTS_MAX: usize = 1 << 24;
 
 const _: () = assert!(ROOM_NEWS_DIVISOR > 2);
+const _: () = assert!(SERVERS_PART_DIVISOR > CLIENTS_PART_DIVISOR && CLIENTS_PART_DIVISOR > 1);
 const _: () = assert!(PROBE_INTERVAL_S > 0 && SERVER_KEEPALIVE_S > 0);

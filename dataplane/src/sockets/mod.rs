@@ -4,6 +4,7 @@
 //! * `streams` is what the proxy works with; its slots, buffers and lists are in `table`, a `slot` and its two rings
 //!   (`ring`) per connection.
 //! * `accept`, `connect`, `receive` and `send` are the ways in and out.
+//! * [`descriptors`] says how many of them clients may have, so that some are left for servers.
 //! * [`network`] joins them to the loop, [`assembly`] to a worker.
 //!
 //! Every connection is registered with epoll once, edge-triggered, and changed at most once, when the kernel first has no room for
@@ -14,6 +15,7 @@ mod accept;
 pub mod assembly;
 mod connect;
 mod deadlines;
+pub mod descriptors;
 pub mod endpoint;
 pub mod limits;
 pub mod listen;

@@ -1,7 +1,8 @@
 //! Epoll between the loop and the streams.
 
 use crate::network::Network;
-use crate::sockets::accept::{Acceptor, LISTENER_WORDS};
+use crate::sockets::accept::{Acceptor, Full, LISTENER_WORDS};
+use crate::sockets::descriptors::{self, Descriptors};
 use crate::sockets::endpoint::Endpoint;
 use crate::sockets::limits::{EVENTS, GATHER_EVENTS_MIN, GATHER_TURNS_MAX, SLOTS_MAX};
 use crate::sockets::listen::Listening;
@@ -22,12 +23,14 @@ const BELL_WORD: u32 = u32::MAX;
 /// Everything that the sockets of a worker are told at start.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
-    /// Client connections.
+    /// Client connections: so many, or as many as the process has descriptors for.
     pub client_slots: usize,
     /// Bytes of the receive and of the send buffer of each client connection (each).
     pub client_buffer_bytes: usize,
     /// Server connections.
     pub server_slots: usize,
+    /// Those of them that servers need all the time.
+    pub servers_needed: usize,
     /// Bytes of the receive and of the send buffer of each server connection (each).
     pub server_buffer_bytes: usize,
     /// Where servers are; the position is the `ServerId`.
@@ -38,6 +41,17 @@ pub struct SocketConfig {
     pub ack: AckMode,
     /// Whether the loop never sleeps: then every look asks the kernel.
     pub spin: bool,
+}
+
+/// The clients for which this process has descriptors at once.
+fn clients_with_descriptors(config: &SocketConfig, listeners: usize) -> usize {
+    let descriptors = Descriptors {
+        limit: descriptors::limit(),
+        own: descriptors::own(listeners),
+        servers_needed: config.servers_needed as u64,
+        servers_max: config.server_slots as u64,
+    };
+    usize::try_from(descriptors.clients()).unwrap_or(usize::MAX)
 }
 
 /// The kernel's sockets below a proxy.
@@ -74,8 +88,18 @@ impl SocketNetwork {
         // Edge-triggered: every ring is one event, and nobody has to silence the bell.
         let word = EventData::new_u64(u64::from(BELL_WORD));
         epoll::add(&epoll, &bell, word, EventFlags::IN | EventFlags::ET)?;
-        let streams = SocketStreams::new(config, epoll);
-        let acceptor = Acceptor::new(listeners, &streams)?;
+        let client_slots = clients_with_descriptors(config, listeners.len());
+        let sockets = SocketConfig {
+            client_slots: config.client_slots.min(client_slots),
+            ..config.clone()
+        };
+        let streams = SocketStreams::new(&sockets, epoll);
+        let full = if client_slots < config.client_slots {
+            Full::Descriptors
+        } else {
+            Full::Slots
+        };
+        let acceptor = Acceptor::new(listeners, full, &streams)?;
         Ok(Self {
             streams,
             acceptor,

@@ -47,6 +47,8 @@ pub struct SocketStreams {
     pub(crate) ack: AckMode,
     /// A descriptor was closed since the last look.
     pub(crate) descriptor_freed: bool,
+    /// A server connection was closed, or not opened for want of a descriptor; none was opened and no accept tried again since.
+    pub(crate) servers_first: bool,
     pub(crate) counters: SocketCounters,
     pub(crate) stack: StackCounters,
 }
@@ -92,6 +94,7 @@ impl SocketStreams {
             outgoing: Outgoing::new(config.source_address),
             ack: config.ack,
             descriptor_freed: false,
+            servers_first: false,
             counters: SocketCounters::default(),
             stack: StackCounters::default(),
         }
@@ -241,6 +244,7 @@ impl SocketStreams {
         state.queued.clear();
         if state.socket.take().is_some() {
             self.descriptor_freed = true;
+            self.servers_first |= slot >= self.clients;
         }
     }
 

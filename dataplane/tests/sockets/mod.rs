@@ -32,6 +32,7 @@ pub fn config() -> SocketConfig {
         client_slots: 4,
         client_buffer_bytes: 1_000,
         server_slots: 4,
+        servers_needed: 1,
         server_buffer_bytes: 1_000,
         servers: Vec::new(),
         source_address: None,

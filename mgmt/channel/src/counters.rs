@@ -108,7 +108,7 @@ scope! {
         write_blocked: "times the kernel's send buffer was full",
         quick_acks: "times an immediate acknowledgement was asked for",
         accepts_paused_slots: "times no client was accepted: every client slot was taken (limit: clients_max)",
-        accepts_paused_descriptors: "times no client was accepted: out of file descriptors or memory (limit: open files)",
+        accepts_paused_descriptors: "times accepting paused: all file descriptors that clients may have are taken, or out of memory (limit: open files)",
         accept_errors: "clients lost before they were accepted",
     }
 }

@@ -2,11 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tidegate_config::Config;
-
-/// Descriptors of a worker that are no connections. Why 64: log, control socket, epoll, bell, memory files and what the
-/// libraries open are about a dozen; listening sockets are counted by themselves. Too low: the last clients are refused though
-/// the warning did not come. Too high: it comes for nothing.
-const RESERVE: u64 = 64;
+use tidegate_dataplane::sockets::descriptors::Descriptors;
 
 /// Raises the limit as far as it goes without privileges. Workers inherit it.
 pub fn raise_open_files() {
@@ -27,12 +23,13 @@ pub fn open_files() -> u64 {
 pub fn too_few(config: &Config, limit: u64) -> Option<String> {
     let worker = &config.worker;
     let (clients, servers) = (worker.clients_max, worker.server_connections_max);
-    let listeners = config.listeners().count() as u64;
-    let needed = u64::from(clients) + u64::from(servers) + listeners + RESERVE;
+    let descriptors = Descriptors::planned(config, limit);
+    let needed = u64::from(clients) + u64::from(servers) + descriptors.own;
+    let at_once = descriptors.clients().min(clients.into());
     (needed > limit).then(|| {
         format!(
             "a worker may open {limit} files, and clients_max = {clients} and server_connections_max = {servers} need {needed}: \
-             clients beyond that wait to be accepted; raise the limit (ulimit -n {needed}, LimitNOFILE={needed}) or lower clients_max"
+             it serves at most {at_once} clients at once, others wait to be accepted; raise the limit (ulimit -n {needed}, LimitNOFILE={needed}) or lower clients_max"
         )
     })
 }
@@ -46,9 +43,14 @@ mod tests {
         let text = "[[port]]\ndriver = \"kernel\"\n[[pool]]\nname = \"a\"\nprotocol = \"redis\"\n\
             listen = \"127.0.0.1:1\"\nservers = [\"127.0.0.1:2\"]\n[worker]\nclients_max = 1000\nserver_connections_max = 24\n";
         let config = Config::parse(text, "test").unwrap();
-        assert_eq!(too_few(&config, 1_089), None);
-        let warning = too_few(&config, 1_088).unwrap();
-        for part in ["1088", "clients_max = 1000", "ulimit -n 1089"] {
+        assert_eq!(too_few(&config, 1_049), None);
+        let warning = too_few(&config, 1_048).unwrap();
+        for part in [
+            "1048",
+            "clients_max = 1000",
+            "at most 999 clients",
+            "ulimit -n 1049",
+        ] {
             assert!(warning.contains(part), "{warning}");
         }
     }

@@ -98,7 +98,12 @@ fn too_few_open_files_are_a_warning_with_the_numbers() {
     let log = instance.process.log_text();
     assert_says(
         &log,
-        &["may open 200 files", "clients_max = 256", "ulimit -n 577"],
+        &[
+            "may open 200 files",
+            "clients_max = 256",
+            "at most 132 clients",
+            "ulimit -n 537",
+        ],
     );
     instance.stop();
 }
