@@ -24,11 +24,17 @@ impl Linger {
         self.load = (self.load - self.load.div_ceil(ONE)).max(owed.saturating_mul(ONE));
     }
 
+    /// Whether so many replies are owed that whatever comes next will have company in a moment.
+    #[inline]
+    pub fn expects_company(&self) -> bool {
+        self.load >= LINGER_OWED_MIN * ONE
+    }
+
     /// Whether to leave `waiting` frames in their rings for now. Never waits for the first frame, only for company of one
     /// that is there.
     #[inline]
     pub fn waits(&mut self, now_us: u64, waiting: usize) -> bool {
-        if self.load < LINGER_OWED_MIN * ONE || waiting == 0 || waiting >= LINGER_FRAMES {
+        if !self.expects_company() || waiting == 0 || waiting >= LINGER_FRAMES {
             self.since_us = None;
             return false;
         }
@@ -50,7 +56,9 @@ mod tests {
     #[test]
     fn many_clients_wait_for_company_but_not_for_long() {
         let mut linger = Linger::default();
+        assert!(!linger.expects_company());
         linger.observe(50);
+        assert!(linger.expects_company());
         assert!(
             !linger.waits(100, 0),
             "nothing is there: that is idling, not lingering"

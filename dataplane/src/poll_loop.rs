@@ -231,7 +231,8 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             sleep_us = sleep_us.min(PUBLISH_US);
         }
         self.counters.sleeps += 1;
-        self.network.wait(self.bell.as_fd(), sleep_us);
+        let company = self.linger.expects_company();
+        self.network.wait(self.bell.as_fd(), sleep_us, company);
         self.idle.slept();
     }
 }

@@ -1,5 +1,6 @@
 //! Epoll between the loop and the streams.
 
+use crate::limits::LINGER_US;
 use crate::network::Network;
 use crate::sockets::accept::{Acceptor, Full, LISTENER_WORDS};
 use crate::sockets::descriptors::{self, Descriptors};
@@ -12,6 +13,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 use tidegate_channel::counters::{SocketCounters, StackCounters};
 use tidegate_channel::statistics::StatisticsWriter;
 use tidegate_config::AckMode;
@@ -234,8 +236,18 @@ impl Network for SocketNetwork {
     }
 
     /// The bell is in the epoll.
-    fn wait(&mut self, _bell: BorrowedFd<'_>, timeout_us: u64) {
-        self.look(timeout_us);
+    fn wait(&mut self, _bell: BorrowedFd<'_>, timeout_us: u64, company: bool) {
+        let mut left_us = timeout_us;
+        if company && timeout_us > 0 {
+            let linger_us = LINGER_US.min(timeout_us);
+            std::thread::sleep(Duration::from_micros(linger_us));
+            self.look(0);
+            if !self.events.is_empty() {
+                return;
+            }
+            left_us -= linger_us;
+        }
+        self.look(left_us);
     }
 
     fn stop_accepting(&mut self) {
