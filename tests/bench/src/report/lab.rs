@@ -23,6 +23,16 @@ fn loads(results: &LabResults) -> Vec<&str> {
     names
 }
 
+/// Placements that were measured: a campaign that was cut short lacks the last.
+pub fn placements(results: &LabResults) -> Vec<Placement> {
+    let mut placements = Placement::BOTH.to_vec();
+    placements.retain(|placement| {
+        let mut samples = results.saturation.iter();
+        samples.any(|sample| sample.placement == *placement)
+    });
+    placements
+}
+
 /// The samples of one load, contender and placement, by round.
 fn samples<'r>(
     results: &'r LabResults,
@@ -223,7 +233,7 @@ pub fn section(results: &LabResults) -> String {
          kept, for all contenders alike.\n\n",
         XDP_RECEIVE_S * 1e6
     );
-    for placement in Placement::BOTH {
+    for placement in placements(results) {
         text += &saturation_table(results, placement);
         text += &ratio_table(results, placement);
         let _ = writeln!(
@@ -303,7 +313,7 @@ fn calls_table(results: &LabResults) -> String {
          Per request, medians. *Hastened*: `TCP_QUICKACK` set again after a receive.\n\n\
          | placement | load | mode | waits | reads | writes | hastened |\n|---|---|---|---:|---:|---:|---:|\n",
     );
-    for placement in Placement::BOTH {
+    for placement in placements(results) {
         for load in loads(results) {
             for ack in Ack::BOTH {
                 let samples = samples(results, load, Contender::Kernel(ack), placement);
@@ -413,7 +423,7 @@ fn fixed_table(results: &LabResults) -> String {
          moment at which it should have been sent.\n\n\
          | placement | proxy | p50 ms | p99 ms | max ms | p99 / nutcracker's |\n|---|---|---:|---:|---:|---:|\n"
     );
-    for placement in Placement::BOTH {
+    for placement in placements(results) {
         for contender in Contender::ALL {
             let samples = fixed(results, contender, placement);
             let of = |figure: &dyn Fn(&FixedRate) -> f64| {
@@ -447,7 +457,7 @@ fn effort_table(results: &LabResults) -> String {
          | placement | load | mode | received | sent | bare acknowledgements | transmit calls | busy turns |\n\
          |---|---|---|---:|---:|---:|---:|---:|\n",
     );
-    for placement in Placement::BOTH {
+    for placement in placements(results) {
         for load in loads(results) {
             for ack in Ack::BOTH {
                 let samples = samples(results, load, Contender::Packets(ack), placement);

@@ -5,9 +5,7 @@ mod svg;
 mod targets;
 mod wire;
 
-use crate::results::{
-    self, Contender, LabResults, Losses, Machine, NagleResults, Placement, WireResults,
-};
+use crate::results::{self, Contender, LabResults, Losses, Machine, NagleResults, WireResults};
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::fs;
@@ -30,7 +28,7 @@ pub fn write(directory: &Path) -> Result<()> {
     if let Some(lab) = &lab {
         verdicts.extend(lab::verdicts(lab));
         sections += &lab::section(lab);
-        for placement in Placement::BOTH {
+        for placement in lab::placements(lab) {
             let name = format!("ratios-{placement:?}.svg").to_lowercase();
             save(directory, &name, &lab::plot(lab, placement).bars())?;
         }
@@ -103,7 +101,7 @@ fn nagle_verdicts(results: &NagleResults) -> Vec<Verdict> {
     let ours = results
         .rows
         .iter()
-        .filter(|row| row.contender != Contender::Nutcracker);
+        .filter(|row| matches!(row.contender, Contender::Packets(_)));
     ours.map(|row| Verdict {
         what: format!(
             "Nagle client: worst time of a request in two pieces, ms, {}",
