@@ -12,13 +12,13 @@ use tidegate_proxy::streams::{CloseReason, StreamId, Streams};
 #[test]
 fn a_request_crosses_the_loop_whether_it_spins_or_sleeps() {
     for (idle, bells) in [("spin", false), ("adaptive", true), ("adaptive", false)] {
-        let mut scene = scene(idle, bells, || ());
+        let mut scene = scene(idle, bells);
         scene.reach_server();
         scene.peer.request();
         scene
             .peer
             .turn_until("the reply", |peer| peer.received == REPLY);
-        let (ended, poll_loop) = scene.end(Command::Stop);
+        let (ended, poll_loop, _) = scene.end(Command::Stop);
         assert_eq!(ended, Ended::Stopped);
         assert!(poll_loop.counters.busy_turns > 0 && poll_loop.counters.busy_ns > 0);
         if !bells {
@@ -32,7 +32,7 @@ fn a_request_crosses_the_loop_whether_it_spins_or_sleeps() {
 
 #[test]
 fn an_idle_worker_sleeps_and_a_bell_or_a_frame_wakes_it() {
-    let mut scene = scene("adaptive", true, || ());
+    let mut scene = scene("adaptive", true);
     let started = Instant::now();
     let mut reader = scene.around.statistics;
     while reader.read_loop().sleeps == 0 {
@@ -51,7 +51,7 @@ fn an_idle_worker_sleeps_and_a_bell_or_a_frame_wakes_it() {
 #[test]
 fn an_idle_worker_has_a_heartbeat_whether_it_spins_or_sleeps() {
     for idle in ["spin", "adaptive"] {
-        let mut scene = scene(idle, true, || ());
+        let mut scene = scene(idle, true);
         let first = scene.around.statistics.read_loop().heartbeat;
         let started = Instant::now();
         while scene.around.statistics.read_loop().heartbeat < first + 3 {
@@ -64,7 +64,7 @@ fn an_idle_worker_has_a_heartbeat_whether_it_spins_or_sleeps() {
 
 #[test]
 fn statistics_add_up_after_a_request() {
-    let mut scene = scene("adaptive", true, || ());
+    let mut scene = scene("adaptive", true);
     scene.reach_server();
     scene.peer.request();
     scene
@@ -93,7 +93,7 @@ fn statistics_add_up_after_a_request() {
 
 #[test]
 fn a_drain_delivers_what_is_owed_and_closes_in_order() {
-    let mut scene = scene("adaptive", true, || ());
+    let mut scene = scene("adaptive", true);
     scene.reach_server();
     scene.peer.answers = false;
     scene.peer.request();
@@ -123,13 +123,13 @@ fn a_drain_delivers_what_is_owed_and_closes_in_order() {
 
 #[test]
 fn a_drain_ends_at_its_deadline_with_what_is_owed_named() {
-    let mut scene = scene("adaptive", true, || ());
+    let mut scene = scene("adaptive", true);
     scene.reach_server();
     scene.peer.answers = false;
     scene.peer.request();
     let waiting = |peer: &mut Peer| peer.stack.counters().accepted == 1;
     scene.peer.turn_until("the request at the server", waiting);
-    let (ended, _) = scene.end(Command::Drain {
+    let (ended, ..) = scene.end(Command::Drain {
         deadline_us: 50_000,
     });
     assert_eq!(ended, Ended::DeadlinePassed { owed: 1 });

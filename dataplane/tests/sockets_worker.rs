@@ -13,7 +13,7 @@ use tidegate_dataplane::poll_loop::Ended;
 #[test]
 fn requests_cross_the_loop_whether_it_spins_or_sleeps() {
     for idle in ["spin", "adaptive"] {
-        let scene = Scene::new(idle, || ());
+        let scene = Scene::new(idle);
         scene.go.send(()).unwrap();
         let mut client = scene.client();
         for _ in 0..100 {
@@ -25,7 +25,7 @@ fn requests_cross_the_loop_whether_it_spins_or_sleeps() {
             read_exactly(&mut client, 50 * REPLY.len()),
             REPLY.repeat(50)
         );
-        let (ended, counters) = scene.end(Command::Stop);
+        let (ended, counters, _) = scene.end(Command::Stop);
         assert_eq!(ended, Ended::Stopped);
         assert_eq!(counters.sleeps == 0, idle == "spin");
         assert_eq!(counters.lingers, 0);
@@ -35,7 +35,7 @@ fn requests_cross_the_loop_whether_it_spins_or_sleeps() {
 #[test]
 fn a_request_costs_few_system_calls() {
     const REQUESTS: u64 = 1_000;
-    let mut scene = Scene::new("adaptive", || ());
+    let mut scene = Scene::new("adaptive");
     scene.go.send(()).unwrap();
     let mut client = scene.client();
     let request = |client: &mut TcpStream| {
@@ -68,7 +68,7 @@ fn a_request_costs_few_system_calls() {
 
 #[test]
 fn an_idle_worker_sleeps_and_a_client_or_a_command_wakes_it() {
-    let mut scene = Scene::new("adaptive", || ());
+    let mut scene = Scene::new("adaptive");
     scene.seen("a sleep", |statistics| statistics.read_loop().sleeps > 0);
     let first = scene.around.statistics.read_loop();
     // It has a heartbeat all the same.
@@ -87,7 +87,7 @@ fn an_idle_worker_sleeps_and_a_client_or_a_command_wakes_it() {
 
 #[test]
 fn statistics_add_up_after_requests() {
-    let mut scene = Scene::new("adaptive", || ());
+    let mut scene = Scene::new("adaptive");
     scene.go.send(()).unwrap();
     let mut client = scene.client();
     write(&mut client, REQUEST);
@@ -110,7 +110,7 @@ fn statistics_add_up_after_requests() {
 
 #[test]
 fn a_server_that_is_gone_is_an_error_for_the_client() {
-    let scene = Scene::new("adaptive", || ());
+    let scene = Scene::new("adaptive");
     // The server's one connection is not the proxy's: from then on nobody listens.
     drop(TcpStream::connect(scene.server.address).unwrap());
     let started = Instant::now();
@@ -128,7 +128,7 @@ fn a_server_that_is_gone_is_an_error_for_the_client() {
 #[test]
 fn a_server_that_refuses_at_once_is_an_error_for_every_request_and_holds_nobody_up() {
     let missing = std::env::temp_dir().join(format!("tidegate-none-{}", std::process::id()));
-    let scene = Scene::towards(Some(Endpoint::Unix(missing)), "adaptive", || ());
+    let scene = Scene::towards(Some(Endpoint::Unix(missing)), "adaptive");
     // The server beside it is not needed.
     drop(TcpStream::connect(scene.server.address).unwrap());
     let mut client = scene.client();
@@ -143,7 +143,7 @@ fn a_server_that_refuses_at_once_is_an_error_for_every_request_and_holds_nobody_
 
 #[test]
 fn a_drain_delivers_what_is_owed_and_closes_in_order() {
-    let mut scene = Scene::new("adaptive", || ());
+    let mut scene = Scene::new("adaptive");
     let mut client = scene.client();
     write(&mut client, REQUEST);
     scene.seen("the request", |statistics| {
@@ -167,13 +167,13 @@ fn a_drain_delivers_what_is_owed_and_closes_in_order() {
 
 #[test]
 fn a_drain_ends_at_its_deadline_with_what_is_owed_named() {
-    let mut scene = Scene::new("adaptive", || ());
+    let mut scene = Scene::new("adaptive");
     let mut client = scene.client();
     write(&mut client, REQUEST);
     scene.seen("the request", |statistics| {
         statistics.read().servers[0].requests == 1
     });
-    let (ended, _) = scene.end(Command::Drain {
+    let (ended, ..) = scene.end(Command::Drain {
         deadline_us: 50_000,
     });
     assert_eq!(ended, Ended::DeadlinePassed { owed: 1 });

@@ -79,6 +79,15 @@ struct Silence {
 }
 
 impl Silence {
+    fn from(now: Instant) -> Self {
+        Self {
+            heartbeat: 0,
+            lasted: Duration::ZERO,
+            looked: now,
+            waited: Duration::ZERO,
+        }
+    }
+
     /// A worker that is kept from its core by others does not hang: killing it would only cost its connections.
     fn observe(&mut self, heartbeat: u64, waited: Duration, now: Instant) -> Duration {
         let step = now.saturating_duration_since(self.looked).min(SILENCE_STEP);
@@ -125,12 +134,7 @@ impl WorkerProcess {
             stage: Stage::Starting,
             started: now,
             failed: None,
-            silence: Silence {
-                heartbeat: 0,
-                lasted: Duration::ZERO,
-                looked: now,
-                waited: Duration::ZERO,
-            },
+            silence: Silence::from(now),
             killed_as_hung: false,
         };
         process
@@ -287,12 +291,7 @@ mod tests {
     fn a_silence_grows_by_small_steps_and_ends_with_a_beat() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut silence = Silence {
-            heartbeat: 0,
-            lasted: Duration::ZERO,
-            looked: start,
-            waited: Duration::ZERO,
-        };
+        let mut silence = Silence::from(start);
         let none = Duration::ZERO;
         assert_eq!(silence.observe(0, none, at(1)), Duration::from_secs(1));
         assert_eq!(
@@ -308,12 +307,7 @@ mod tests {
     fn a_worker_that_waits_for_its_core_is_not_silent() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut silence = Silence {
-            heartbeat: 0,
-            lasted: Duration::ZERO,
-            looked: start,
-            waited: Duration::ZERO,
-        };
+        let mut silence = Silence::from(start);
         let waited = Duration::from_millis;
         assert_eq!(silence.observe(0, waited(900), at(1)), waited(100));
         assert_eq!(silence.observe(0, waited(1_900), at(2)), waited(100));

@@ -177,11 +177,11 @@ impl Peer {
 pub struct Scene {
     pub peer: Peer,
     pub around: Standalone,
-    pub worker: JoinHandle<(Ended, PacketWorker<WirePort>)>,
+    pub worker: JoinHandle<(Ended, PacketWorker<WirePort>, u64)>,
 }
 
-/// A worker on a thread that calls `first` before anything else.
-pub fn scene(idle: &str, bells: bool, first: impl FnOnce() + Send + 'static) -> Scene {
+/// A worker on a thread of its own.
+pub fn scene(idle: &str, bells: bool) -> Scene {
     let (ours, theirs) = wire::create_shared(64, bells).unwrap();
     let port = |fds, mac| {
         let config = WireConfig {
@@ -195,12 +195,12 @@ pub fn scene(idle: &str, bells: bool, first: impl FnOnce() + Send + 'static) -> 
     let config = config(idle);
     let (sender, receiver) = std::sync::mpsc::channel();
     let worker = std::thread::spawn(move || {
-        first();
         let clock = Clock::start();
         let (mut poll_loop, around) = standalone(config, ports, 1, clock).unwrap();
         sender.send(around).unwrap();
-        let ended = poll_loop.run(clock);
-        (ended, poll_loop)
+        let mut ended = None;
+        let allocated = allocation_counter::measure(|| ended = Some(poll_loop.run(clock)));
+        (ended.unwrap(), poll_loop, allocated.count_total)
     });
     let around = receiver.recv().unwrap();
     Scene {
@@ -222,7 +222,8 @@ impl Scene {
         self.around.bell.ring();
     }
 
-    pub fn end(mut self, command: Command) -> (Ended, PacketWorker<WirePort>) {
+    /// How the loop ended, the worker, and how often its loop took memory.
+    pub fn end(mut self, command: Command) -> (Ended, PacketWorker<WirePort>, u64) {
         self.around.commands.send(command);
         let worker = self.worker;
         self.peer

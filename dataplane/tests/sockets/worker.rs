@@ -90,23 +90,19 @@ impl Server {
 
 pub struct Scene {
     pub around: Standalone,
-    pub worker: JoinHandle<(Ended, LoopCounters)>,
+    pub worker: JoinHandle<(Ended, LoopCounters, u64)>,
     pub server: Server,
     pub go: mpsc::Sender<()>,
 }
 
 impl Scene {
-    /// A worker on a thread that calls `first` before anything else.
-    pub fn new(idle: &str, first: impl FnOnce() + Send + 'static) -> Self {
-        Self::towards(None, idle, first)
+    /// A worker on a thread of its own.
+    pub fn new(idle: &str) -> Self {
+        Self::towards(None, idle)
     }
 
     /// The same in front of another server, if one is given.
-    pub fn towards(
-        other: Option<Endpoint>,
-        idle: &str,
-        first: impl FnOnce() + Send + 'static,
-    ) -> Self {
+    pub fn towards(other: Option<Endpoint>, idle: &str) -> Self {
         let (server, go) = Server::start();
         let mut config = config(idle, server.address);
         if let Some(address) = other {
@@ -114,13 +110,13 @@ impl Scene {
         }
         let (sender, receiver) = mpsc::channel();
         let worker = std::thread::spawn(move || {
-            first();
             let clock = Clock::start();
             let (mut poll_loop, around) = standalone(&config, 1, clock).unwrap();
             sender.send(around).unwrap();
-            let ended = poll_loop.run(clock);
+            let mut ended = None;
+            let allocated = allocation_counter::measure(|| ended = Some(poll_loop.run(clock)));
             // Its connections end here, so that the server sees it.
-            (ended, poll_loop.counters)
+            (ended.unwrap(), poll_loop.counters, allocated.count_total)
         });
         let around = receiver.recv().unwrap();
         Self {
@@ -145,12 +141,13 @@ impl Scene {
         }
     }
 
-    pub fn end(mut self, command: Command) -> (Ended, LoopCounters) {
+    /// How the loop ended, what it counted, and how often it took memory.
+    pub fn end(mut self, command: Command) -> (Ended, LoopCounters, u64) {
         self.around.commands.send(command);
         self.wait()
     }
 
-    pub fn wait(self) -> (Ended, LoopCounters) {
+    pub fn wait(self) -> (Ended, LoopCounters, u64) {
         let started = Instant::now();
         while !self.worker.is_finished() {
             assert!(started.elapsed() < PATIENCE, "the worker does not end");
