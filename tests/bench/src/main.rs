@@ -11,6 +11,7 @@ mod machine;
 mod nagle;
 mod report;
 mod results;
+mod slice;
 mod statistics;
 mod wire;
 

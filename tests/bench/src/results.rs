@@ -292,7 +292,7 @@ pub struct FixedRate {
     pub losses: Losses,
 }
 
-/// One load on one contender that shares both cores with the load and the servers.
+/// One load on one contender whose processes do not have cores of their own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shared {
     /// Name of the load.
@@ -322,6 +322,9 @@ pub struct LabResults {
     /// With two workers.
     #[serde(default)]
     pub shared: Vec<Shared>,
+    /// With a slice of a core for each process, workers being two.
+    #[serde(default)]
+    pub slices: Vec<Shared>,
 }
 
 /// The client with Nagle's algorithm on.

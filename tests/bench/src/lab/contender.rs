@@ -50,6 +50,8 @@ pub enum Cores {
     One,
     /// Two workers on both cores, which they share with everything else.
     Both,
+    /// Two workers, and nutcracker, on [`PROXY_CORE`], where each process gets a slice: see [`crate::slice`].
+    Slices,
 }
 
 impl<'l> Running<'l> {
@@ -96,14 +98,18 @@ impl<'l> Running<'l> {
         }
     }
 
+    /// The processes which do the proxy's work.
+    pub fn processes(&self) -> Vec<i32> {
+        match &self.proxy {
+            Proxy::Nutcracker(process) => vec![process.pid()],
+            Proxy::Kernel { workers, .. } | Proxy::Packets { workers, .. } => workers.clone(),
+        }
+    }
+
     /// Seconds that the processes which do the proxy's work have run.
     pub fn scheduled_s(&self) -> Result<f64> {
-        match &self.proxy {
-            Proxy::Nutcracker(process) => machine::scheduled_s(process.pid()),
-            Proxy::Kernel { workers, .. } | Proxy::Packets { workers, .. } => {
-                workers.iter().map(|pid| machine::scheduled_s(*pid)).sum()
-            }
-        }
+        let processes = self.processes();
+        processes.into_iter().map(machine::scheduled_s).sum()
     }
 
     /// Whether nothing but the idle proxy used either core for a moment.
@@ -153,7 +159,7 @@ fn nutcracker(lab: &Lab, cores: Cores) -> Result<Process> {
         &lab.hosts.kernel_path,
         lab.directory(),
         "nutcracker",
-        (cores == Cores::One).then_some(PROXY_CORE as u32),
+        (cores != Cores::Both).then_some(PROXY_CORE as u32),
         &line,
     )
 }
@@ -170,10 +176,12 @@ const POOL: [&str; 5] = [
     "server_connections = 1",
 ];
 
-fn queue_map(cores: Cores) -> &'static str {
+/// What runs where. Workers that have slices are pinned once they run: queues do not share a core.
+fn workers(cores: Cores) -> &'static str {
     match cores {
-        Cores::One => "{ 0 = 0 }",
-        Cores::Both => "{ 0 = 0, 1 = 1 }",
+        Cores::One => "queues = { 0 = 0 }",
+        Cores::Both => "queues = { 0 = 0, 1 = 1 }",
+        Cores::Slices => "workers = 2",
     }
 }
 
@@ -185,9 +193,9 @@ fn on_sockets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
         .map(|server| format!("\"{}:1\"", server.address(Family::V4)))
         .collect();
     let config = format!(
-        "name = \"{KERNEL_INSTANCE}\"\n[[port]]\ndriver = \"kernel\"\nqueues = {}\nack = \"{ack}\"\n\
+        "name = \"{KERNEL_INSTANCE}\"\n[[port]]\ndriver = \"kernel\"\n{}\nack = \"{ack}\"\n\
          [[pool]]\nname = \"redis\"\nprotocol = \"redis\"\nlisten = \"{}:{REDIS_PORT}\"\nservers = [{}]\n{}\n",
-        queue_map(cores),
+        workers(cores),
         kernel_path::vip(),
         servers.join(", "),
         POOL.join("\n")
@@ -203,7 +211,7 @@ fn on_sockets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
         lab.directory().join("tidegate-kernel.log"),
     )?;
     let started = Instant::now();
-    let workers = loop {
+    let workers: Vec<i32> = loop {
         if let Ok(status) = status_of(host, KERNEL_INSTANCE) {
             let workers = status.workers();
             if !workers.is_empty() && workers.iter().all(|worker| worker.state == "running") {
@@ -216,8 +224,13 @@ fn on_sockets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    if cores == Cores::One {
-        keep_off_the_proxys_core(process.pid())?;
+    if cores != Cores::Both {
+        move_to(LOAD_CORE, process.pid())?;
+    }
+    if cores == Cores::Slices {
+        for worker in &workers {
+            move_to(PROXY_CORE, *worker)?;
+        }
     }
     Ok(Proxy::Kernel {
         _process: process,
@@ -253,15 +266,15 @@ fn on_packets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
     let workers = appliance.status()?.workers();
     let workers = workers.iter().map(|worker| worker.pid).collect();
     if cores == Cores::One {
-        keep_off_the_proxys_core(appliance.process().pid())?;
+        move_to(LOAD_CORE, appliance.process().pid())?;
     }
     Ok(Proxy::Packets { appliance, workers })
 }
 
-/// Moves a manager away from the core that is measured; its workers have pinned themselves.
-fn keep_off_the_proxys_core(manager: i32) -> Result<()> {
-    let core = LOAD_CORE.to_string();
-    finish(Command::new("taskset").args(["-acp", &core, &manager.to_string()])).map(drop)
+/// Moves all threads of a process. A manager does so, whose workers have pinned themselves, and workers that have not.
+fn move_to(core: usize, pid: i32) -> Result<()> {
+    let (core, pid) = (core.to_string(), pid.to_string());
+    finish(Command::new("taskset").args(["-acp", &core, &pid])).map(drop)
 }
 
 /// Chooses the core on which the hosts around the proxies do their TCP, for both kinds of proxy alike. A proxy on kernel

@@ -8,6 +8,7 @@ pub mod losses;
 pub mod open_loop;
 mod redis_benchmark;
 mod shared;
+mod slices;
 
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::results::{self, Contender, FixedRate, LabResults, Placement, Saturation};
@@ -69,6 +70,7 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
             saturation: Vec::new(),
             fixed_rate: Vec::new(),
             shared: Vec::new(),
+            slices: Vec::new(),
         },
         directory,
         quick,
@@ -88,6 +90,7 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
             settle(&lab)?;
         }
         if placement == Placement::A {
+            slices::measure(&lab, &mut campaign.results, directory, quick, rounds)?;
             shared::measure(&mut campaign.results, directory, quick, rounds)?;
         }
     }

@@ -3,9 +3,11 @@
 use super::svg::{Plot, Series};
 use super::targets::{Bound, Verdict, short};
 use crate::lab::FIXED_RATE;
+use crate::machine::{LOAD_CORE, PROXY_CORE};
 use crate::results::{
     Ack, Calls, Contender, FixedRate, LabResults, Losses, Placement, Saturation, Shared,
 };
+use crate::slice::PERCENT;
 use crate::statistics::Spread;
 use std::fmt::Write as _;
 
@@ -133,11 +135,11 @@ pub fn verdicts(results: &LabResults) -> Vec<Verdict> {
         let ours = Contender::Kernel(ack);
         verdicts.push(of_spread(
             format!(
-                "lab, both cores: short connections per second against nutcracker, two workers, {}",
+                "lab, {PERCENT} % of a core for each process: short connections per second of two workers against nutcracker, {}",
                 ours.name()
             ),
             Bound::AtLeast(SHORT_WITH_TWO),
-            shared_ratio(results, "short", ours, |sample| sample.rate),
+            shared_ratio(&results.slices, "short", ours, |sample| sample.rate),
         ));
     }
     for ack in Ack::BOTH {
@@ -243,6 +245,7 @@ pub fn section(results: &LabResults) -> String {
         );
     }
     text + &fixed_table(results)
+        + &slices_table(results)
         + &shared_table(results)
         + &effort_table(results)
         + &calls_table(results)
@@ -251,13 +254,13 @@ pub fn section(results: &LabResults) -> String {
 
 /// A figure with two workers over that of nutcracker, round by round.
 fn shared_ratio(
-    results: &LabResults,
+    samples: &[Shared],
     load: &str,
     ours: Contender,
     figure: impl Fn(&Shared) -> f64,
 ) -> Option<Spread> {
     let of = |contender: Contender| {
-        let wanted = results.shared.iter();
+        let wanted = samples.iter();
         wanted.filter(move |sample| sample.load == load && sample.contender == contender)
     };
     let pairs = of(ours).filter_map(|our| {
@@ -267,17 +270,34 @@ fn shared_ratio(
     Spread::of(pairs)
 }
 
+fn slices_table(results: &LabResults) -> String {
+    let mut text = format!(
+        "### Two workers, each with a slice of a core\n\n\
+         nutcracker has one process, which gets {PERCENT} % of core {PROXY_CORE} here; so does each of two workers. Clients and servers have core \
+         {LOAD_CORE}, and time to spare: the proxies are the bottleneck, as they are on a machine with cores for them.\n\n",
+    );
+    text += &two_workers(&results.slices);
+    text
+}
+
 fn shared_table(results: &LabResults) -> String {
     let mut text = String::from(
         "### Two workers on both cores\n\n\
          nutcracker has one process. Clients and servers share the two cores with the proxy, so that its second worker takes time from them: this \
          is what a machine of two cores gives, not what two cores for the proxy would. *Per second of its processes* divides by the CPU time of \
-         the proxy's processes, which leaves out what the kernel does for them in softirqs and, on AF_XDP, counts idle polling.\n\n\
-         | load | proxy | requests/s, thousands | / nutcracker's | per second of its processes / nutcracker's | p50 ms | p99 ms |\n\
+         the proxy's processes, which leaves out what the kernel does for them in softirqs and, on AF_XDP, counts idle polling.\n\n",
+    );
+    text += &two_workers(&results.shared);
+    text
+}
+
+fn two_workers(all: &[Shared]) -> String {
+    let mut text = String::from(
+        "| load | proxy | requests/s, thousands | / nutcracker's | per second of its processes / nutcracker's | p50 ms | p99 ms |\n\
          |---|---|---:|---:|---:|---:|---:|\n",
     );
     let mut loads: Vec<&str> = Vec::new();
-    for sample in &results.shared {
+    for sample in all {
         if !loads.contains(&sample.load.as_str()) {
             loads.push(&sample.load);
         }
@@ -285,12 +305,12 @@ fn shared_table(results: &LabResults) -> String {
     for load in loads {
         for contender in Contender::ALL {
             let spread = |figure: &dyn Fn(&Shared) -> f64| {
-                let samples = results.shared.iter();
+                let samples = all.iter();
                 let samples = samples.filter(|one| one.load == load && one.contender == contender);
                 Spread::of(samples.map(figure))
             };
             let against = |figure: &dyn Fn(&Shared) -> f64| {
-                cell(shared_ratio(results, load, contender, figure), 1.0, 2)
+                cell(shared_ratio(all, load, contender, figure), 1.0, 2)
             };
             let _ = writeln!(
                 text,
