@@ -24,8 +24,8 @@ pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
         None => only_instance(root)?,
     };
     let path = status_socket(root, &name);
-    let mut socket = UnixStream::connect(&path)
-        .with_context(|| format!("no instance named {name:?} answers at {}", path.display()))?;
+    let mut socket =
+        UnixStream::connect(&path).map_err(|error| unreachable(error, &name, &path))?;
     socket.set_read_timeout(Some(READ_TIMEOUT))?;
     let mut text = String::new();
     socket
@@ -43,6 +43,17 @@ pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Why there is no answer: nobody is there, or it is somebody else's instance.
+fn unreachable(error: std::io::Error, name: &str, path: &Path) -> anyhow::Error {
+    let path = path.display();
+    let what = if error.kind() == std::io::ErrorKind::PermissionDenied {
+        format!("{path} belongs to another user: ask for the status as that user, or as root")
+    } else {
+        format!("no instance named {name:?} answers at {path}")
+    };
+    anyhow::Error::new(error).context(what)
+}
+
 fn only_instance(root: &Path) -> anyhow::Result<String> {
     let mut names = instances(root);
     match (names.pop(), names.is_empty()) {
@@ -56,5 +67,21 @@ fn only_instance(root: &Path) -> anyhow::Result<String> {
             "several instances are running, choose one with --name: {}, {last}",
             names.join(", ")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn an_instance_of_somebody_else_is_told_apart_from_none() {
+        let path = Path::new("/run/tidegate/cache/status.sock");
+        let said = |kind: ErrorKind| format!("{:#}", unreachable(kind.into(), "cache", path));
+        let foreign = said(ErrorKind::PermissionDenied);
+        assert!(foreign.contains("belongs to another user"), "{foreign}");
+        let missing = said(ErrorKind::NotFound);
+        assert!(missing.contains("no instance named \"cache\""), "{missing}");
     }
 }
