@@ -1,17 +1,18 @@
-//! Taking a request with several keys apart.
+//! Taking a request apart: its keys, its arguments.
 
 use std::ops::Range;
 
 use crate::request::{Request, Route, Split};
-use crate::resp::{self, BulkHeader, bulk_header};
+use crate::resp::{self, BulkHeader, Place, bulk_header};
 use crate::scan::token_end;
 
-/// One key of a split request. Ranges count from the front of the buffer.
+/// One key of a request. Ranges count from the front of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPart {
     /// The key, which chooses the server.
     pub key: Range<usize>,
-    /// What to copy into that server's part: memcached the key; Redis the key with its header and line end, MSET its value as well.
+    /// What to copy into that server's part of a split request: memcached the key; Redis the key with its header and line end, MSET its
+    /// value as well.
     pub wire: Range<usize>,
 }
 
@@ -44,7 +45,9 @@ impl Request {
             Route::Split(Split::MemcachedGet) => (Kind::Word, self.argc),
             Route::Split(Split::Mset) => (Kind::Bulks(2), (self.argc - 1) / 2),
             Route::Split(_) => (Kind::Bulks(1), self.argc - 1),
-            Route::Together | Route::Pinned(_) => return self.keys_of_one_server(buf),
+            Route::Together | Route::Pinned(_) => {
+                return self.keys_at(resp::keys_of(self, buf), buf);
+            }
             _ => (Kind::Word, 0),
         };
         KeyIter {
@@ -56,8 +59,8 @@ impl Request {
         }
     }
 
-    fn keys_of_one_server<'a>(&self, buf: &'a [u8]) -> KeyIter<'a> {
-        let place = resp::keys_of(self, buf);
+    /// The keys of this Redis request at `place`.
+    pub(crate) fn keys_at<'a>(&self, place: Place, buf: &'a [u8]) -> KeyIter<'a> {
         KeyIter {
             buf: buf.get(..self.bytes).unwrap_or(buf),
             at: place.at,
@@ -84,9 +87,26 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Arguments<'a> {
     buf: &'a [u8],
-    at: usize,
-    left: u32,
+    /// Where the next one starts, its header included.
+    pub(crate) at: usize,
+    /// How many were not returned yet.
+    pub(crate) left: u32,
     inline: bool,
+}
+
+impl<'a> Arguments<'a> {
+    /// Leaves out the next `count`, as far as there are so many.
+    pub(crate) fn pass(&mut self, count: u32) {
+        for _ in 0..count {
+            self.next();
+        }
+    }
+
+    /// The content of the next.
+    pub(crate) fn word(&mut self) -> Option<&'a [u8]> {
+        let buf = self.buf;
+        self.next().and_then(|range| buf.get(range))
+    }
 }
 
 impl Iterator for Arguments<'_> {

@@ -35,7 +35,7 @@ impl Proxy {
             return true;
         }
         match request.route {
-            Route::Key | Route::Together => match server {
+            Route::Key => match server {
                 Some(index) => self.send_request(streams, client, request, source, index),
                 None => self.fail_request(streams, client, request, source, Fault::AllEjected),
             },
@@ -49,6 +49,7 @@ impl Proxy {
                 local @ (Local::Ping | Local::Quit | Local::Auth | Local::Select | Local::Ok),
             ) => self.answer_locally(streams, client, request, source, local),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
+            Route::Together => self.send_together(streams, client, request, source),
             Route::Local(_)
             | Route::Broadcast(_)
             | Route::Scan

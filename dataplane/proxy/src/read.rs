@@ -387,9 +387,7 @@ impl Proxy {
 #[inline]
 fn owner(pool: &mut crate::state::Pool, parsed: &Parsed, bytes: &[u8]) -> Option<usize> {
     match parsed {
-        Parsed::Whole(request) | Parsed::Head { request, .. }
-            if matches!(request.route, Route::Key | Route::Together) =>
-        {
+        Parsed::Whole(request) | Parsed::Head { request, .. } if request.route == Route::Key => {
             pool.router.route(&bytes[request.key.clone()])
         }
         _ => None,

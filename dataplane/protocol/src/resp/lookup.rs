@@ -232,3 +232,9 @@ pub(super) fn probes(name: &str) -> usize {
         .find(is_its_slot)
         .map_or(SLOTS, |distance| distance + 1)
 }
+
+/// Whether the command `name` is a container.
+#[cfg(test)]
+pub(super) fn has_subcommands(name: &str) -> bool {
+    subcommands_of(name).1 > 0
+}

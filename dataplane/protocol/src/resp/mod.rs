@@ -21,7 +21,7 @@ use crate::scan::{NumberLine, number_line};
 use limits::REDIS_BULK_BYTES_MAX;
 
 pub(crate) use request::{parse, parse_as_twemproxy, prefix_of};
-pub(crate) use whole::keys_of;
+pub(crate) use whole::{Place, keys_of};
 
 /// Fewest bytes of a bulk: `$0`, CR LF, CR LF.
 pub(crate) const BULK_BYTES_MIN: usize = 6;

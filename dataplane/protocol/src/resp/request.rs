@@ -230,7 +230,7 @@ fn plan(command: &'static Command, argc: u32) -> Result<Plan, &'static str> {
     let plan = match command.rule {
         Rule::Key(position) => Plan::new(Route::Key, Sought::Key, position),
         Rule::Together | Rule::Pinned(_) => return plan_keys(command, argc),
-        Rule::Split(Split::Mset) if argc % 2 == 0 => return Err(command.wrong_arity),
+        Rule::Split(Split::Mset) if argc.is_multiple_of(2) => return Err(command.wrong_arity),
         Rule::Split(Split::Mset) if argc == 3 => Plan::new(Route::Key, Sought::Key, 1),
         Rule::Split(_) if argc == 2 => Plan::new(Route::Key, Sought::Key, 1),
         Rule::Split(split) => Plan::new(Route::Split(split), Sought::Key, 1),
@@ -267,7 +267,10 @@ fn plan_keys(command: &'static Command, argc: u32) -> Result<Plan, &'static str>
     Ok(match command.keys {
         KeySpec::Range { first, last, step } => {
             let keys = whole::keys_in_range(argc, first, last, step);
-            if argc.saturating_sub(u32::from(first)) % u32::from(step) != 0 {
+            if !argc
+                .saturating_sub(u32::from(first))
+                .is_multiple_of(u32::from(step))
+            {
                 return Err(command.wrong_arity);
             }
             match (keys, route) {

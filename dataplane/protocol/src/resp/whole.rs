@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::commands::{Command, KeySpec};
-use super::{BulkHeader, bulk_header, lookup};
+use super::lookup;
+use crate::keys::Arguments;
 use crate::request::{Parsed, Pin, Recovery, Refusal, RefusalText, Request, Route};
 use crate::rest::RequestRest;
 
@@ -66,60 +67,10 @@ impl Place {
     };
 }
 
-/// The arguments of a whole request, one after the other.
-#[derive(Clone, Debug)]
-pub(crate) struct Walk<'a> {
-    buf: &'a [u8],
-    /// Where the bulk of the next one starts.
-    pub(crate) at: usize,
-    /// How many are left.
-    pub(crate) left: u32,
-}
-
-impl<'a> Walk<'a> {
-    /// The arguments behind the name.
-    pub(crate) fn new(request: &Request, buf: &'a [u8]) -> Self {
-        Self {
-            buf: buf.get(..request.bytes).unwrap_or(buf),
-            at: request.prefix.end,
-            left: request.argc.saturating_sub(1),
-        }
-    }
-
-    /// Leaves out up to `count` arguments.
-    fn pass(&mut self, count: u32) {
-        for _ in 0..count {
-            self.next();
-        }
-    }
-
-    fn word(&mut self) -> Option<&'a [u8]> {
-        let buf = self.buf;
-        self.next().and_then(|range| buf.get(range))
-    }
-}
-
-impl Iterator for Walk<'_> {
-    type Item = Range<usize>;
-
-    fn next(&mut self) -> Option<Range<usize>> {
-        if self.left == 0 {
-            return None;
-        }
-        let BulkHeader::Bulk { start, bytes } = bulk_header(self.buf, self.at) else {
-            self.left = 0;
-            return None;
-        };
-        self.left -= 1;
-        let end = start + bytes as usize;
-        self.at = end + 2;
-        Some(start..end)
-    }
-}
-
 /// The keys of `request`, which stands whole at the front of `buf`, and whether it may block for a while. Else the error reply.
 fn place(command: &Command, request: &Request, buf: &[u8]) -> Result<(Place, bool), &'static str> {
-    let mut walk = Walk::new(request, buf);
+    let mut walk = request.arguments(buf);
+    walk.pass(1);
     let place = match command.keys {
         KeySpec::Plain => Place::NONE,
         KeySpec::Range { first, last, step } => {
@@ -158,7 +109,7 @@ fn place(command: &Command, request: &Request, buf: &[u8]) -> Result<(Place, boo
 }
 
 /// Keys behind their count.
-fn counted(walk: &mut Walk, apart: Option<Range<usize>>) -> Result<Place, &'static str> {
+fn counted(walk: &mut Arguments, apart: Option<Range<usize>>) -> Result<Place, &'static str> {
     let count = walk.word().and_then(number).ok_or(BAD_COUNT)?;
     if count < 0 || count > i64::from(walk.left) {
         return Err(SYNTAX);
@@ -172,7 +123,7 @@ fn counted(walk: &mut Walk, apart: Option<Range<usize>>) -> Result<Place, &'stat
 }
 
 /// The last STORE counts, as for Redis. The words that follow another option are not taken for STORE.
-fn sort_store(mut walk: Walk, key: Option<Range<usize>>) -> Place {
+fn sort_store(mut walk: Arguments, key: Option<Range<usize>>) -> Place {
     let mut place = Place {
         apart: key,
         ..Place::NONE
@@ -192,7 +143,7 @@ fn sort_store(mut walk: Walk, key: Option<Range<usize>>) -> Place {
 }
 
 /// The same for GEORADIUS. COUNT has a number behind it, the other options nothing.
-fn geo_store(mut walk: Walk, key: Option<Range<usize>>) -> Place {
+fn geo_store(mut walk: Arguments, key: Option<Range<usize>>) -> Place {
     let mut place = Place {
         apart: key,
         ..Place::NONE
@@ -209,7 +160,7 @@ fn geo_store(mut walk: Walk, key: Option<Range<usize>>) -> Place {
 }
 
 /// XREAD and XREADGROUP: options, STREAMS, keys, and as many ids.
-fn streams(mut walk: Walk) -> Result<(Place, bool), &'static str> {
+fn streams(mut walk: Arguments) -> Result<(Place, bool), &'static str> {
     let mut blocks = false;
     while let Some(word) = walk.word() {
         if word.eq_ignore_ascii_case(b"block") {
@@ -223,7 +174,7 @@ fn streams(mut walk: Walk) -> Result<(Place, bool), &'static str> {
             if walk.left == 0 {
                 return Err(SYNTAX);
             }
-            if walk.left % 2 != 0 {
+            if !walk.left.is_multiple_of(2) {
                 return Err(UNBALANCED);
             }
             let place = Place {
@@ -259,19 +210,14 @@ pub(super) fn judge(command: &Command, buf: &[u8], mut request: Request) -> Pars
             });
         }
     };
+    let first = request.keys_at(place.clone(), buf).next();
+    request.key = first.map_or(0..0, |part| part.key);
     let keys = place.count + u32::from(place.apart.is_some());
     request.route = match keys {
         _ if blocks => Route::Pinned(Pin::Blocking),
         1 => Route::Key,
         _ => Route::Together,
     };
-    if place.apart.is_none() {
-        let mut walk = Walk {
-            at: place.at,
-            ..Walk::new(&request, buf)
-        };
-        request.key = walk.next().unwrap_or(0..0);
-    }
     Parsed::Whole(request)
 }
 
