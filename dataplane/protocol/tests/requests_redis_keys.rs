@@ -236,7 +236,8 @@ fn what_is_too_long_to_be_a_word_is_refused_at_its_header() {
         "*2\r\n$6\r\nCONFIG\r\n$536870912\r\n",
         "*4\r\n$4\r\nEVAL\r\n$1\r\ns\r\n$536870912\r\n",
     ] {
-        let wire = format!("{front}{}", "x".repeat(128));
+        let shown = if front.contains("CONFIG") { 128 } else { 0 };
+        let wire = format!("{front}{}", "x".repeat(shown));
         let parsed = parse_request(Protocol::Redis, wire.as_bytes(), &mut Resume::default());
         assert!(matches!(parsed, Parsed::Refused(_)), "{front:?}");
     }

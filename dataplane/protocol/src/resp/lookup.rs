@@ -199,17 +199,19 @@ pub(super) fn find(rows: Rows, buf: &[u8], start: usize, bytes: usize) -> Option
 #[cold]
 pub(super) fn find_subcommand(container: &Command, name: &[u8]) -> Option<u16> {
     let (first, count) = container.subcommands;
+    let first = FIRST_SUBCOMMAND + usize::from(first);
     let skipped = container.name.len() + 1;
-    (usize::from(first)..usize::from(first) + usize::from(count))
-        .find(|&at| SUBCOMMANDS[at].name.as_bytes()[skipped..].eq_ignore_ascii_case(name))
-        .map(|at| (FIRST_SUBCOMMAND + at) as u16)
+    ROWS[first..first + usize::from(count)]
+        .iter()
+        .position(|row| row.name.as_bytes()[skipped..].eq_ignore_ascii_case(name))
+        .map(|at| (first + at) as u16)
 }
 
 /// The row of a request's `name`, which came from the table.
 #[cold]
 pub(crate) fn row_named(name: &str) -> Option<&'static Command> {
     match name.split_once('|') {
-        Some(_) => SUBCOMMANDS.iter().find(|row| row.name == name),
+        Some(_) => ROWS[FIRST_SUBCOMMAND..].iter().find(|row| row.name == name),
         None => find(Rows::OWN, name.as_bytes(), 0, name.len()).map(command),
     }
 }

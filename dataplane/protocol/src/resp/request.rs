@@ -327,13 +327,16 @@ fn walk(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
 /// The refusal of an argument that is too long for what it should be. Its header was read; it has `bytes` bytes from `start` on.
 #[cold]
 fn long_word(buf: &[u8], resume: &mut Resume, start: usize, bytes: u32) -> Parsed {
-    let need = start + bytes.min(SHOWN_NAME_BYTES_MAX) as usize;
-    if buf.len() < need {
-        return incomplete(buf, need);
-    }
     let command = lookup::command(resume.command);
     let reply = match resume.sought {
-        Sought::Subcommand => unknown_subcommand(command, start, bytes),
+        Sought::Subcommand => {
+            // As much of it as the reply shows.
+            let need = start + bytes.min(SHOWN_NAME_BYTES_MAX) as usize;
+            if buf.len() < need {
+                return incomplete(buf, need);
+            }
+            unknown_subcommand(command, start, bytes)
+        }
         _ => RefusalText::Constant(count_fault(command, BAD_KEY_COUNT)),
     };
     let rest = RequestRest {
