@@ -33,6 +33,7 @@ pub use pieces::*;
 pub use reply::*;
 pub use reply_parts::*;
 pub use request::*;
+pub use resp::catalogue::*;
 pub use resp::limits::*;
 pub use resp::reply::is_redis_server_failure;
 pub use rest::*;

@@ -54,8 +54,8 @@ impl Resume {
         if self.argc == 0 {
             return None;
         }
-        let (route, prefix) = resp::front_of(self.command, self.argc, self.name_start as usize);
-        divided(route, self.argc, prefix)
+        let prefix = resp::prefix_of(self.command, self.name_start as usize);
+        divided(self.route, self.argc, prefix)
     }
 }
 

@@ -15,16 +15,77 @@ pub enum Protocol {
 }
 
 /// How a request finds its servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Route {
     /// To the server that owns `Request::key`.
     Key,
+    /// Several keys which all have to belong to one server: [`Request::keys`] lists them, `Request::key` is the first.
+    Together,
     /// Several keys, perhaps on several servers: see [`Split`].
     Split(Split),
     /// To any server.
+    #[default]
     Any,
+    /// To the first server that there is: a script without keys, which should find what the one before it left.
+    First,
     /// Answered by the proxy.
     Local(Local),
+    /// The same bytes to every server of the pool, the replies joined: see [`Merge`].
+    Broadcast(Merge),
+    /// Redis SCAN: the cursor walks over all servers.
+    Scan,
+    /// Redis PUBLISH and PUBSUB: to the server that serves the pool's channels.
+    Channel,
+    /// Needs, opens or ends a server connection of the client's own: see [`Pin`].
+    Pinned(Pin),
+}
+
+/// How the replies of all servers become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// +OK if all said so, else the first error: FLUSHALL.
+    Ok,
+    /// Integers are added: DBSIZE.
+    Sum,
+    /// Arrays, one after the other: KEYS.
+    Keys,
+    /// The first reply, if none is an error: SCRIPT LOAD.
+    Same,
+    /// Arrays of integers, the least of each place: SCRIPT EXISTS.
+    AllOf,
+    /// RANDOMKEY.
+    Random,
+    /// INFO.
+    Info,
+}
+
+/// What a request has to do with a server connection of the client's own. [`Request::keys`] lists the keys of those that have some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// MULTI begins a transaction.
+    Multi,
+    /// EXEC ends it.
+    Exec,
+    /// DISCARD gives it up.
+    Discard,
+    /// WATCH: the keys belong to one server, or the transaction cannot.
+    Watch,
+    /// UNWATCH.
+    Unwatch,
+    /// A command that may wait: BLPOP, XREAD with BLOCK, WAIT. With keys, unless it is WAIT or WAITAOF.
+    Blocking,
+    /// SUBSCRIBE.
+    Subscribe,
+    /// UNSUBSCRIBE.
+    Unsubscribe,
+    /// PSUBSCRIBE.
+    Psubscribe,
+    /// PUNSUBSCRIBE.
+    Punsubscribe,
+    /// SSUBSCRIBE: the channels are keys.
+    Ssubscribe,
+    /// SUNSUBSCRIBE: the channels, if there are any, are keys.
+    Sunsubscribe,
 }
 
 /// How the keys of a request are spread and its replies joined.
@@ -53,8 +114,32 @@ pub enum Local {
     Auth,
     /// Redis SELECT: `Request::key` is the database.
     Select,
-    /// Redis COMMAND and its subcommands.
-    Command,
+    /// Redis ECHO: its message is the argument behind the name, see [`Request::arguments`].
+    Echo,
+    /// Redis TIME.
+    Time,
+    /// Redis HELLO.
+    Hello,
+    /// Redis RESET.
+    Reset,
+    /// Redis CONFIG GET.
+    ConfigGet,
+    /// Redis CLIENT ID.
+    ClientId,
+    /// Redis CLIENT SETNAME.
+    ClientSetname,
+    /// Redis CLIENT GETNAME.
+    ClientGetname,
+    /// Redis CLIENT SETINFO.
+    ClientSetinfo,
+    /// Redis CLIENT REPLY.
+    ClientReply,
+    /// Redis CLIENT INFO.
+    ClientInfo,
+    /// Redis CLIENT NO-EVICT.
+    ClientNoEvict,
+    /// Redis CLIENT NO-TOUCH.
+    ClientNoTouch,
     /// memcached version.
     Version,
     /// memcached verbosity: OK, unless `Request::noreply` is there. Not used for unknown commands.
@@ -64,7 +149,7 @@ pub enum Local {
 /// One parsed request. Ranges count from the front of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Lower-case name, for statistics and logs.
+    /// Lower-case name, for statistics and logs. That of a subcommand of Redis has its container's in front: `config|get`.
     pub name: &'static str,
     /// Where it goes.
     pub route: Route,
@@ -73,7 +158,7 @@ pub struct Request {
     /// The key that routes it (of a split request: the first). Empty for a route without one.
     pub key: Range<usize>,
     /// What every part of a split request starts with. memcached: from the name to the first key, the blank before it
-    /// included (`get `, `gat 30 `). Redis: the name's wire form (`$4`, CR LF, `MGET`, CR LF).
+    /// included (`get `, `gat 30 `). Redis: the name's wire form (`$4`, CR LF, `MGET`, CR LF), of a subcommand its container's.
     pub prefix: Range<usize>,
     /// Bytes of the request that are in the buffer: all of them for [`Parsed::Whole`].
     pub bytes: usize,
@@ -96,13 +181,29 @@ pub struct Resume {
     pub(crate) rest: RequestRest,
     /// Redis: arguments with the name. 0 until the name was looked up.
     pub(crate) argc: u32,
-    /// Redis: arguments before the key that were not looked at yet, the key included. 0 once it is known.
-    pub(crate) until_key: u32,
     pub(crate) key_start: u32,
     pub(crate) key_end: u32,
     pub(crate) name_start: u32,
-    /// Redis: index into the command table.
+    /// Redis: index into the table of rows.
     pub(crate) command: u16,
+    /// Redis: where it goes, as far as that is known.
+    pub(crate) route: Route,
+    /// Redis: arguments up to the one that is sought, that one included. 0: none is.
+    pub(crate) until: u8,
+    /// Redis: what that argument is.
+    pub(crate) sought: Sought,
+}
+
+/// The argument on which it depends how a Redis request is looked at further.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sought {
+    /// The key, or the first one.
+    #[default]
+    Key,
+    /// The name of a subcommand.
+    Subcommand,
+    /// The count of the keys that follow.
+    Count,
 }
 
 impl Resume {
@@ -167,7 +268,7 @@ pub enum Parsed {
     },
     /// All of it.
     Whole(Request),
-    /// Its route is known and it goes to one server (`Route::Key` or `Route::Any`), but its end is not here. It can be passed on from here:
+    /// Its route is known and it goes to one server (`Route::Key`, `Route::Any` or `Route::First`), but its end is not here. It can be passed on from here:
     /// the first `request.bytes` bytes, then what `rest` measures. Or look again with `need` bytes.
     Head {
         /// `bytes` covers what was measured so far.

@@ -17,6 +17,8 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
             "*", "$", "-1", "0", "1", "2", "3", "5", "12", "100", "\r\n", "\r\n", "\r\n", "\n", "\r", " ", " ", "GET", "get", "mset",
             "DEL", "eval", "PING", "quit", "select", "set", "cas", "gat", "delete", "noreply", "touch", "k", "key", "VALUE", "END", "ERROR",
             "+OK", "-OOM", ":1", "STORED", "*2\r\n$3\r\nGET\r\n$1\r\n", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n", "*3\r\n$3\r\nDEL\r\n$1\r\n",
+            "*3\r\n$6\r\nCONFIG\r\n$3\r\nget\r\n", "*4\r\n$6\r\nXGROUP\r\n$7\r\nDESTROY\r\n", "*4\r\n$4\r\nEVAL\r\n$1\r\ns\r\n$1\r\n1\r\n",
+            "*4\r\n$5\r\nXREAD\r\n$7\r\nSTREAMS\r\n", "*4\r\n$4\r\nSORT\r\n$1\r\nk\r\n$5\r\nSTORE\r\n", "*3\r\n$6\r\nRENAME\r\n$1\r\na\r\n",
             "set k 0 0 2\r\n", "get k k\r\n", "VALUE k 0 2\r\n", "*2\r\n$4\r\nKEYS\r\n", "ms k 2\r\n",
         ]).prop_map(|word| word.as_bytes().to_vec()),
         1 => vec(any::<u8>(), 0..12),
@@ -162,6 +164,48 @@ proptest! {
         }
         prop_assert_eq!(found, keys);
         prop_assert_eq!(rebuilt, wire);
+    }
+
+    #[test]
+    fn keys_that_belong_together_are_read_as_they_were_written(
+        keys in keys(),
+        more in vec(vec(any::<u8>(), 0..40), 0..4),
+        shape in 0..5_usize,
+        cuts in vec(any::<usize>(), 0..6),
+    ) {
+        let word = |text: &str| text.as_bytes().to_vec();
+        let count = || word(&keys.len().to_string());
+        let ids = || keys.iter().map(|_| word("0"));
+        let (front, behind): (Vec<Vec<u8>>, Vec<Vec<u8>>) = match shape {
+            0 => (vec![word("EVAL"), word("return 1"), count()], more),
+            1 => (vec![word("ZUNION"), count()], more),
+            2 => (vec![word("SINTER")], Vec::new()),
+            3 => (vec![word("BITOP"), word("AND")], Vec::new()),
+            _ => (vec![word("XREAD"), word("COUNT"), word("7"), word("streams")], ids().collect()),
+        };
+        let wire = command(&[front.clone(), keys.clone(), behind].concat());
+        let shown: Vec<String> = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+        let name = String::from_utf8_lossy(&front[0]).to_lowercase();
+        for heads in ALL_HEADS {
+            prop_assert_eq!(
+                play(Protocol::Redis, heads, cut(&wire, &cuts)),
+                [format!("together {name} {}", shown.join(" "))]
+            );
+        }
+    }
+
+    #[test]
+    fn a_subcommand_is_read_as_it_was_written(
+        key in vec(0x21..0x7f_u8, 1..1200),
+        more in vec(vec(any::<u8>(), 0..300), 0..4),
+        cuts in vec(any::<usize>(), 0..6),
+    ) {
+        let words = [vec![b"XGroup".to_vec(), b"CreaTE".to_vec(), key.clone(), b"g".to_vec(), b"$".to_vec()], more].concat();
+        let wire = command(&words);
+        let shown = String::from_utf8_lossy(&key).into_owned();
+        for heads in ALL_HEADS {
+            prop_assert_eq!(play(Protocol::Redis, heads, cut(&wire, &cuts)), [format!("key xgroup|create {shown}")]);
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn a_keyed_command_is_routed_by_its_first_key() {
         (&["gEt", "a b\r\nc"], "key get a b\r\nc"),
         (&["SET", "k", "value"], "key set k"),
         (&["SET", "k", "", "EX", "10"], "key set k"),
-        (&["SUNION", "a", "b"], "key sunion a"),
+        (&["SUNION", "a", "b"], "together sunion a b"),
         (
             &["GEORADIUSBYMEMBER", "k", "m", "1", "km"],
             "key georadiusbymember k",
@@ -57,7 +57,10 @@ fn a_keyed_command_is_routed_by_its_first_key() {
             &["GEORADIUSBYMEMBER_RO", "k", "m", "1", "km"],
             "key georadiusbymember_ro k",
         ),
-        (&["ZDIFFSTORE", "to", "1", "from"], "key zdiffstore to"),
+        (
+            &["ZDIFFSTORE", "to", "1", "from"],
+            "together zdiffstore to from",
+        ),
         (&["LOLWUT"], "any lolwut"),
         (&["LOLWUT", "VERSION", "5"], "any lolwut"),
     ] {
@@ -69,25 +72,25 @@ fn a_keyed_command_is_routed_by_its_first_key() {
 fn a_command_that_counts_its_keys_is_routed_by_the_first_of_them() {
     for (words, expected) in [
         (&["EVAL", "return 1", "1", "k"][..], "key eval k"),
-        (&["evalsha", "abc", "2", "k", "l", "x"], "key evalsha k"),
-        (&["ZDIFF", "2", "a", "b"], "key zdiff a"),
+        (
+            &["evalsha", "abc", "2", "k", "l", "x"],
+            "together evalsha k l",
+        ),
+        (&["ZDIFF", "2", "a", "b"], "together zdiff a b"),
         (&["ZUNION", "1", "a"], "key zunion a"),
-        (&["ZINTER", "12", "a"], "key zinter a"),
         (
-            &["EVAL", "return 1", "0"],
-            "refuse -ERR command 'eval' needs a key",
+            &["ZINTER", "12", "a"],
+            "refuse -ERR Number of keys can't be greater than number of args",
         ),
-        (
-            &["EVAL", "return 1", "0", "x"],
-            "refuse -ERR command 'eval' needs a key",
-        ),
+        (&["EVAL", "return 1", "0"], "first eval"),
+        (&["EVAL", "return 1", "0", "x"], "first eval"),
         (
             &["EVAL", "return 1", "-1", "x"],
-            "refuse -ERR command 'eval' needs a key",
+            "refuse -ERR Number of keys can't be negative",
         ),
         (
             &["EVAL", "return 1", "01", "x"],
-            "refuse -ERR command 'eval' needs a key",
+            "refuse -ERR value is not an integer or out of range",
         ),
         (
             &["EVAL", "return 1"],
@@ -95,7 +98,7 @@ fn a_command_that_counts_its_keys_is_routed_by_the_first_of_them() {
         ),
         (
             &["ZDIFF", "x", "a"],
-            "refuse -ERR command 'zdiff' needs a key",
+            "refuse -ERR value is not an integer or out of range",
         ),
     ] {
         assert_command_gives(words, expected);
@@ -156,8 +159,8 @@ fn what_the_proxy_answers_is_told_with_its_argument() {
         (&["AUTH", "secret"], "local Auth 2 secret"),
         (&["AUTH", "user", "secret"], "local Auth 3 secret"),
         (&["SELECT", "0"], "local Select 2 0"),
-        (&["COMMAND"], "local Command"),
-        (&["COMMAND", "DOCS", "get"], "local Command"),
+        (&["COMMAND"], "any command"),
+        (&["COMMAND", "DOCS", "get"], "any command|docs"),
         (&["QUIT"], "local Quit"),
     ] {
         assert_command_gives(words, expected);
@@ -168,12 +171,12 @@ fn what_the_proxy_answers_is_told_with_its_argument() {
 fn a_refused_command_is_skipped_whole_and_the_next_one_is_served() {
     for (words, expected) in [
         (
-            &["KEYS", "*"][..],
-            "refuse -ERR command 'keys' is not supported by the proxy: it would have to ask every server",
+            &["SAVE"][..],
+            "refuse -ERR command 'save' is not supported by the proxy: it is about one server: ask the server itself",
         ),
         (
-            &["rename", "a", "b"],
-            "refuse -ERR command 'rename' is not supported by the proxy: its keys may belong to different servers",
+            &["move", "a", "1"],
+            "refuse -ERR command 'move' is not supported by the proxy: it moves keys between databases or servers",
         ),
         (&["nosuch"], "refuse -ERR unknown command 'nosuch'"),
         (
@@ -186,7 +189,6 @@ fn a_refused_command_is_skipped_whole_and_the_next_one_is_served() {
         ),
         (&[""], "refuse -ERR unknown command ''"),
         (&["GETX", "a"], "refuse -ERR unknown command 'GETX'"),
-        (&["HELLO", "3"], "refuse -ERR unknown command 'HELLO'"),
         (
             &["GET"],
             "refuse -ERR wrong number of arguments for 'get' command",

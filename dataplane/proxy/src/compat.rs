@@ -67,7 +67,7 @@ impl Proxy {
             _ if !self.pool_of(client).twemproxy => Several::No,
             Route::Split(SplitKind::Mget | SplitKind::MemcachedGet) => Several::Read,
             Route::Split(_) => Several::Written,
-            Route::Key | Route::Any | Route::Local(_) => Several::No,
+            _ => Several::No,
         }
     }
 

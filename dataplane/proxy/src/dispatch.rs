@@ -8,7 +8,10 @@ use crate::read::Source;
 use crate::slab::NIL;
 use crate::state::{Answer, Entry, Pending, Target, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Local, Request, Route};
+use tidegate_protocol::{Local, REDIS_NAME_BYTES_MAX, Request, Route};
+
+/// Longest reply to a command that is not supported.
+const UNSUPPORTED_BYTES_MAX: usize = REDIS_NAME_BYTES_MAX + 64;
 
 impl Proxy {
     /// Takes one whole request. False: it stays where it is, because something it needs is not there yet.
@@ -36,15 +39,55 @@ impl Proxy {
                 Some(index) => self.send_request(streams, client, request, source, index),
                 None => self.fail_request(streams, client, request, source, Fault::AllEjected),
             },
-            Route::Any | Route::Local(Local::Command | Local::Version) => {
-                match self.any_server(client) {
+            Route::Any | Route::First | Route::Local(Local::Version) => {
+                match self.server_without_key(client, request.route) {
                     Some(index) => self.send_request(streams, client, request, source, index),
                     None => self.fail_request(streams, client, request, source, Fault::AllEjected),
                 }
             }
-            Route::Local(local) => self.answer_locally(streams, client, request, source, local),
+            Route::Local(
+                local @ (Local::Ping | Local::Quit | Local::Auth | Local::Select | Local::Ok),
+            ) => self.answer_locally(streams, client, request, source, local),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
+            Route::Together => self.send_together(streams, client, request, source),
+            Route::Local(_)
+            | Route::Broadcast(_)
+            | Route::Scan
+            | Route::Channel
+            | Route::Pinned(_) => self.refuse_unsupported(streams, client, request, source),
         }
+    }
+
+    /// Answers a request that no part of the proxy takes.
+    #[cold]
+    pub(crate) fn refuse_unsupported<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+    ) -> bool {
+        let counters = &mut self.pool_of(client).counters;
+        counters.requests += 1;
+        counters.requests_refused += 1;
+        self.drop_request(streams, client, source, request.bytes);
+        if request.route == Route::Local(Local::Hello) {
+            // With this answer client libraries fall back to RESP2.
+            self.answer_text(streams, client, "-ERR unknown command 'HELLO'\r\n");
+            return true;
+        }
+        let mut line = [0; UNSUPPORTED_BYTES_MAX];
+        let mut bytes = 0;
+        for part in [
+            "-ERR command '",
+            request.name,
+            "' is not supported by the proxy\r\n",
+        ] {
+            line[bytes..bytes + part.len()].copy_from_slice(part.as_bytes());
+            bytes += part.len();
+        }
+        self.answer_bytes(streams, client, &line[..bytes]);
+        true
     }
 
     #[inline]
@@ -173,21 +216,24 @@ impl Proxy {
         true
     }
 
-    /// The next live server in turn, for requests that any server can answer.
-    fn any_server(&mut self, client: u32) -> Option<usize> {
+    /// The server for a request without a key: the first live one, or the next live one in turn.
+    #[cold]
+    pub(crate) fn server_without_key(&mut self, client: u32, route: Route) -> Option<usize> {
         let pool = self.clients[client as usize].pool;
-        let (first, count) = (
-            self.pools[pool as usize].first_server,
-            self.pools[pool as usize].servers,
-        );
-        for _ in 0..count {
-            let state = &mut self.pools[pool as usize];
-            state.any = (state.any + 1) % count;
-            if self.servers[(first + state.any) as usize].ejected_until_us == 0 {
-                return Some(state.any as usize);
-            }
+        let state = &self.pools[pool as usize];
+        let (first, count) = (state.first_server, state.servers);
+        let from = if route == Route::First {
+            0
+        } else {
+            state.any + 1
+        };
+        let live = (from..from + count)
+            .map(|turn| turn % count)
+            .find(|at| self.servers[(first + at) as usize].ejected_until_us == 0)?;
+        if route != Route::First {
+            self.pools[pool as usize].any = live;
         }
-        None
+        Some(live as usize)
     }
 
     /// Whether another request can be noted for the client; if not, it waits.

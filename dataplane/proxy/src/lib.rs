@@ -34,6 +34,7 @@ mod split;
 mod state;
 mod tables;
 mod tick;
+mod together;
 mod upload;
 mod waits;
 

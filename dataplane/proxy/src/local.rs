@@ -53,8 +53,8 @@ impl Proxy {
             Local::Select if argument == Some(b"0") => "+OK\r\n",
             Local::Select => "-ERR DB index is out of range (the proxy serves database 0)\r\n",
             Local::Ok if request.noreply.is_none() => "OK\r\n",
-            // COMMAND and VERSION go to a server.
-            Local::Ok | Local::Command | Local::Version => "",
+            // `dispatch` knows what becomes of the others.
+            _ => "",
         };
         if !text.is_empty() {
             self.answer_text(streams, client, text);

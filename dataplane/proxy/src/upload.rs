@@ -11,7 +11,7 @@ use crate::session::Closing;
 use crate::slab::NIL;
 use crate::state::{Answer, Entry, Mode, Target};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Refusal, RefusalText, Request, RequestRest};
+use tidegate_protocol::{Refusal, RefusalText, Request, RequestRest, Route};
 
 impl Proxy {
     /// Takes a request of which the front is there. False: it stays where it is for now.
@@ -38,6 +38,10 @@ impl Proxy {
             return self.skip_upload(streams, client, request, rest, source, text);
         }
         let pool = self.clients[client as usize].pool;
+        let server = match request.route {
+            Route::Key => server,
+            route => self.server_without_key(client, route),
+        };
         let server = server
             .map(|index| self.server_id(pool, index).0)
             .ok_or(Fault::AllEjected);

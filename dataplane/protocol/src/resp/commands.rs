@@ -1,161 +1,144 @@
-//! The table of Redis commands: what each is called, how many arguments it takes, and where it goes.
+//! What a row of the tables of Redis commands says, and the macro that the tables are written with.
 //!
 //! Arity is counted as Redis counts it, with the name: a positive number is exact, a negative one the least.
-//!
-//! HELLO is left out on purpose: "unknown command" is the answer on which client libraries fall back to RESP2.
-//!
-//! A command of several keys that is not split goes to the server of its first key, whether or not that server owns the others:
-//! keys that are used together belong into one hash tag.
 
-use crate::request::{Local, Split};
+use crate::request::{Local, Merge, Pin, Split};
 
-/// Where a command's route is found.
+/// What becomes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// The key is the argument at this position; the name is position 0.
+    /// To the server of its only key, the argument at this position; the name is position 0.
     Key(u8),
-    /// The number of keys is the argument at this position, the first key the next one.
-    KeyCount(u8),
-    /// Every argument (MSET: every second one) is a key.
+    /// To the server of its keys, which has to be one. If it has a single key it may be passed on before it is whole.
+    Together,
+    /// Every argument (MSET: every second one) is a key, and each goes to its server.
     Split(Split),
     /// Any server can answer.
     Any,
     /// The proxy answers.
     Local(Local),
+    /// To every server.
+    Broadcast(Merge),
+    /// The cursor walks over the servers.
+    Scan,
+    /// To the server that serves publish and subscribe.
+    Channel,
+    /// It needs a server connection of its own, or ends the need.
+    Pinned(Pin),
+    /// The next argument says what becomes of it.
+    Container,
     /// The proxy does not take it.
     Refused,
+    /// As twemproxy takes EVAL: to the server of the first key, which follows the count of keys at this position.
+    FirstCounted(u8),
 }
 
-/// One row of the table.
+/// Where the keys of a command stand, if one position does not say it all. `Request::keys` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeySpec {
+    /// The rule says it, or there are none.
+    Plain,
+    /// Every `step`th argument from `first` to `last`; a negative `last` counts from the end, -1 being the last argument.
+    Range { first: u8, last: i8, step: u8 },
+    /// As many as the argument at this position says, behind it. At least one.
+    Counted(u8),
+    /// The same, and there may be none: scripts.
+    CountedOrNone(u8),
+    /// The destination is argument 1, the count of the sources argument 2.
+    StoreCounted,
+    /// Argument 1, and the destination behind the last STORE among the options of SORT.
+    SortStore,
+    /// Argument 1, and the destination behind the last STORE or STOREDIST from this position on.
+    GeoStore(u8),
+    /// The first half of what follows STREAMS; options from this position on.
+    Streams(u8),
+}
+
+/// One row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Command {
-    /// Lower-case name.
+    /// Lower-case name; that of a subcommand has its container's in front, as in `config|get`.
     pub(super) name: &'static str,
     pub(super) arity: i8,
     pub(super) rule: Rule,
+    pub(super) keys: KeySpec,
+    /// Its subcommands: the index of the first among them all, and how many there are.
+    pub(super) subcommands: (u8, u8),
     /// The reply to a wrong number of arguments.
     pub(super) wrong_arity: &'static str,
-    /// The reply of a refused command.
+    /// The reply of a refused command; of a container what follows the name of a subcommand that it does not have.
     pub(super) refusal: &'static str,
+    /// For the documentation: what is special about it, or the reason of the refusal.
+    pub(super) why: &'static str,
 }
 
-macro_rules! commands {
+/// One and the same key at position 1 and no other, which is what most commands have.
+pub(super) const ONE: (Rule, KeySpec) = (Rule::Key(1), KeySpec::Plain);
+
+/// The key behind the name of a subcommand.
+pub(super) const SUB: (Rule, KeySpec) = (Rule::Key(2), KeySpec::Plain);
+
+/// A rule that says where the key is, or has none.
+pub(super) const fn plain(rule: Rule) -> (Rule, KeySpec) {
+    (rule, KeySpec::Plain)
+}
+
+/// Keys that have to belong to one server, from `first` to `last`.
+pub(super) const fn together(first: u8, last: i8) -> (Rule, KeySpec) {
+    let step = 1;
+    (Rule::Together, KeySpec::Range { first, last, step })
+}
+
+/// An own connection for keys from `first` to `last`.
+pub(super) const fn pinned(pin: Pin, first: u8, last: i8) -> (Rule, KeySpec) {
+    let step = 1;
+    (Rule::Pinned(pin), KeySpec::Range { first, last, step })
+}
+
+/// Rows: groups of commands with the same rule and the same remark, then refused ones with the same reason, then containers with
+/// their names in capitals.
+macro_rules! rows {
     (
-        $( route ($rule:expr) { $( $name:literal $arity:literal, )+ } )+
-        $( refused $reason:literal { $( $refused_name:literal $refused_arity:literal, )+ } )+
+        $(#[$doc:meta])*
+        $table:ident:
+        $( route ($rule:expr) $why:literal { $( $name:literal $arity:literal, )+ } )*
+        $( refused $reason:literal { $( $refused_name:literal $refused_arity:literal, )+ } )*
+        $( container ($container_rule:expr) $capitals:literal $container:literal $container_arity:literal, )*
     ) => {
-        /// The commands of Redis 7, in no particular order.
-        pub(super) const COMMANDS: &[Command] = &[
+        $(#[$doc])*
+        pub(super) const $table: &[Command] = &[
             $( $( Command {
                 name: $name,
                 arity: $arity,
-                rule: $rule,
+                rule: $rule.0,
+                keys: $rule.1,
+                subcommands: (0, 0),
                 wrong_arity: concat!("-ERR wrong number of arguments for '", $name, "' command\r\n"),
-                refusal: concat!("-ERR command '", $name, "' needs a key\r\n"),
-            }, )+ )+
+                refusal: "",
+                why: $why,
+            }, )+ )*
             $( $( Command {
                 name: $refused_name,
                 arity: $refused_arity,
                 rule: Rule::Refused,
+                keys: KeySpec::Plain,
+                subcommands: (0, 0),
                 wrong_arity: concat!("-ERR wrong number of arguments for '", $refused_name, "' command\r\n"),
                 refusal: concat!("-ERR command '", $refused_name, "' is not supported by the proxy: ", $reason, "\r\n"),
-            }, )+ )+
+                why: $reason,
+            }, )+ )*
+            $( Command {
+                name: $container,
+                arity: $container_arity,
+                rule: $container_rule,
+                keys: KeySpec::Plain,
+                subcommands: (0, 0),
+                wrong_arity: concat!("-ERR wrong number of arguments for '", $container, "' command\r\n"),
+                refusal: concat!("'. Try ", $capitals, " HELP.\r\n"),
+                why: "",
+            }, )*
         ];
     };
 }
 
-commands! {
-    // Keys of any type.
-    route (Rule::Key(1)) {
-        "copy" -3, "dump" 2, "expire" -3, "expireat" -3, "expiretime" 2, "persist" 2, "pexpire" -3, "pexpireat" -3,
-        "pexpiretime" 2, "pttl" 2, "restore" -4, "sort" -2, "sort_ro" -2, "ttl" 2, "type" 2,
-    }
-    // Strings and bits.
-    route (Rule::Key(1)) {
-        "append" 3, "bitcount" -2, "bitfield" -2, "bitfield_ro" -2, "bitpos" -3, "decr" 2, "decrby" 3, "get" 2, "getbit" 3,
-        "getdel" 2, "getex" -2, "getrange" 4, "getset" 3, "incr" 2, "incrby" 3, "incrbyfloat" 3, "lcs" -3, "psetex" 4, "set" -3,
-        "setbit" 4, "setex" 4, "setnx" 3, "setrange" 4, "strlen" 2, "substr" 4,
-    }
-    // Hashes.
-    route (Rule::Key(1)) {
-        "hdel" -3, "hexists" 3, "hget" 3, "hgetall" 2, "hincrby" 4, "hincrbyfloat" 4, "hkeys" 2, "hlen" 2, "hmget" -3,
-        "hmset" -4, "hrandfield" -2, "hscan" -3, "hset" -4, "hsetnx" 4, "hstrlen" 3, "hvals" 2,
-    }
-    // Lists.
-    route (Rule::Key(1)) {
-        "lindex" 3, "linsert" 5, "llen" 2, "lmove" 5, "lpop" -2, "lpos" -3, "lpush" -3, "lpushx" -3, "lrange" 4, "lrem" 4,
-        "lset" 4, "ltrim" 4, "rpop" -2, "rpoplpush" 3, "rpush" -3, "rpushx" -3,
-    }
-    // Sets.
-    route (Rule::Key(1)) {
-        "sadd" -3, "scard" 2, "sdiff" -2, "sdiffstore" -3, "sinter" -2, "sinterstore" -3, "sismember" 3, "smembers" 2,
-        "smismember" -3, "smove" 4, "spop" -2, "srandmember" -2, "srem" -3, "sscan" -3, "sunion" -2, "sunionstore" -3,
-    }
-    // Sorted sets.
-    route (Rule::Key(1)) {
-        "zadd" -4, "zcard" 2, "zcount" 4, "zdiffstore" -4, "zincrby" 4, "zinterstore" -4, "zlexcount" 4, "zmscore" -3,
-        "zpopmax" -2, "zpopmin" -2, "zrandmember" -2, "zrange" -4, "zrangebylex" -4, "zrangebyscore" -4, "zrangestore" -5,
-        "zrank" 3, "zrem" -3, "zremrangebylex" 4, "zremrangebyrank" 4, "zremrangebyscore" 4, "zrevrange" -4,
-        "zrevrangebylex" -4, "zrevrangebyscore" -4, "zrevrank" 3, "zscan" -3, "zscore" 3, "zunionstore" -4,
-    }
-    // HyperLogLogs and places.
-    route (Rule::Key(1)) {
-        "pfadd" -2, "pfcount" -2, "pfmerge" -2, "geoadd" -5, "geodist" -4, "geohash" -2, "geopos" -2, "georadius" -6,
-        "georadius_ro" -6, "georadiusbymember" -5, "georadiusbymember_ro" -5, "geosearch" -7, "geosearchstore" -8,
-    }
-    // The count of keys stands before the first key. twemproxy takes the count itself for the key of the first three.
-    route (Rule::KeyCount(1)) {
-        "zdiff" -3, "zinter" -3, "zunion" -3, "zintercard" -3, "sintercard" -3, "lmpop" -4, "zmpop" -4,
-    }
-    route (Rule::KeyCount(2)) {
-        "eval" -3, "evalsha" -3, "eval_ro" -3, "evalsha_ro" -3,
-    }
-    route (Rule::Split(Split::Mget)) { "mget" -2, }
-    route (Rule::Split(Split::Mset)) { "mset" -3, }
-    route (Rule::Split(Split::Sum)) { "del" -2, "exists" -2, "touch" -2, "unlink" -2, }
-    route (Rule::Any) { "lolwut" -1, }
-    route (Rule::Local(Local::Ping)) { "ping" -1, }
-    route (Rule::Local(Local::Quit)) { "quit" -1, }
-    route (Rule::Local(Local::Auth)) { "auth" -2, }
-    route (Rule::Local(Local::Select)) { "select" 2, }
-    route (Rule::Local(Local::Command)) { "command" -1, }
-
-    refused "it would have to ask every server" {
-        "dbsize" 1, "flushall" -1, "flushdb" -1, "keys" 2, "randomkey" 1, "scan" -2, "wait" 3,
-    }
-    refused "its keys may belong to different servers" {
-        "bitop" -4, "msetnx" -3, "rename" 3, "renamenx" 3,
-    }
-    refused "it moves keys between databases or servers" {
-        "migrate" -6, "move" 3, "swapdb" 3, "restore-asking" -4,
-    }
-    refused "it would block a connection that clients share" {
-        "blmove" 6, "blmpop" -5, "blpop" -3, "brpop" -3, "brpoplpush" 4, "bzmpop" -5, "bzpopmax" -3, "bzpopmin" -3,
-        "xread" -4, "xreadgroup" -7,
-    }
-    refused "server connections are shared, so transactions are not possible" {
-        "discard" 1, "exec" 1, "multi" 1, "unwatch" 1, "watch" -2,
-    }
-    refused "server connections are shared, so subscriptions are not possible" {
-        "monitor" 1, "psubscribe" -2, "publish" 3, "pubsub" -2, "punsubscribe" -1, "spublish" 3, "ssubscribe" -2, "subscribe" -2,
-        "sunsubscribe" -1, "unsubscribe" -1,
-    }
-    refused "streams are not routed" {
-        "xack" -4, "xadd" -5, "xautoclaim" -6, "xclaim" -6, "xdel" -3, "xgroup" -2, "xinfo" -2, "xlen" 2, "xpending" -3,
-        "xrange" -4, "xrevrange" -4, "xsetid" -3, "xtrim" -4,
-    }
-    refused "scripts and functions have to be loaded on each server" {
-        "fcall" -3, "fcall_ro" -3, "function" -2, "script" -2,
-    }
-    refused "it is about one server: ask the server itself" {
-        "acl" -2, "bgrewriteaof" 1, "bgsave" -1, "config" -2, "debug" -2, "echo" 2, "failover" -1, "info" -1,
-        "lastsave" 1, "latency" -2, "memory" -2, "module" -2, "object" -2, "pfdebug" 3, "pfselftest" 1, "psync" -3, "replconf" -1,
-        "replicaof" 3, "role" 1, "save" 1, "shutdown" -1, "slaveof" 3, "slowlog" -2, "sync" 1, "time" 1,
-    }
-    refused "it is about one connection to one server" {
-        "client" -2, "reset" 1,
-    }
-    refused "the proxy is no cluster node" {
-        "asking" 1, "cluster" -2, "readonly" 1, "readwrite" 1,
-    }
-}
+pub(super) use rows;

@@ -1,6 +1,8 @@
 //! Finding a command by its name, in any case: a hash table built at compile time.
 
-use super::commands::{COMMANDS, Command};
+use super::commands::{Command, KeySpec};
+use super::subcommands::SUBCOMMANDS;
+use super::table::COMMANDS;
 use super::twemproxy;
 use crate::scan::word_at;
 
@@ -66,24 +68,79 @@ const TABLE: [u16; SLOTS] = {
 static FOLDED_NAMES: [Folded; COMMANDS.len()] = FOLDED;
 static SLOT_TABLE: [u16; SLOTS] = TABLE;
 
-/// The commands as they are, and behind them once more as twemproxy takes them: a row's index tells both.
-static COMMAND_TABLE: [Command; 2 * COMMANDS.len()] = {
-    let mut both = [COMMANDS[0]; 2 * COMMANDS.len()];
+/// How many bytes the longest name has, that of a subcommand with its container's.
+pub(super) const LONGEST_NAME_BYTES: usize = {
+    let mut longest = NAME_BYTES_MAX;
+    let mut i = 0;
+    while i < SUBCOMMANDS.len() {
+        if SUBCOMMANDS[i].name.len() > longest {
+            longest = SUBCOMMANDS[i].name.len();
+        }
+        i += 1;
+    }
+    longest
+};
+
+/// Index of the first subcommand in the table of rows.
+const FIRST_SUBCOMMAND: usize = 2 * COMMANDS.len();
+
+/// The commands as they are, behind them once more as twemproxy takes them, and then the subcommands: a row's index tells which.
+static ROWS: [Command; FIRST_SUBCOMMAND + SUBCOMMANDS.len()] = {
+    let mut rows = [COMMANDS[0]; FIRST_SUBCOMMAND + SUBCOMMANDS.len()];
     let mut i = 0;
     while i < COMMANDS.len() {
         let (arity, rule) = twemproxy::arity_and_rule(COMMANDS[i].name);
-        both[i] = COMMANDS[i];
-        both[i + COMMANDS.len()] = Command {
+        rows[i] = COMMANDS[i];
+        rows[i].subcommands = subcommands_of(COMMANDS[i].name);
+        rows[i + COMMANDS.len()] = Command {
             name: COMMANDS[i].name,
             arity,
             rule,
+            keys: KeySpec::Plain,
+            subcommands: (0, 0),
             wrong_arity: "",
             refusal: "",
+            why: "",
         };
         i += 1;
     }
-    both
+    i = 0;
+    while i < SUBCOMMANDS.len() {
+        rows[FIRST_SUBCOMMAND + i] = SUBCOMMANDS[i];
+        i += 1;
+    }
+    rows
 };
+
+const _: () = assert!(SUBCOMMANDS.len() <= u8::MAX as usize);
+
+/// The first of the subcommands of `container`, and how many it has.
+const fn subcommands_of(container: &str) -> (u8, u8) {
+    let (mut first, mut count, mut i) = (0, 0, 0);
+    while i < SUBCOMMANDS.len() {
+        if is_within(SUBCOMMANDS[i].name, container) {
+            if count == 0 {
+                first = i as u8;
+            }
+            count += 1;
+        }
+        i += 1;
+    }
+    (first, count)
+}
+
+/// Whether `subcommand` starts with `container` and a bar.
+const fn is_within(subcommand: &str, container: &str) -> bool {
+    let (subcommand, container) = (subcommand.as_bytes(), container.as_bytes());
+    let mut i = 0;
+    while i < container.len() {
+        if i >= subcommand.len() || subcommand[i] != container[i] {
+            return false;
+        }
+        i += 1;
+    }
+    i < subcommand.len() && subcommand[i] == b'|'
+}
 
 /// Which rows of the table a request is held to: what is added to the index of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +156,17 @@ impl Rows {
 /// The command at `index` of the table.
 #[inline]
 pub(super) fn command(index: u16) -> &'static Command {
-    &COMMAND_TABLE[usize::from(index)]
+    &ROWS[usize::from(index)]
+}
+
+/// How many bytes the name has on the wire; of a subcommand, its container's.
+#[inline]
+pub(super) fn name_bytes(index: u16) -> usize {
+    let name = command(index).name;
+    if usize::from(index) < FIRST_SUBCOMMAND {
+        return name.len();
+    }
+    name.find('|').unwrap_or(name.len())
 }
 
 /// The index among `rows` of the command whose name is the `bytes` bytes of `buf` at `start`. Bytes behind the name may be there, they
@@ -120,11 +187,32 @@ pub(super) fn find(rows: Rows, buf: &[u8], start: usize, bytes: usize) -> Option
             return None;
         }
         if FOLDED_NAMES[usize::from(index)] == folded
-            && COMMAND_TABLE[usize::from(index)].name.len() == bytes
+            && ROWS[usize::from(index)].name.len() == bytes
         {
             return Some(index + rows.0);
         }
         slot = (slot + 1) % SLOTS;
+    }
+}
+
+/// The index of the subcommand `name` of `container`, in any case.
+#[cold]
+pub(super) fn find_subcommand(container: &Command, name: &[u8]) -> Option<u16> {
+    let (first, count) = container.subcommands;
+    let first = FIRST_SUBCOMMAND + usize::from(first);
+    let skipped = container.name.len() + 1;
+    ROWS[first..first + usize::from(count)]
+        .iter()
+        .position(|row| row.name.as_bytes()[skipped..].eq_ignore_ascii_case(name))
+        .map(|at| (first + at) as u16)
+}
+
+/// The row of a request's `name`, which came from the table.
+#[cold]
+pub(crate) fn row_named(name: &str) -> Option<&'static Command> {
+    match name.split_once('|') {
+        Some(_) => ROWS[FIRST_SUBCOMMAND..].iter().find(|row| row.name == name),
+        None => find(Rows::OWN, name.as_bytes(), 0, name.len()).map(command),
     }
 }
 
@@ -145,4 +233,10 @@ pub(super) fn probes(name: &str) -> usize {
     (0..SLOTS)
         .find(is_its_slot)
         .map_or(SLOTS, |distance| distance + 1)
+}
+
+/// Whether the command `name` is a container.
+#[cfg(test)]
+pub(super) fn has_subcommands(name: &str) -> bool {
+    subcommands_of(name).1 > 0
 }

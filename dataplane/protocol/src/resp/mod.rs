@@ -1,8 +1,9 @@
-//! RESP2 requests: an array of bulk strings.
+//! RESP requests: an array of bulk strings.
 //!
 //! `*2 $3 GET $5 apple`, with CR LF where the blanks are. The parser reads the array's length and the name, looks the name up in
-//! the command table, walks to the key, and from there only measures.
+//! the table of commands, walks to the key, and from there only measures. Keys that stand elsewhere are looked for when all is there.
 
+pub(crate) mod catalogue;
 mod commands;
 mod frequent;
 mod inline;
@@ -10,13 +11,17 @@ pub(crate) mod limits;
 mod lookup;
 pub(crate) mod reply;
 mod request;
+mod subcommands;
+mod table;
 mod twemproxy;
+mod whole;
 
 use crate::request::{Recovery, Refusal, RefusalText};
 use crate::scan::{NumberLine, number_line};
 use limits::REDIS_BULK_BYTES_MAX;
 
-pub(crate) use request::{front_of, parse, parse_as_twemproxy};
+pub(crate) use request::{parse, parse_as_twemproxy, prefix_of};
+pub(crate) use whole::{Place, keys_of};
 
 /// Fewest bytes of a bulk: `$0`, CR LF, CR LF.
 pub(crate) const BULK_BYTES_MIN: usize = 6;

@@ -1,19 +1,28 @@
-//! Parsing a RESP2 request.
+//! Parsing a RESP request.
 
 use std::ops::Range;
 
-use super::commands::{Command, Rule};
+use super::commands::{Command, KeySpec, Rule};
 use super::limits::REDIS_ARGUMENTS_MAX;
 use super::lookup::Rows;
-use super::{BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup};
+use super::{BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup, whole};
 use crate::reply::ReplyShape;
 use crate::request::{
-    Local, Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Split, incomplete,
+    Local, Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Sought, Split,
+    incomplete,
 };
 use crate::rest::{Ends, RequestRest};
 use crate::scan::{NumberLine, number_line};
 
 const BAD_COUNT: Refusal = Refusal::close("-ERR Protocol error: invalid multibulk length\r\n");
+
+/// Longest argument that can be a subcommand's name or a count; a longer one is not waited for.
+const WORD_BYTES_MAX: u32 = 32;
+
+const BAD_KEY_COUNT: &str = "-ERR value is not an integer or out of range\r\n";
+const NEGATIVE_KEY_COUNT: &str = "-ERR Number of keys can't be negative\r\n";
+const NO_KEY: &str = "-ERR numkeys should be greater than 0\r\n";
+const TOO_MANY_KEYS: &str = "-ERR Number of keys can't be greater than number of args\r\n";
 
 /// Most bytes of an unknown command's name that its error reply shows, as in Redis.
 const SHOWN_NAME_BYTES_MAX: u32 = 128;
@@ -50,13 +59,12 @@ pub(super) fn parse_general(rows: Rows, buf: &[u8], resume: &mut Resume) -> Pars
     {
         return parsed;
     }
-    let command = lookup::command(resume.command);
-    if resume.until_key > 0
-        && let Some(parsed) = walk_to_key(buf, resume, command)
-    {
-        return parsed;
+    while resume.until > 0 {
+        if let Some(parsed) = walk(buf, resume) {
+            return parsed;
+        }
     }
-    measure_rest(buf, resume, command)
+    measure_rest(buf, resume)
 }
 
 #[cold]
@@ -98,20 +106,21 @@ fn front(rows: Rows, buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
         Name::BadEnd => return Some(refused(resume, super::BAD_BULK_END)),
     };
     let name_end = name_start + name_bytes as usize;
-    let command = lookup::command(index);
-    let (until_key, fault) = check(command, argc);
-    if let Some(reply) = fault {
-        return Some(refused(resume, skip_rest(reply, name_end + 2, argc - 1)));
-    }
+    let plan = match plan(lookup::command(index), argc) {
+        Ok(plan) => plan,
+        Err(reply) => return Some(refused(resume, skip_rest(reply, name_end + 2, argc - 1))),
+    };
     *resume = Resume {
         at: (name_end + 2) as u32,
         rest: RequestRest::bulks(argc - 1),
         argc,
-        until_key,
         key_start: 0,
         key_end: 0,
         name_start: header_end as u32,
         command: index,
+        route: plan.route,
+        until: plan.until,
+        sought: plan.sought,
     };
     None
 }
@@ -186,93 +195,241 @@ fn skip_rest(reply: &'static str, at: usize, args_left: u32) -> Refusal {
     }
 }
 
-/// The position of the command's key among `argc` arguments (0: it has none), and the error reply if the command is not taken.
-#[inline]
-fn check(command: &'static Command, argc: u32) -> (u32, Option<&'static str>) {
-    let arity = i32::from(command.arity);
-    let fits = if arity >= 0 {
-        argc == arity as u32
-    } else {
-        argc >= arity.unsigned_abs()
-    };
-    let (key, fits) = match command.rule {
-        Rule::Key(position) => (u32::from(position), fits),
-        Rule::KeyCount(position) => {
-            let key = u32::from(position) + 1;
-            // Without an argument there the count can only be 0.
-            return (
-                key,
-                if !fits {
-                    Some(command.wrong_arity)
-                } else if argc <= key {
-                    Some(command.refusal)
-                } else {
-                    None
-                },
-            );
-        }
-        Rule::Split(Split::Mset) => (1, fits && argc % 2 == 1),
-        Rule::Split(_) | Rule::Local(Local::Select) => (1, fits),
-        Rule::Local(Local::Ping) => (argc.saturating_sub(1), fits && argc <= 2),
-        Rule::Local(Local::Auth) => (argc - 1, fits && argc <= 3),
-        Rule::Any | Rule::Local(_) => (0, fits),
-        Rule::Refused => return (0, Some(command.refusal)),
-    };
-    (
-        key,
-        if fits {
-            None
-        } else {
-            Some(command.wrong_arity)
-        },
-    )
+/// How a request is looked at further.
+struct Plan {
+    route: Route,
+    /// Arguments behind the name up to the one that is sought. 0: none is.
+    until: u8,
+    sought: Sought,
 }
 
-/// Moves `resume` behind the key, or returns what was decided before.
-#[inline]
-fn walk_to_key(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Option<Parsed> {
-    loop {
-        let at = resume.at as usize;
-        let (start, bytes) = match bulk_header(buf, at) {
-            BulkHeader::Bulk { start, bytes } => (start, bytes as usize),
-            BulkHeader::Incomplete => return Some(incomplete(buf, 0)),
-            BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, at))),
-        };
-        let end = start + bytes;
-        match buf.get(end..end + 2) {
-            Some(b"\r\n") => {}
-            Some(_) => return Some(refused(resume, super::BAD_BULK_END)),
-            None => {
-                return Some(incomplete(buf, end + 2));
-            }
-        }
-        resume.at = (end + 2) as u32;
-        resume.rest.args_left -= 1;
-        resume.until_key -= 1;
-        if resume.until_key == 0 {
-            resume.key_start = start as u32;
-            resume.key_end = end as u32;
-            return None;
-        }
-        // The last argument before the key of such a command is the number of keys.
-        if resume.until_key == 1
-            && matches!(command.rule, Rule::KeyCount(_))
-            && !is_positive(&buf[start..end])
-        {
-            let refusal = skip_rest(command.refusal, end + 2, resume.rest.args_left);
-            return Some(refused(resume, refusal));
+impl Plan {
+    const fn new(route: Route, sought: Sought, until: u8) -> Self {
+        Self {
+            route,
+            until,
+            sought,
         }
     }
 }
 
-/// Whether the digits are a number above 0 as Redis reads one. What is none would be refused by the server as well.
-fn is_positive(digits: &[u8]) -> bool {
-    matches!(digits, [b'1'..=b'9', more @ ..] if more.len() < 18 && more.iter().all(u8::is_ascii_digit))
+/// What is to be looked at in a request of `argc` arguments, or the error reply if it is not taken.
+#[inline]
+fn plan(command: &'static Command, argc: u32) -> Result<Plan, &'static str> {
+    let arity = i32::from(command.arity);
+    let fits = argc == arity.unsigned_abs() || arity < 0 && argc > arity.unsigned_abs();
+    if command.rule == Rule::Refused {
+        return Err(command.refusal);
+    }
+    if !fits {
+        return Err(command.wrong_arity);
+    }
+    if command.subcommands.1 > 0 && argc > 1 {
+        return Ok(Plan::new(Route::Any, Sought::Subcommand, 1));
+    }
+    let plan = match command.rule {
+        Rule::Key(position) => Plan::new(Route::Key, Sought::Key, position),
+        Rule::Together | Rule::Pinned(_) => return plan_keys(command, argc),
+        Rule::Split(Split::Mset) if argc.is_multiple_of(2) => return Err(command.wrong_arity),
+        Rule::Split(Split::Mset) if argc == 3 => Plan::new(Route::Key, Sought::Key, 1),
+        Rule::Split(_) if argc == 2 => Plan::new(Route::Key, Sought::Key, 1),
+        Rule::Split(split) => Plan::new(Route::Split(split), Sought::Key, 1),
+        Rule::Local(local) => match local {
+            Local::Ping if argc > 2 => return Err(command.wrong_arity),
+            Local::Auth if argc > 3 => return Err(command.wrong_arity),
+            Local::Ping | Local::Auth => {
+                Plan::new(Route::Local(local), Sought::Key, argc as u8 - 1)
+            }
+            Local::Select => Plan::new(Route::Local(local), Sought::Key, 1),
+            _ => Plan::new(Route::Local(local), Sought::Key, 0),
+        },
+        Rule::Any => Plan::new(Route::Any, Sought::Key, 0),
+        Rule::Broadcast(merge) => Plan::new(Route::Broadcast(merge), Sought::Key, 0),
+        Rule::Scan => Plan::new(Route::Scan, Sought::Key, 0),
+        Rule::Channel => Plan::new(Route::Channel, Sought::Key, 0),
+        // Without an argument behind the count it can only be 0.
+        Rule::FirstCounted(position) if argc <= u32::from(position) + 1 => {
+            return Err(command.refusal);
+        }
+        Rule::FirstCounted(position) => Plan::new(Route::Key, Sought::Count, position),
+        Rule::Container | Rule::Refused => return Err(command.wrong_arity),
+    };
+    Ok(plan)
 }
 
-/// Measures what follows the key and puts the request together.
+/// The same for a command whose keys have to belong to one server.
+#[cold]
+fn plan_keys(command: &'static Command, argc: u32) -> Result<Plan, &'static str> {
+    let route = match command.rule {
+        Rule::Pinned(pin) => Route::Pinned(pin),
+        _ => Route::Together,
+    };
+    Ok(match command.keys {
+        KeySpec::Range { first, last, step } => {
+            let keys = whole::keys_in_range(argc, first, last, step);
+            if !argc
+                .saturating_sub(u32::from(first))
+                .is_multiple_of(u32::from(step))
+            {
+                return Err(command.wrong_arity);
+            }
+            match (keys, route) {
+                (0, Route::Together) => Plan::new(Route::Any, Sought::Key, 0),
+                (0, _) => Plan::new(route, Sought::Key, 0),
+                (1, Route::Together) => Plan::new(Route::Key, Sought::Key, first),
+                _ => Plan::new(route, Sought::Key, first),
+            }
+        }
+        KeySpec::Counted(position) | KeySpec::CountedOrNone(position) => {
+            Plan::new(route, Sought::Count, position)
+        }
+        KeySpec::StoreCounted | KeySpec::SortStore | KeySpec::GeoStore(_) => {
+            Plan::new(route, Sought::Key, 1)
+        }
+        KeySpec::Plain | KeySpec::Streams(_) => Plan::new(route, Sought::Key, 0),
+    })
+}
+
+/// Moves `resume` behind the argument that is sought and looks at it, or returns what was decided before.
 #[inline]
-fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> Parsed {
+fn walk(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
+    loop {
+        let at = resume.at as usize;
+        let (start, bytes) = match bulk_header(buf, at) {
+            BulkHeader::Bulk { start, bytes } => (start, bytes),
+            BulkHeader::Incomplete => return Some(incomplete(buf, 0)),
+            BulkHeader::Bad => return Some(refused(resume, bulk_fault(buf, at))),
+        };
+        let is_word = resume.until == 1 && resume.sought != Sought::Key;
+        if is_word && bytes > WORD_BYTES_MAX {
+            return Some(long_word(buf, resume, start, bytes));
+        }
+        let end = start + bytes as usize;
+        match buf.get(end..end + 2) {
+            Some(b"\r\n") => {}
+            Some(_) => return Some(refused(resume, super::BAD_BULK_END)),
+            None => return Some(incomplete(buf, end + 2)),
+        }
+        resume.at = (end + 2) as u32;
+        resume.rest.args_left -= 1;
+        resume.until -= 1;
+        if resume.until == 0 {
+            if resume.sought == Sought::Key {
+                resume.key_start = start as u32;
+                resume.key_end = end as u32;
+                return None;
+            }
+            return found_word(buf, resume, start, end);
+        }
+    }
+}
+
+/// The refusal of an argument that is too long for what it should be. Its header was read; it has `bytes` bytes from `start` on.
+#[cold]
+fn long_word(buf: &[u8], resume: &mut Resume, start: usize, bytes: u32) -> Parsed {
+    let command = lookup::command(resume.command);
+    let reply = match resume.sought {
+        Sought::Subcommand => {
+            // As much of it as the reply shows.
+            let need = start + bytes.min(SHOWN_NAME_BYTES_MAX) as usize;
+            if buf.len() < need {
+                return incomplete(buf, need);
+            }
+            unknown_subcommand(command, start, bytes)
+        }
+        _ => RefusalText::Constant(count_fault(command, BAD_KEY_COUNT)),
+    };
+    let rest = RequestRest {
+        args_left: resume.rest.args_left - 1,
+        body_left: bytes + 2,
+        ends: Ends::Bulk,
+    };
+    let recovery = Recovery::Skip { bytes: start, rest };
+    refused(resume, Refusal { reply, recovery })
+}
+
+/// Goes by the subcommand or the count of keys that was found between `start` and `end`.
+#[cold]
+fn found_word(buf: &[u8], resume: &mut Resume, start: usize, end: usize) -> Option<Parsed> {
+    let command = lookup::command(resume.command);
+    let args_left = resume.rest.args_left;
+    let word = &buf[start..end];
+    let reply = if resume.sought == Sought::Subcommand {
+        match lookup::find_subcommand(command, word) {
+            None => unknown_subcommand(command, start, word.len() as u32),
+            Some(index) => match plan(lookup::command(index), resume.argc) {
+                Err(reply) => RefusalText::Constant(reply),
+                Ok(plan) => {
+                    resume.command = index;
+                    resume.route = plan.route;
+                    resume.sought = plan.sought;
+                    // The subcommand itself was passed. A key never stands before it.
+                    resume.until = plan.until.saturating_sub(1);
+                    return None;
+                }
+            },
+        }
+    } else {
+        match counted(command, resume.route, word, args_left) {
+            Err(reply) => RefusalText::Constant(count_fault(command, reply)),
+            Ok(route) => {
+                resume.route = route;
+                resume.sought = Sought::Key;
+                resume.until = u8::from(route != Route::First);
+                return None;
+            }
+        }
+    };
+    let recovery = Recovery::Skip {
+        bytes: end + 2,
+        rest: RequestRest::bulks(args_left),
+    };
+    Some(refused(resume, Refusal { reply, recovery }))
+}
+
+fn unknown_subcommand(container: &Command, name_start: usize, name_bytes: u32) -> RefusalText {
+    RefusalText::Named {
+        before: "-ERR unknown subcommand '",
+        name_start: name_start as u32,
+        name_bytes: name_bytes.min(SHOWN_NAME_BYTES_MAX),
+        after: container.refusal,
+    }
+}
+
+/// twemproxy says nothing.
+fn count_fault(command: &Command, reply: &'static str) -> &'static str {
+    match command.rule {
+        Rule::FirstCounted(_) => command.refusal,
+        _ => reply,
+    }
+}
+
+/// Where a request goes whose count of keys is `word`, with `args_left` arguments behind it.
+fn counted(
+    command: &Command,
+    route: Route,
+    word: &[u8],
+    args_left: u32,
+) -> Result<Route, &'static str> {
+    let count = whole::number(word).ok_or(BAD_KEY_COUNT)?;
+    if matches!(command.rule, Rule::FirstCounted(_)) {
+        // How many there are is for the server to say.
+        return if count > 0 { Ok(route) } else { Err(NO_KEY) };
+    }
+    let scripted = matches!(command.keys, KeySpec::CountedOrNone(_));
+    match count {
+        0 if scripted => Ok(Route::First),
+        ..0 if scripted => Err(NEGATIVE_KEY_COUNT),
+        ..=0 => Err(NO_KEY),
+        _ if count > i64::from(args_left) => Err(TOO_MANY_KEYS),
+        1 if route == Route::Together => Ok(Route::Key),
+        _ => Ok(route),
+    }
+}
+
+/// Measures what follows and puts the request together.
+#[inline]
+fn measure_rest(buf: &[u8], resume: &mut Resume) -> Parsed {
     let from = resume.at as usize;
     let mut at = from;
     if !resume.rest.is_done() {
@@ -282,22 +439,26 @@ fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> P
         }
         resume.at = at as u32;
     }
+    let command = lookup::command(resume.command);
     let request = Request {
         name: command.name,
-        route: route(command, resume.argc),
+        route: resume.route,
         argc: resume.argc,
         key: resume.key_start as usize..resume.key_end as usize,
-        prefix: resume.name_start as usize..name_end(resume.name_start as usize, command),
+        prefix: prefix_of(resume.command, resume.name_start as usize),
         bytes: at,
         noreply: None,
         reply: ReplyShape::Resp,
     };
     if resume.rest.is_done() {
         *resume = Resume::default();
-        return Parsed::Whole(request);
+        return match request.route {
+            Route::Together | Route::Pinned(_) => whole::judge(command, buf, request),
+            _ => Parsed::Whole(request),
+        };
     }
     match request.route {
-        Route::Key | Route::Any => {
+        Route::Key | Route::Any | Route::First => {
             let need = (at + resume.rest.bytes_min()).max(buf.len() + 1);
             Parsed::Head {
                 request,
@@ -306,33 +467,15 @@ fn measure_rest(buf: &[u8], resume: &mut Resume, command: &'static Command) -> P
             }
         }
         // Only as far as the bulk that was begun: a fault behind it is then answered as soon as it is here.
-        Route::Split(_) | Route::Local(_) => incomplete(buf, at + resume.rest.body_left as usize),
+        _ => incomplete(buf, at + resume.rest.body_left as usize),
     }
 }
 
-/// Where a request goes whose command is at `index` of the table, and the wire form of its name, which starts at `name_start`.
-pub(crate) fn front_of(index: u16, argc: u32, name_start: usize) -> (Route, Range<usize>) {
-    let command = lookup::command(index);
-    let prefix = name_start..name_end(name_start, command);
-    (route(command, argc), prefix)
-}
-
-/// Where the name's wire form ends: its header has as many digits as the length of the name.
+/// The wire form of the name, which starts at `name_start`, of the command at `index` of the table. Its header has as many digits as the
+/// length of the name.
 #[inline]
-fn name_end(name_start: usize, command: &Command) -> usize {
-    let bytes = command.name.len();
+pub(crate) fn prefix_of(index: u16, name_start: usize) -> Range<usize> {
+    let bytes = lookup::name_bytes(index);
     let header = if bytes > 9 { 5 } else { 4 };
-    name_start + header + bytes + 2
-}
-
-#[inline]
-fn route(command: &Command, argc: u32) -> Route {
-    match command.rule {
-        Rule::Split(Split::Mset) if argc == 3 => Route::Key,
-        Rule::Split(_) if argc == 2 => Route::Key,
-        Rule::Split(split) => Route::Split(split),
-        Rule::Any => Route::Any,
-        Rule::Local(local) => Route::Local(local),
-        Rule::Key(_) | Rule::KeyCount(_) | Rule::Refused => Route::Key,
-    }
+    name_start..name_start + header + bytes + 2
 }

@@ -1,8 +1,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::commands::{COMMANDS, Rule};
+use super::commands::{KeySpec, Rule};
 use super::lookup::Rows;
+use super::subcommands::SUBCOMMANDS;
+use super::table::COMMANDS;
 use super::{frequent, lookup, request, twemproxy};
 use crate::request::{Parsed, Resume};
 
@@ -78,17 +80,59 @@ fn the_table_of_names_is_sparse_enough_for_short_searches() {
 }
 
 #[test]
-fn arity_leaves_room_for_the_key() {
-    for command in COMMANDS {
+fn arity_leaves_room_for_what_is_looked_for() {
+    for command in COMMANDS.iter().chain(&SUBCOMMANDS) {
         let least = u32::from(command.arity.unsigned_abs());
-        match command.rule {
-            Rule::Key(position) | Rule::KeyCount(position) => {
-                assert!(least > u32::from(position), "{}", command.name);
+        let needed = match (command.rule, command.keys) {
+            (Rule::Key(position), _) => u32::from(position) + 1,
+            (Rule::Split(_), _) => 2,
+            // Those that may have no keys are asked how many they have.
+            (_, KeySpec::Range { .. } | KeySpec::Plain) => 1,
+            (_, KeySpec::Counted(position) | KeySpec::CountedOrNone(position)) => {
+                u32::from(position) + 1
             }
-            Rule::Split(_) => assert!(least >= 2, "{}", command.name),
-            Rule::Any | Rule::Local(_) | Rule::Refused => {}
-        }
+            (_, KeySpec::StoreCounted) => 3,
+            (_, KeySpec::SortStore) => 2,
+            (_, KeySpec::GeoStore(from)) => u32::from(from),
+            (_, KeySpec::Streams(_)) => 2,
+        };
+        assert!(least >= needed, "{}", command.name);
     }
+}
+
+#[test]
+fn containers_and_subcommands_find_each_other() {
+    let containers = COMMANDS
+        .iter()
+        .filter(|command| lookup::has_subcommands(command.name));
+    let mut found = 0;
+    for container in containers {
+        let row = lookup::row_named(container.name).unwrap();
+        assert!(row.refusal.starts_with("'. Try "), "{}", container.name);
+        for subcommand in SUBCOMMANDS
+            .iter()
+            .filter(|s| s.name.split('|').next() == Some(container.name))
+        {
+            let name = subcommand.name.split('|').nth(1).unwrap();
+            for name in [name.to_owned(), name.to_uppercase()] {
+                let index = lookup::find_subcommand(row, name.as_bytes()).unwrap();
+                assert_eq!(lookup::command(index).name, subcommand.name);
+                assert_eq!(lookup::name_bytes(index), container.name.len());
+            }
+            assert_eq!(
+                lookup::row_named(subcommand.name).unwrap().name,
+                subcommand.name
+            );
+            found += 1;
+        }
+        assert!(lookup::find_subcommand(row, b"").is_none());
+    }
+    assert_eq!(found, SUBCOMMANDS.len());
+    assert!(
+        COMMANDS
+            .iter()
+            .all(|row| row.rule != Rule::Container || lookup::has_subcommands(row.name))
+    );
 }
 
 proptest! {

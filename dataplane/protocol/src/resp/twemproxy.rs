@@ -82,7 +82,7 @@ const FAMILIES: &[Family] = &[
     ),
     family(5, Rule::Key(1), &["linsert", "lmove"]),
     family(KEY_AND_MORE, Rule::Key(1), OPEN_ENDED),
-    family(-4, Rule::KeyCount(2), &["eval", "evalsha"]),
+    family(-4, Rule::FirstCounted(2), &["eval", "evalsha"]),
     family(-2, Rule::Split(Split::Mget), &["mget"]),
     family(-3, Rule::Split(Split::Mset), &["mset"]),
     family(-2, Rule::Split(Split::Sum), &["del", "touch", "unlink"]),
@@ -90,7 +90,7 @@ const FAMILIES: &[Family] = &[
     family(1, Rule::Local(Local::Ping), &["ping"]),
     family(-1, Rule::Local(Local::Quit), &["quit"]),
     family(2, Rule::Local(Local::Auth), &["auth"]),
-    family(1, Rule::Local(Local::Command), &["command"]),
+    family(1, Rule::Any, &["command"]),
 ];
 
 /// `exists` is here because it is not divided, `zdiff`, `zinter` and `zunion` because their count of keys passes for the key.

@@ -131,7 +131,10 @@ impl Client {
             } => {
                 assert!(need > here, "asks for {need} bytes, has {here}");
                 assert!(!rest.is_done());
-                assert!(matches!(request.route, Route::Key | Route::Any));
+                assert!(matches!(
+                    request.route,
+                    Route::Key | Route::Any | Route::First
+                ));
                 if self.heads != Heads::Take {
                     self.need = need;
                     return false;
@@ -239,6 +242,12 @@ fn event(request: &Request, buffer: &[u8]) -> Event {
             )
         }
         Route::Local(local) => format!("local {local:?}"),
+        Route::First => format!("first {name}"),
+        Route::Scan => format!("scan {name}"),
+        Route::Channel => format!("channel {name}"),
+        Route::Broadcast(merge) => format!("broadcast {merge:?} {name}"),
+        Route::Together => format!("together {name}{}", keys_text(request, front)),
+        Route::Pinned(pin) => format!("pinned {pin:?} {name}{}", keys_text(request, front)),
         Route::Split(split) => split_text(split, request, front),
     };
     let noreply = request.noreply.clone();
@@ -259,6 +268,20 @@ fn event(request: &Request, buffer: &[u8]) -> Event {
         noreply: noreply.is_some(),
         refusal: None,
     }
+}
+
+/// The keys with a blank in front of each. The first is the one that routes.
+fn keys_text(request: &Request, front: &[u8]) -> String {
+    let keys: Vec<_> = request.keys(front).map(|part| part.key).collect();
+    assert_eq!(
+        keys.first().unwrap_or(&(0..0)),
+        &request.key,
+        "{}",
+        request.name
+    );
+    keys.iter().fold(String::new(), |text, key| {
+        text + " " + &String::from_utf8_lossy(&front[key.clone()])
+    })
 }
 
 fn split_text(split: Split, request: &Request, front: &[u8]) -> String {

@@ -111,6 +111,16 @@ impl Router {
         }
     }
 
+    /// Whether two keys can belong to different servers: not if there is one server, and not if requests go to any.
+    pub fn tells_keys_apart(&self) -> bool {
+        self.members.len() > 1 && !matches!(self.table, Table::Random(_))
+    }
+
+    /// The marks between which the part of a key stands that counts.
+    pub fn hash_tag(&self) -> Option<[u8; 2]> {
+        self.hash_tag
+    }
+
     /// How many servers are in the distribution.
     pub fn live(&self) -> usize {
         self.live

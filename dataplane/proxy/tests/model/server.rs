@@ -190,9 +190,11 @@ pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
         }
         (b"RPUSH", [_, items @ ..]) => format!(":{}\r\n", items.len()).into_bytes(),
         // Enough to see which server was asked, and what.
-        (b"COMMAND" | b"EVAL" | b"LOLWUT" | b"ZDIFF" | b"ZREM", rest) => {
-            format!(":{}\r\n", rest.len()).into_bytes()
-        }
+        (
+            b"COMMAND" | b"EVAL" | b"LOLWUT" | b"PFCOUNT" | b"RENAME" | b"SINTER" | b"SORT"
+            | b"XREAD" | b"ZDIFF" | b"ZREM",
+            rest,
+        ) => format!(":{}\r\n", rest.len()).into_bytes(),
         (b"AUTH", [_]) => b"+OK\r\n".to_vec(),
         other => panic!("the proxy sent {other:?}"),
     };

@@ -1,0 +1,115 @@
+//! docs/compatibility.md says what the tables of commands say. `UPDATE_DOCS=1 cargo test -p tidegate-protocol` writes it anew.
+
+use std::fmt::Write;
+use std::path::Path;
+use tidegate_protocol::{RedisCommand, redis_commands};
+
+const HEAD: &str = "# Commands
+
+What becomes of each command. Pools with `compat = \"twemproxy\"` take the commands of twemproxy 0.5 and no others; what that
+means stands at `Compat::Twemproxy` in the documentation of `tidegate-config`.
+";
+
+const REDIS: &str = "
+## Redis
+
+The commands of Redis 7.0, and those that 7.2 and 7.4 added. A command that is not here gets the error that Redis gives to an unknown
+one, and so does a wrong number of arguments. `Arguments` counts what follows the name.
+
+Keys *belong to one server* if the pool has one, or if they have the same hash tag (`hash_tag`), or by chance. If they do not, the client
+gets `-CROSSSLOT` with the name of the command and the hash tag, and no server hears of it. Such a request is held as a whole, so
+`request_hold_bytes` is the most that it may have; with a single key there is no such limit. A pool with `distribution = \"random\"` has all
+keys on every server, as far as the proxy knows: its requests go where the first key does.
+
+| command | arguments | what becomes of it | |
+|---|---|---|---|
+";
+
+const REFUSED: &str = "
+### Refused
+
+The answer is `-ERR command '…' is not supported by the proxy: ` and the reason.
+
+| reason | commands |
+|---|---|
+";
+
+const MEMCACHED: &str = "
+## memcached
+
+| command | what becomes of it |
+|---|---|
+| `get`, `gets`, `gat`, `gats` | divided among the servers of its keys, the values come in the order of the keys |
+| `set`, `add`, `replace`, `append`, `prepend`, `cas` | to the server of its key |
+| `delete`, `incr`, `decr`, `touch` | to the server of its key |
+| `version` | to any server |
+| `verbosity`, `quit` | answered by the proxy |
+";
+
+fn name(command: &RedisCommand) -> String {
+    command.name.to_uppercase().replace('|', " ")
+}
+
+/// How many arguments follow the name.
+fn arguments(command: &RedisCommand) -> String {
+    let names = command.name.split('|').count() as i8;
+    match command.arity {
+        arity @ 0.. => format!("{}", arity - names),
+        arity => match -arity - names {
+            ..=0 => "any".to_owned(),
+            least => format!("{least} or more"),
+        },
+    }
+}
+
+fn write_redis(page: &mut String) -> std::fmt::Result {
+    let commands = redis_commands();
+    page.push_str(REDIS);
+    for command in commands.iter().filter(|command| command.is_taken) {
+        writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
+            name(command),
+            arguments(command),
+            command.treatment,
+            command.remark
+        )?;
+    }
+    page.push_str(REFUSED);
+    let refused: Vec<&RedisCommand> = commands
+        .iter()
+        .filter(|command| !command.is_taken)
+        .collect();
+    let mut reasons: Vec<&str> = refused.iter().map(|command| command.remark).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    for reason in reasons {
+        let names: Vec<String> = refused
+            .iter()
+            .filter(|command| command.remark == reason)
+            .map(|command| format!("`{}`", name(command)))
+            .collect();
+        writeln!(page, "| {reason} | {} |", names.join(", "))?;
+    }
+    Ok(())
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    write_redis(&mut page).expect("a string takes it");
+    page.push_str(MEMCACHED);
+    page
+}
+
+#[test]
+fn the_page_of_commands_is_what_the_tables_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compatibility.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, page()).expect("the page can be written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page(),
+        "docs/compatibility.md is out of date: run UPDATE_DOCS=1 cargo test -p tidegate-protocol"
+    );
+}
