@@ -68,14 +68,12 @@ impl Request {
     }
 
     /// The arguments of this Redis request, which [`crate::Parsed::Whole`] returned for the front of `buf`: the name, or the
-    /// container's, first. Those of an inline request are its words.
+    /// container's, first.
     pub fn arguments<'a>(&self, buf: &'a [u8]) -> Arguments<'a> {
-        let inline = buf.first() != Some(&b'*');
         Arguments {
             buf: buf.get(..self.bytes).unwrap_or(buf),
             at: self.prefix.start,
             left: self.argc,
-            inline,
         }
     }
 }
@@ -86,7 +84,6 @@ pub struct Arguments<'a> {
     buf: &'a [u8],
     at: usize,
     left: u32,
-    inline: bool,
 }
 
 impl Iterator for Arguments<'_> {
@@ -97,9 +94,6 @@ impl Iterator for Arguments<'_> {
             return None;
         }
         self.left -= 1;
-        if self.inline {
-            return Some(next_word(self.buf, &mut self.at));
-        }
         next_bulk(self.buf, &mut self.at)
     }
 
