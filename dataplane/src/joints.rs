@@ -83,6 +83,10 @@ impl<S: Streams> Application<S> for Proxy {
         self.next_timer_us()
     }
 
+    fn set_wall_clock(&mut self, now_us: u64, unix_us: u64) {
+        self.set_wall_clock(now_us, unix_us);
+    }
+
     fn drain(&mut self, streams: &mut S, now_us: u64) {
         self.drain(streams, now_us);
     }

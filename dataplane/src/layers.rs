@@ -41,6 +41,8 @@ pub trait Application<S: Streams> {
     fn run(&mut self, streams: &mut S, now_us: u64);
     /// Expires what is due.
     fn tick(&mut self, streams: &mut S, now_us: u64);
+    /// Tells that it is `unix_us` microseconds since 1970 at `now_us`.
+    fn set_wall_clock(&mut self, now_us: u64, unix_us: u64);
     /// When [`Application::tick`] has to be called next.
     fn next_timer_us(&self) -> Option<u64>;
     /// Begins to close clients as soon as nothing is owed to them.

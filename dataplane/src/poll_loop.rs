@@ -8,7 +8,7 @@ use crate::layers::Application;
 use crate::limits::{CLOSE_GRACE_US, PAUSE_NS, PUBLISH_US, SLEEP_MAX_US};
 use crate::linger::Linger;
 use crate::network::Network;
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, unix_time_us};
 use std::os::fd::AsFd;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_port::doorbell::Doorbell;
@@ -93,7 +93,7 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             self.counters.turns += 1;
             let turn = self.turn(now_us, &mut state);
             if let Some(ended) = self.obey(now_us, &mut state) {
-                self.publish();
+                self.publish(now_us);
                 return ended;
             }
             match turn {
@@ -125,7 +125,7 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
                 },
             }
             if self.publisher.is_due(now_us) {
-                self.publish();
+                self.publish(now_us);
             }
         }
     }
@@ -168,7 +168,7 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         Turn::Busy
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, now_us: u64) {
         let Self {
             publisher,
             counters,
@@ -177,6 +177,8 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             ..
         } = self;
         publisher.publish(counters, network, proxy);
+        // Somebody may set it at any time; twice a second is often enough to notice.
+        proxy.set_wall_clock(now_us, unix_time_us());
     }
 
     /// Takes commands and watches a drain; `Some`: the loop ends.
@@ -218,7 +220,7 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
     /// Sleeps until an arrival, a bell or a timer; no longer than until owed statistics are due.
     fn sleep(&mut self, now_us: u64, state: &State) {
         if self.publisher.is_due(now_us) {
-            self.publish();
+            self.publish(now_us);
         }
         if !self.network.prepare_to_wait(&self.bell) || !self.commands.is_empty() {
             return;

@@ -24,6 +24,13 @@ pub fn unix_time_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Microseconds since 1970.
+pub fn unix_time_us() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
 impl Publisher {
     /// Publishes to `writer`, whose page has `layout`.
     pub fn new(writer: StatisticsWriter, layout: StatisticsLayout) -> Self {

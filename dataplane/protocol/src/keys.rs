@@ -71,14 +71,12 @@ impl Request {
     }
 
     /// The arguments of this Redis request, which [`crate::Parsed::Whole`] returned for the front of `buf`: the name, or the
-    /// container's, first. Those of an inline request are its words.
+    /// container's, first.
     pub fn arguments<'a>(&self, buf: &'a [u8]) -> Arguments<'a> {
-        let inline = buf.first() != Some(&b'*');
         Arguments {
             buf: buf.get(..self.bytes).unwrap_or(buf),
             at: self.prefix.start,
             left: self.argc,
-            inline,
         }
     }
 }
@@ -91,7 +89,6 @@ pub struct Arguments<'a> {
     pub(crate) at: usize,
     /// How many were not returned yet.
     pub(crate) left: u32,
-    inline: bool,
 }
 
 impl<'a> Arguments<'a> {
@@ -117,9 +114,6 @@ impl Iterator for Arguments<'_> {
             return None;
         }
         self.left -= 1;
-        if self.inline {
-            return Some(next_word(self.buf, &mut self.at));
-        }
         next_bulk(self.buf, &mut self.at)
     }
 

@@ -36,4 +36,5 @@ pub use request::*;
 pub use resp::catalogue::*;
 pub use resp::limits::*;
 pub use resp::reply::is_redis_server_failure;
+pub use resp::write_inline;
 pub use rest::*;

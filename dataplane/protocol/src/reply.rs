@@ -7,7 +7,7 @@ use crate::scan::find_byte;
 /// The form of the reply that a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyShape {
-    /// One RESP2 value, arrays included.
+    /// One value of RESP2 or RESP3, with everything in it and the attributes in front of it.
     Resp,
     /// One memcached line.
     Line,
@@ -49,12 +49,12 @@ pub enum ReplyError {
     /// Counted bytes are not followed by CR LF.
     #[error("the server's reply has data that is not followed by a line end")]
     BadDataEnd,
-    /// Arrays in arrays without a value among them.
+    /// Arrays in arrays, or maps or sets, without a value among them.
     #[error("the server's reply has more than {ARRAYS_IN_A_ROW_MAX} arrays inside each other")]
     TooDeep,
 }
 
-/// Array headers that may follow each other without another value between them. Redis nests a handful; a reply that only ever
+/// Headers of arrays, maps, sets and attributes that may follow each other without another value between them. Redis nests a handful; a reply that only ever
 /// opens arrays would never end and hold its connection for ever.
 pub const ARRAYS_IN_A_ROW_MAX: u8 = 32;
 
@@ -74,6 +74,7 @@ pub struct ReplyScanner {
     shape: ReplyShape,
     pub(crate) error: bool,
     pub(crate) server_failure: bool,
+    pub(crate) push: bool,
     /// The first value was begun.
     pub(crate) begun: bool,
     /// Array headers since the last other value.
@@ -94,6 +95,7 @@ impl ReplyScanner {
             shape,
             error: false,
             server_failure: false,
+            push: false,
             begun: false,
             arrays_in_a_row: 0,
             line_passed: 0,
@@ -115,7 +117,7 @@ impl ReplyScanner {
         }
     }
 
-    /// The reply is an error of the protocol: RESP `-`, memcached `ERROR`, `CLIENT_ERROR` or `SERVER_ERROR`. Known once the first
+    /// The reply is an error of the protocol: RESP `-` or `!`, memcached `ERROR`, `CLIENT_ERROR` or `SERVER_ERROR`. Known once the first
     /// line was passed on; of VALUE blocks an error line may be the end.
     #[inline]
     pub fn is_error(&self) -> bool {
@@ -126,6 +128,12 @@ impl ReplyScanner {
     #[inline]
     pub fn redis_server_failure(&self) -> bool {
         self.server_failure
+    }
+
+    /// It is no reply to a request but a push of RESP3, which a server may send at any time. Known with the first bytes.
+    #[inline]
+    pub fn is_push(&self) -> bool {
+        self.push
     }
 
     /// The reply was measured to its end.

@@ -10,7 +10,7 @@ use crate::rest::RequestRest;
 pub enum Protocol {
     /// memcached text.
     Memcached,
-    /// Redis RESP2.
+    /// Redis RESP2 and RESP3, which requests do not differ in.
     Redis,
 }
 
@@ -136,6 +136,8 @@ pub enum Local {
     ClientReply,
     /// Redis CLIENT INFO.
     ClientInfo,
+    /// Redis CLIENT LIST.
+    ClientList,
     /// Redis CLIENT NO-EVICT.
     ClientNoEvict,
     /// Redis CLIENT NO-TOUCH.
@@ -277,6 +279,13 @@ pub enum Parsed {
         rest: RequestRest,
         /// At least this many bytes make up the whole request.
         need: usize,
+    },
+    /// An inline command of Redis, whole. [`crate::write_inline`] makes the array of it which is to be looked at in its place.
+    Inline {
+        /// Bytes of the line, its end included.
+        bytes: usize,
+        /// Bytes of the array.
+        wire_bytes: usize,
     },
     /// Bytes that ask for nothing, such as the empty array of Redis: drop them and look again. There is no reply.
     Skip {

@@ -19,12 +19,65 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
             "+OK", "-OOM", ":1", "STORED", "*2\r\n$3\r\nGET\r\n$1\r\n", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n", "*3\r\n$3\r\nDEL\r\n$1\r\n",
             "*3\r\n$6\r\nCONFIG\r\n$3\r\nget\r\n", "*4\r\n$6\r\nXGROUP\r\n$7\r\nDESTROY\r\n", "*4\r\n$4\r\nEVAL\r\n$1\r\ns\r\n$1\r\n1\r\n",
             "*4\r\n$5\r\nXREAD\r\n$7\r\nSTREAMS\r\n", "*4\r\n$4\r\nSORT\r\n$1\r\nk\r\n$5\r\nSTORE\r\n", "*3\r\n$6\r\nRENAME\r\n$1\r\na\r\n",
-            "set k 0 0 2\r\n", "get k k\r\n", "VALUE k 0 2\r\n", "*2\r\n$4\r\nKEYS\r\n", "ms k 2\r\n",
+            "set k 0 0 2\r\n", "get k k\r\n", "VALUE k 0 2\r\n", "*2\r\n$4\r\nKEYS\r\n", "ms k 2\r\n", "%1\r\n", "~2\r\n", "|1\r\n", ">1\r\n", "=5\r\n", "!1\r\n", "_\r\n",
+            "#t\r\n", "#", "_", ",1\r\n", "(1\r\n",
         ]).prop_map(|word| word.as_bytes().to_vec()),
         1 => vec(any::<u8>(), 0..12),
         1 => vec(Just(b'x'), 0..300),
     ];
     vec(word, 0..24).prop_map(|words| words.concat())
+}
+
+/// A value of RESP3, perhaps with others in it and attributes in front of it.
+fn resp3_values() -> impl Strategy<Value = Vec<u8>> {
+    let leaf = prop_oneof![
+        prop::sample::select(vec![
+            "_\r\n",
+            "#t\r\n",
+            "#f\r\n",
+            ",nan\r\n",
+            ",-1.5e3\r\n",
+            "(123456789012345678901\r\n",
+            "$-1\r\n",
+            ":7\r\n",
+            "+OK\r\n",
+            "-ERR x\r\n"
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+        (
+            prop::sample::select(vec!["$", "=", "!"]),
+            vec(any::<u8>(), 0..40)
+        )
+            .prop_map(|(kind, data)| [
+                format!("{kind}{}\r\n", data.len()).as_bytes(),
+                &data,
+                b"\r\n"
+            ]
+            .concat()),
+    ];
+    leaf.prop_recursive(6, 60, 5, |inner| {
+        let values = (
+            prop::sample::select(vec!["*", "~", ">"]),
+            vec(inner.clone(), 0..5),
+        )
+            .prop_map(|(kind, values)| {
+                [
+                    format!("{kind}{}\r\n", values.len()).into_bytes(),
+                    values.concat(),
+                ]
+                .concat()
+            });
+        let pairs = vec((inner.clone(), inner.clone()), 0..4).prop_map(|pairs| {
+            let all: Vec<u8> = pairs
+                .iter()
+                .flat_map(|(key, value)| [&key[..], value].concat())
+                .collect();
+            [format!("%{}\r\n", pairs.len()).into_bytes(), all].concat()
+        });
+        let described = (inner.clone(), inner.clone(), inner)
+            .prop_map(|(key, value, of)| [b"|1\r\n".to_vec(), key, value, of].concat());
+        prop_oneof![2 => values, 2 => pairs, 1 => described]
+    })
 }
 
 /// Cuts `stream` at `cuts`, which are taken modulo its length.
@@ -126,6 +179,21 @@ proptest! {
         parse_integer_reply(&stream);
         parse_status_reply(&stream);
         parse_value_header(&stream);
+    }
+
+    #[test]
+    fn a_reply_of_resp3_ends_where_it_was_written_to_end(
+        reply in resp3_values(),
+        behind in streams(),
+        cuts in vec(any::<usize>(), 0..6),
+    ) {
+        let stream = [&reply[..], &behind].concat();
+        for pieces in [vec![&stream[..]], cut(&stream, &cuts), stream.chunks(1).collect()] {
+            let measured = measure(ReplyShape::Resp, pieces).map(|(bytes, _, done)| (bytes, done));
+            prop_assert_eq!(measured, Ok((reply.len(), true)));
+        }
+        let part = measure(ReplyShape::Resp, [&reply[..reply.len() - 1]]);
+        prop_assert!(matches!(part, Ok((_, _, false))));
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn resp_values_are_measured() {
 #[test]
 fn resp_garbage_is_told_apart() {
     for (reply, error) in [
-        ("%1\r\n", ReplyError::UnexpectedByte(b'%')),
+        ("?1\r\n", ReplyError::UnexpectedByte(b'?')),
         ("STORED\r\n", ReplyError::UnexpectedByte(b'S')),
         ("*1\r\n\r\n", ReplyError::UnexpectedByte(b'\r')),
         ("$x\r\n", ReplyError::BadLength),
@@ -79,10 +79,77 @@ fn resp_garbage_is_told_apart() {
 }
 
 #[test]
+fn values_of_resp3_are_measured() {
+    for reply in [
+        "_\r\n",
+        "#t\r\n",
+        "#f\r\n",
+        ",3.25\r\n",
+        ",-inf\r\n",
+        "(3492890328409238509324850943850943825024385\r\n",
+        "=8\r\ntxt:a\r\nb\r\n",
+        "%0\r\n",
+        "%2\r\n+a\r\n:1\r\n+b\r\n_\r\n",
+        "~3\r\n$1\r\na\r\n#t\r\n,1\r\n",
+        "~0\r\n",
+        "*3\r\n_\r\n%1\r\n+k\r\n~1\r\n:1\r\n(1\r\n",
+        "|1\r\n+ttl\r\n:60\r\n$1\r\na\r\n",
+        "|0\r\n+OK\r\n",
+        "*2\r\n|1\r\n+k\r\n%1\r\n:1\r\n:2\r\n:3\r\n:4\r\n",
+        "*1\r\n!3\r\nERR\r\n",
+    ] {
+        assert_measured(ReplyShape::Resp, reply, false);
+    }
+    assert_measured(ReplyShape::Resp, "!21\r\nSYNTAX invalid syntax\r\n", true);
+}
+
+#[test]
+fn garbage_of_resp3_is_told_apart() {
+    for (reply, error) in [
+        ("_x\r\n", ReplyError::BadLine),
+        ("_\n\r\n", ReplyError::BadLine),
+        ("#x\r\n", ReplyError::BadLine),
+        ("#tt\r\n", ReplyError::BadLine),
+        (",1\n", ReplyError::BadLine),
+        ("%-1\r\n", ReplyError::BadLength),
+        ("~-1\r\n", ReplyError::BadLength),
+        ("|-1\r\n", ReplyError::BadLength),
+        ("=-1\r\n", ReplyError::BadLength),
+        ("!-1\r\n", ReplyError::BadLength),
+        ("*?\r\n", ReplyError::BadLength),
+        ("$?\r\n", ReplyError::BadLength),
+        ("%?\r\n", ReplyError::BadLength),
+        ("=3\r\ntxt:\r\n", ReplyError::BadDataEnd),
+        (".1\r\n", ReplyError::UnexpectedByte(b'.')),
+    ] {
+        assert_faulty(ReplyShape::Resp, reply, error);
+    }
+}
+
+#[test]
+fn a_push_is_told_from_a_reply() {
+    let is_push = |reply: &str| {
+        let mut scanner = ReplyScanner::new(ReplyShape::Resp);
+        scanner.scan(reply.as_bytes()).expect("a sound reply");
+        scanner.is_push()
+    };
+    assert!(is_push(">1\r\n+invalidate\r\n"));
+    assert!(is_push(">2\r\n"));
+    assert!(!is_push("*1\r\n>1\r\n:1\r\n"));
+    assert!(!is_push("+OK\r\n"));
+}
+
+#[test]
 fn counts_that_overflow_are_refused() {
-    let mut scanner = ReplyScanner::new(ReplyShape::Resp);
-    let stream = b"*999999999999999999\r\n".repeat(20);
-    assert_eq!(scanner.scan(&stream), Err(ReplyError::BadLength));
+    for header in [
+        "*999999999999999999\r\n",
+        "%999999999999999999\r\n",
+        "|999999999999999999\r\n",
+    ] {
+        let mut scanner = ReplyScanner::new(ReplyShape::Resp);
+        let stream = header.repeat(20);
+        assert_eq!(scanner.scan(stream.as_bytes()), Err(ReplyError::BadLength));
+    }
 }
 
 #[test]
@@ -348,7 +415,9 @@ fn arrays_inside_each_other_without_end_are_given_up() {
     let whole = [&deep[..], b":1\r\n"].concat();
     let scan = ReplyScanner::new(ReplyShape::Resp).scan(&whole);
     assert!(scan.is_ok_and(|scan| scan.done && scan.bytes == whole.len()));
-    let deeper = [&deep[..], b"*1\r\n"].concat();
-    let scan = ReplyScanner::new(ReplyShape::Resp).scan(&deeper);
-    assert_eq!(scan.err(), Some(tidegate_protocol::ReplyError::TooDeep));
+    for last in ["*1\r\n", "~1\r\n", "%1\r\n", ">1\r\n", "|1\r\n", "|0\r\n"] {
+        let deeper = [&deep[..], last.as_bytes()].concat();
+        let scan = ReplyScanner::new(ReplyShape::Resp).scan(&deeper);
+        assert_eq!(scan.err(), Some(ReplyError::TooDeep), "{last:?}");
+    }
 }

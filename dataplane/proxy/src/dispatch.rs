@@ -6,7 +6,7 @@ use crate::limits::LINK_REQUESTS_MAX;
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
-use crate::state::{Answer, Entry, Pending, Target, WaitFor};
+use crate::state::{Answer, Entry, Mute, Pending, Target, WaitFor};
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{Local, REDIS_NAME_BYTES_MAX, Request, Route};
 
@@ -45,16 +45,12 @@ impl Proxy {
                     None => self.fail_request(streams, client, request, source, Fault::AllEjected),
                 }
             }
-            Route::Local(
-                local @ (Local::Ping | Local::Quit | Local::Auth | Local::Select | Local::Ok),
-            ) => self.answer_locally(streams, client, request, source, local),
+            Route::Local(local) => self.answer_locally(streams, client, request, source, local),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
             Route::Together => self.send_together(streams, client, request, source),
-            Route::Local(_)
-            | Route::Broadcast(_)
-            | Route::Scan
-            | Route::Channel
-            | Route::Pinned(_) => self.refuse_unsupported(streams, client, request, source),
+            Route::Broadcast(_) | Route::Scan | Route::Channel | Route::Pinned(_) => {
+                self.refuse_unsupported(streams, client, request, source)
+            }
         }
     }
 
@@ -71,11 +67,6 @@ impl Proxy {
         counters.requests += 1;
         counters.requests_refused += 1;
         self.drop_request(streams, client, source, request.bytes);
-        if request.route == Route::Local(Local::Hello) {
-            // With this answer client libraries fall back to RESP2.
-            self.answer_text(streams, client, "-ERR unknown command 'HELLO'\r\n");
-            return true;
-        }
         let mut line = [0; UNSUPPORTED_BYTES_MAX];
         let mut bytes = 0;
         for part in [
@@ -92,9 +83,11 @@ impl Proxy {
 
     #[inline]
     pub(crate) fn must_authenticate(&mut self, client: u32, request: &Request) -> bool {
-        let allowed = matches!(request.route, Route::Local(Local::Auth | Local::Quit));
-        let authenticated = self.clients[client as usize].authenticated;
-        !allowed && !authenticated && self.pool_of(client).client_auth.is_some()
+        let allowed = matches!(
+            request.route,
+            Route::Local(Local::Auth | Local::Quit | Local::Hello | Local::Reset)
+        );
+        !allowed && self.is_locked_out(client)
     }
 
     /// Sends a whole request to one server of the client's pool.
@@ -255,6 +248,7 @@ impl Proxy {
         client: u32,
         silent: bool,
     ) -> Option<u32> {
+        let silent = silent || self.is_muted(client);
         let pending = self.pendings.take(Pending {
             client,
             next: NIL,
@@ -279,6 +273,17 @@ impl Proxy {
         // A request that nobody answers is acknowledged by no reply: its client may wait for that before it sends more.
         streams.expect_reply(StreamId(client), !silent);
         Some(pending)
+    }
+
+    /// Whether the client wants no reply to the request at hand.
+    #[inline]
+    fn is_muted(&mut self, client: u32) -> bool {
+        let mute = &mut self.clients[client as usize].mute;
+        if *mute == Mute::Next {
+            *mute = Mute::No;
+            return true;
+        }
+        *mute == Mute::All
     }
 
     /// Answers with a constant, in its turn. The caller has checked [`Proxy::has_pending_room`].

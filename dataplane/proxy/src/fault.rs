@@ -27,6 +27,10 @@ pub enum Fault {
     Unfinished,
     /// The server refused our password.
     Unauthorized,
+    /// The server does not know RESP3.
+    NoResp3,
+    /// The server refused the database.
+    NoDatabase,
     /// The server met an error after which it may have dropped replies.
     OutOfStep,
     /// The server answered that it cannot serve. Counts as a failure with `compat = "twemproxy"` only.
@@ -70,6 +74,8 @@ texts! {
     RequestTooLarge => "Request too large to be held by the proxy (limit request_hold_bytes)",
     Unfinished => "Malformed end of request",
     Unauthorized => "Server refused the proxy's password (setting server_auth)",
+    NoResp3 => "Server refused RESP3 (HELLO 3)",
+    NoDatabase => "Server refused to select the database (setting databases)",
     OutOfStep => "Reply may have been dropped by server after an internal error",
     Failing => "Server cannot serve (OOM, BUSY or LOADING)",
     PartFailed => "Server answered a part of the request with an error",
@@ -101,6 +107,8 @@ impl Fault {
             | Self::RequestTooLarge
             | Self::Unfinished
             | Self::NoResource
+            | Self::NoResp3
+            | Self::NoDatabase
             | Self::NoDescriptor
             | Self::PartFailed => false,
             Self::Refused

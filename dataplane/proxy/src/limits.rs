@@ -41,3 +41,19 @@ pub const CHUNK_VALUES_MAX: usize = 512;
 
 /// Which part of the table of keys one chunk may take. With 1 it would wait until no other client uses the table.
 pub const CHUNK_KEYS_SHARE: usize = 4;
+
+/// How long a server connection stays open without requests that is not plain (RESP3, or another database than 0), in
+/// microseconds. A client that comes back within half a minute finds it; longer, and clients that tried every database once would
+/// leave connections to all of them on every server.
+pub const FLAVOUR_IDLE_US: u64 = 30_000_000;
+
+/// How often those connections are looked at, in microseconds. It only has to be often beside [`FLAVOUR_IDLE_US`].
+pub const FLAVOUR_LOOK_US: u64 = 1_000_000;
+
+/// Longest name that a client can give itself. Names hold a host, a program and a process at most; a longer one gets an error.
+/// Memory for the names of all clients is reserved at start.
+pub const CLIENT_NAME_BYTES_MAX: usize = 128;
+
+/// Longest name and version of the library that a client can tell: `redis-py(framework_v1.2)` and the like. A longer one gets an
+/// error, which libraries ignore.
+pub const LIBRARY_BYTES_MAX: usize = 64;

@@ -2,10 +2,11 @@
 
 use crate::compat::Several;
 use crate::fault::Fault;
+use crate::flavour::Flavour;
 use crate::limits::EXCLUSIVE_IDLE_MAX;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Answer, Entry, Event, Mode, Role, Target};
+use crate::state::{Answer, Event, Mode, Role, Target};
 use crate::streams::{CloseReason, ConnectError, ServerId, StreamStatus, Streams};
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 
@@ -29,15 +30,33 @@ impl Proxy {
                 return Ok(None);
             }
         }
-        let position = client as usize % state.links.len();
+        let flavour = self.clients[client as usize].flavour;
+        let position = flavour.index() * state.connections as usize
+            + client as usize % state.connections as usize;
         let link = state.links[position];
         if link == NIL {
-            let link = self.open_link(streams, server)?;
-            self.links[link as usize].position = position as u32;
-            self.servers[server as usize].links[position] = link;
-            return Ok(Some(link));
+            return self.open_shared_link(streams, server, flavour, position);
         }
         Ok(self.link_has_room(link).then_some(link))
+    }
+
+    #[cold]
+    fn open_shared_link<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        server: u16,
+        flavour: Flavour,
+        position: usize,
+    ) -> Result<Option<u32>, Fault> {
+        match self.open_link(streams, server, flavour) {
+            Ok(link) => {
+                self.links[link as usize].position = position as u32;
+                self.servers[server as usize].links[position] = link;
+                Ok(Some(link))
+            }
+            Err(Fault::NoResource) if self.makes_room() => Ok(None),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// A connection for one client alone.
@@ -45,17 +64,26 @@ impl Proxy {
         &mut self,
         streams: &mut S,
         server: u16,
+        flavour: Flavour,
     ) -> Result<u32, Fault> {
-        match self.servers[server as usize].idle.pop() {
-            Some(link) => Ok(link),
-            None => self.open_link(streams, server),
+        let idle = &mut self.servers[server as usize].idle;
+        let fits = |&link: &u32| self.links[link as usize].flavour == flavour;
+        if let Some(place) = idle.iter().rposition(fits) {
+            return Ok(idle.remove(place));
         }
+        let opened = self.open_link(streams, server, flavour);
+        if opened == Err(Fault::NoResource) {
+            // For whoever tries next.
+            self.makes_room();
+        }
+        opened
     }
 
     pub(crate) fn open_link<S: Streams>(
         &mut self,
         streams: &mut S,
         server: u16,
+        flavour: Flavour,
     ) -> Result<u32, Fault> {
         let link = *self.free_links.last().ok_or(Fault::NoResource)?;
         let stream = streams
@@ -71,6 +99,7 @@ impl Proxy {
         state.stream = stream;
         state.open = true;
         state.server = server;
+        state.flavour = flavour;
         state.position = NIL;
         state.writer = NIL;
         state.expired = 0;
@@ -82,25 +111,8 @@ impl Proxy {
         let owner = &mut self.servers[server as usize];
         owner.counters.connections += 1;
         owner.counters.connects += 1;
-        if let Some(secret) = &self.pools[owner.pool as usize].server_auth {
-            let password = secret.reveal();
-            let head = itoa(password.len());
-            for part in [
-                "*2\r\n$4\r\nAUTH\r\n$".as_bytes(),
-                head.bytes(),
-                b"\r\n",
-                password.as_bytes(),
-                b"\r\n",
-            ] {
-                streams.send(stream, part);
-            }
-            let entry = Entry {
-                target: Target::Handshake,
-                shape: ReplyShape::Resp,
-                deadline_us: 0,
-            };
-            self.enqueue(link, entry, 0);
-        }
+        self.flavoured += u32::from(flavour != Flavour::PLAIN);
+        self.greet(streams, link, flavour);
         Ok(link)
     }
 
@@ -157,7 +169,10 @@ impl Proxy {
                 server: ServerId(server),
                 fault,
             });
-            self.note_failure(server);
+            // What one client asks of its connection must not cost the others the server.
+            if fault.is_of_server() {
+                self.note_failure(server);
+            }
         }
         self.fail_fifo(streams, link, fault);
         self.free_links.push(link);
@@ -171,6 +186,7 @@ impl Proxy {
             (state.server, state.stream, state.position, state.writer);
         state.open = false;
         state.writer = NIL;
+        self.flavoured -= u32::from(state.flavour != Flavour::PLAIN);
         let owner = &mut self.servers[server as usize];
         owner.counters.connections -= 1;
         if position == NIL {
@@ -217,7 +233,7 @@ impl Proxy {
         fault: Fault,
     ) {
         match target {
-            Target::Nobody | Target::Handshake => {}
+            Target::Nobody | Target::Handshake(_) => {}
             Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
             Target::Pending(pending) => {
                 let entry = &mut self.pendings[pending];
@@ -288,6 +304,7 @@ impl Proxy {
     fn detach_finished<S: Streams>(&mut self, streams: &mut S, link: u32) -> u16 {
         let state = &self.links[link as usize];
         let (server, stream, position) = (state.server, state.stream, state.position);
+        self.flavoured -= u32::from(state.flavour != Flavour::PLAIN);
         let owner = &mut self.servers[server as usize];
         owner.counters.connections -= 1;
         if position != NIL && owner.links[position as usize] != link {

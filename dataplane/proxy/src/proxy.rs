@@ -1,6 +1,8 @@
 //! The proxy of one worker: its tables, and the loop over streams on which something happened.
 
+use crate::flavour::Flavour;
 use crate::hold::HoldPool;
+use crate::identity::Identity;
 use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
 };
@@ -29,6 +31,7 @@ pub struct Proxy {
     pub(crate) splits: Slab<Split>,
     pub(crate) fragments: Slab<Fragment>,
     pub(crate) keys: Slab<KeyRecord>,
+    pub(crate) identities: Slab<Identity>,
     pub(crate) hold: HoldPool,
     /// Buffers for requests that are larger than a receive buffer.
     pub(crate) holds: Vec<Vec<u8>>,
@@ -51,10 +54,20 @@ pub struct Proxy {
     pub(crate) now_us: u64,
     pub(crate) next_tick_us: u64,
     pub(crate) next_preconnect_us: u64,
+    /// Open server connections that are not plain.
+    pub(crate) flavoured: u32,
+    /// When to look next which of those have nothing to do.
+    pub(crate) next_flavour_look_us: u64,
+    /// A connection was wanted and all were taken: one that is idle and not plain gives way.
+    pub(crate) crowded: bool,
     pub(crate) in_flight: usize,
     /// How often a server connection was taken out of use because a client does not take its reply.
     pub(crate) reliefs: u64,
     pub(crate) clients_open: usize,
+    /// Clients accepted so far.
+    pub(crate) accepted: u64,
+    /// Microseconds since 1970 at the zero of the clock.
+    pub(crate) wall_clock_us: u64,
     pub(crate) draining: bool,
     pub(crate) seed: u64,
 }
@@ -63,6 +76,7 @@ pub struct Proxy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProxyLimits {
     pub client_requests: u32,
+    pub clients_max: usize,
     pub hold_bytes: usize,
     pub client_reply_hold_bytes: usize,
     pub client_stall_us: u64,
@@ -107,6 +121,7 @@ impl Proxy {
             splits: Slab::new(requests),
             fragments: Slab::new(requests),
             keys: Slab::new(limits.split_keys_max as usize),
+            identities: Slab::new(limits.clients_max as usize),
             hold: HoldPool::new(limits.reply_hold_bytes),
             holds: (0..holds)
                 .map(|_| Vec::with_capacity(hold_capacity))
@@ -123,6 +138,7 @@ impl Proxy {
             events: VecDeque::with_capacity(EVENTS_MAX),
             limits: ProxyLimits {
                 client_requests: limits.client_requests_max,
+                clients_max: limits.clients_max as usize,
                 hold_bytes,
                 client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes)
                     .unwrap_or(usize::MAX),
@@ -131,9 +147,14 @@ impl Proxy {
             now_us,
             next_tick_us: now_us + TICK_US,
             next_preconnect_us: now_us,
+            flavoured: 0,
+            next_flavour_look_us: now_us,
+            crowded: false,
             in_flight: 0,
             reliefs: 0,
             clients_open: 0,
+            accepted: 0,
+            wall_clock_us: 0,
             draining: false,
             seed,
         }
@@ -156,6 +177,12 @@ impl Proxy {
                 return;
             }
         }
+    }
+
+    /// Tells what time it is for people, which is `unix_us` microseconds since 1970 when the clock of the proxy shows `now_us`. Asked
+    /// for by clients only, so now and then is often enough.
+    pub fn set_wall_clock(&mut self, now_us: u64, unix_us: u64) {
+        self.wall_clock_us = unix_us.wrapping_sub(now_us);
     }
 
     /// Requests that servers have not answered: how much is likely to come back soon.
@@ -220,9 +247,11 @@ impl Proxy {
             streams.release(id);
             return;
         }
+        self.accepted += 1;
         let watched = self.clients[id.0 as usize].watched;
         self.clients[id.0 as usize] = Client {
             watched,
+            id: self.accepted,
             ..Client::new(pool, self.now_us)
         };
         self.roles[id.0 as usize] = Role::Client;
@@ -248,7 +277,8 @@ fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
     Server {
         pool,
         index,
-        links: vec![NIL; config.server_connections as usize],
+        connections: config.server_connections,
+        links: vec![NIL; Flavour::count(config) * config.server_connections as usize],
         idle: Vec::with_capacity(EXCLUSIVE_IDLE_MAX),
         relieved: 0,
         relieved_at: 0,
@@ -274,8 +304,11 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         failure_limit: config.server_failure_limit,
         retry_us: u64::from(config.server_retry_timeout_ms) * 1000,
         preconnect: config.preconnect,
+        databases: config.databases as u16,
         client_auth: config.redis_auth.clone(),
+        client_user: config.redis_user.clone(),
         server_auth: config.server_auth.clone(),
+        server_user: config.server_user.clone(),
         twemproxy: config.compat == Compat::Twemproxy,
         any: 0,
         counters: PoolCounters::default(),
@@ -287,6 +320,7 @@ fn new_link() -> Link {
         stream: StreamId(NIL),
         open: false,
         server: 0,
+        flavour: Flavour::PLAIN,
         position: NIL,
         writer: NIL,
         fifo: VecDeque::with_capacity(LINK_REQUESTS_MAX),

@@ -162,6 +162,9 @@ impl Proxy {
                 self.clients[client as usize].resume = Resume::default();
                 self.start_upload(streams, client, request, *rest, source, server)
             }
+            Parsed::Inline { bytes, wire_bytes } => {
+                self.take_inline(streams, client, source, *bytes, *wire_bytes)
+            }
             Parsed::Skip { bytes } => {
                 self.drop_request(streams, client, source, *bytes);
                 true
@@ -247,7 +250,7 @@ impl Proxy {
         self.refuse(streams, client, source, &refusal)
     }
 
-    fn refuse<S: Streams>(
+    pub(crate) fn refuse<S: Streams>(
         &mut self,
         streams: &mut S,
         client: u32,

@@ -2,6 +2,7 @@
 
 use crate::compat::Several;
 use crate::fault::Fault;
+use crate::handshake::Greeting;
 use crate::proxy::Proxy;
 use crate::session::Closing;
 use crate::slab::NIL;
@@ -85,6 +86,10 @@ impl Proxy {
             if self.pools[pool as usize].twemproxy {
                 return Err(Fault::Failing);
             }
+        }
+        if state.scanner.is_push() {
+            // Nobody asked for it, and whoever waits for a reply must not get it for one.
+            return Err(Fault::Garbage);
         }
         state.measured = scan.bytes;
         state.measured_done = scan.done;
@@ -230,25 +235,25 @@ impl Proxy {
         let target = self.end_entry(link, failed);
         match target {
             Target::Pending(pending) => self.complete_pending(streams, pending),
-            Target::Handshake if failed => {
-                if !self.is_used_unauthorized(link) {
-                    return self.close_link(streams, link, Fault::Unauthorized);
+            Target::Handshake(greeting) if failed => {
+                if !self.is_used_unauthorized(link, greeting) {
+                    return self.close_link(streams, link, greeting.refused());
                 }
             }
             Target::Nobody => {
                 let pool = self.servers[self.links[link as usize].server as usize].pool;
                 self.pools[pool as usize].counters.late_replies += 1;
             }
-            Target::Handshake | Target::Fragment(_) => {}
+            Target::Handshake(_) | Target::Fragment(_) => {}
         }
         self.go_on(streams, link);
     }
 
     /// The server refused our password. Whether its connection is used all the same; then its own errors tell the clients.
-    fn is_used_unauthorized(&mut self, link: u32) -> bool {
+    fn is_used_unauthorized(&mut self, link: u32, greeting: Greeting) -> bool {
         let server = self.links[link as usize].server;
         let pool = self.servers[server as usize].pool;
-        let is_used = self.pools[pool as usize].twemproxy;
+        let is_used = greeting == Greeting::Auth && self.pools[pool as usize].twemproxy;
         if is_used {
             self.event(Event::ServerFailed {
                 server: ServerId(server),
@@ -286,7 +291,7 @@ impl Proxy {
             .pop_front()
             .map_or(Target::Nobody, |entry| entry.target);
         let server = &mut self.servers[state.server as usize];
-        if !(failed && target == Target::Handshake) {
+        if !(failed && matches!(target, Target::Handshake(_))) {
             // A server that refuses our password fails, whatever it answers.
             server.failures = 0;
         }

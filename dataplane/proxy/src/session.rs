@@ -87,6 +87,7 @@ impl Proxy {
         self.clients_open -= 1;
         self.pool_of(client).counters.clients -= 1;
         self.unwait(client);
+        self.forget_identity(client);
         let mut next = self.clients[client as usize].head;
         while next != NIL {
             let pending = next;

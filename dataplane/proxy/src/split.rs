@@ -67,7 +67,7 @@ impl Proxy {
         }
     }
 
-    fn copy_request<S: Streams>(
+    pub(crate) fn copy_request<S: Streams>(
         &self,
         streams: &mut S,
         client: u32,

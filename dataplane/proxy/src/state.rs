@@ -2,6 +2,8 @@
 
 use crate::compat::Several;
 use crate::fault::Fault;
+use crate::flavour::Flavour;
+use crate::handshake::Greeting;
 use crate::hold::Chain;
 use crate::routing::Router;
 use crate::slab::NIL;
@@ -32,6 +34,17 @@ pub(crate) enum Mode {
     Upload { link: u32, rest: RequestRest },
     /// A divided request is taken in chunks, which are gathered in this hold.
     Chunks(u32),
+}
+
+/// Which replies a client does not want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mute {
+    /// It wants all.
+    No,
+    /// The next one.
+    Next,
+    /// All, until it says otherwise.
+    All,
 }
 
 /// The list of clients that wait for the same thing; linked through [`Client::wait`].
@@ -79,6 +92,9 @@ impl Wait {
 pub(crate) struct Client {
     pub pool: u16,
     pub authenticated: bool,
+    /// The server connections it needs.
+    pub flavour: Flavour,
+    pub mute: Mute,
     /// No more requests are read; the connection ends once everything owed is sent.
     pub closing: bool,
     /// It sent FIN, as far as we looked: a change of status makes its stream ready.
@@ -106,6 +122,12 @@ pub(crate) struct Client {
     pub busy_since: u64,
     /// When the client last moved forward.
     pub progress_us: u64,
+    /// What CLIENT ID tells: no other client of this worker has it, before or after.
+    pub id: u64,
+    /// When it was accepted.
+    pub since_us: u64,
+    /// Its entry in the table of what clients say about themselves.
+    pub identity: u32,
 }
 
 impl Client {
@@ -113,6 +135,8 @@ impl Client {
         Self {
             pool,
             authenticated: false,
+            flavour: Flavour::PLAIN,
+            mute: Mute::No,
             closing: false,
             half_closed: false,
             blocked: false,
@@ -129,6 +153,9 @@ impl Client {
             need: 1,
             busy_since: 0,
             progress_us: now_us,
+            id: 0,
+            since_us: now_us,
+            identity: NIL,
         }
     }
 }
@@ -172,8 +199,8 @@ pub(crate) struct Pending {
 pub(crate) enum Target {
     /// Nobody's any more: swallow it.
     Nobody,
-    /// The reply to our own AUTH.
-    Handshake,
+    /// The reply to what we said at first.
+    Handshake(Greeting),
     Pending(u32),
     Fragment(u32),
 }
@@ -193,7 +220,8 @@ pub(crate) struct Link {
     pub stream: StreamId,
     pub open: bool,
     pub server: u16,
-    /// Position among the shared connections of its server; [`NIL`] for an exclusive one.
+    pub flavour: Flavour,
+    /// Position in the `links` of its server; [`NIL`] for an exclusive one.
     pub position: u32,
     /// The client that uploads on it.
     pub writer: u32,
@@ -221,7 +249,9 @@ pub(crate) struct Server {
     pub pool: u16,
     /// Position in its pool.
     pub index: usize,
-    /// Shared connections; [`NIL`] where none is open.
+    /// Shared connections of each flavour.
+    pub connections: u32,
+    /// Shared connections, flavour by flavour; [`NIL`] where none is open.
     pub links: Vec<u32>,
     /// Exclusive connections that are not in use.
     pub idle: Vec<u32>,
@@ -249,8 +279,14 @@ pub(crate) struct Pool {
     pub failure_limit: u32,
     pub retry_us: u64,
     pub preconnect: bool,
+    /// Databases that clients can select.
+    pub databases: u16,
     pub client_auth: Option<Secret>,
+    /// Whose password that is; `None`: the default user's.
+    pub client_user: Option<String>,
     pub server_auth: Option<Secret>,
+    /// Whose password that is; `None`: the default user's.
+    pub server_user: Option<String>,
     /// Whether it keeps the habits of twemproxy.
     pub twemproxy: bool,
     /// Where `Route::Any` looked last.

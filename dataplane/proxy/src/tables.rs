@@ -21,6 +21,8 @@ pub struct TablesInUse {
     pub request_holds: usize,
     /// Places in the queues of server connections.
     pub queued: usize,
+    /// Clients that said something about themselves.
+    pub identities: usize,
     /// Clients in wait lists.
     pub waiting: usize,
     /// Server connections that a client which does not read has taken out of shared use.
@@ -52,6 +54,7 @@ impl Proxy {
             reply_hold_bytes: self.hold.bytes_in_use(),
             request_holds: self.holds.len() - self.free_holds.len(),
             queued: self.links.iter().map(|link| link.fifo.len()).sum(),
+            identities: self.identities.in_use(),
             waiting: servers
                 .clone()
                 .map(|server| &server.waiting)

@@ -1,6 +1,7 @@
 //! What happens because time passes: server timeouts, servers that return, clients that stand still.
 
 use crate::fault::Fault;
+use crate::flavour::Flavour;
 use crate::limits::{PRECONNECT_RETRY_US, TICK_US};
 use crate::proxy::Proxy;
 use crate::slab::NIL;
@@ -24,6 +25,7 @@ impl Proxy {
         for server in 0..self.servers.len() as u16 {
             self.tick_server(streams, server);
         }
+        self.close_idle_flavours(streams);
         self.check_stalls(streams);
         // Clients can wait for one kind of entry behind many that wait for another: in time everybody has a look.
         self.freed |= self.table_waiting.first != NIL;
@@ -51,7 +53,8 @@ impl Proxy {
             .bitor(self.table_waiting.first != NIL)
             .then_some(self.next_tick_us);
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
-        let due = [ejected, stalled, waiting, preconnect]
+        let flavours = (self.flavoured > 0).then_some(self.next_flavour_look_us);
+        let due = [ejected, stalled, waiting, preconnect, flavours]
             .into_iter()
             .flatten()
             .min()?;
@@ -184,13 +187,14 @@ impl Proxy {
             if !self.pools[state.pool as usize].preconnect || state.preconnected {
                 continue;
             }
-            let positions = state.links.len();
+            // Those of the plain flavour come first.
+            let positions = state.connections as usize;
             let mut failed = false;
             for position in 0..positions {
                 if self.servers[server as usize].links[position] != NIL {
                     continue;
                 }
-                match self.open_link(streams, server) {
+                match self.open_link(streams, server, Flavour::PLAIN) {
                     Ok(link) => {
                         self.links[link as usize].position = position as u32;
                         self.servers[server as usize].links[position] = link;

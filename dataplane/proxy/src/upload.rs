@@ -45,7 +45,8 @@ impl Proxy {
         let server = server
             .map(|index| self.server_id(pool, index).0)
             .ok_or(Fault::AllEjected);
-        let link = match server.and_then(|server| self.exclusive_link(streams, server)) {
+        let flavour = self.clients[client as usize].flavour;
+        let link = match server.and_then(|server| self.exclusive_link(streams, server, flavour)) {
             Ok(link) => link,
             Err(fault) => {
                 let pool = self.pool_of(client);
@@ -261,7 +262,7 @@ impl Proxy {
                     self.give_pending(pending);
                 }
                 Target::Fragment(fragment) => self.abandon_fragment(streams, fragment),
-                Target::Pending(_) | Target::Nobody | Target::Handshake => {}
+                Target::Pending(_) | Target::Nobody | Target::Handshake(_) => {}
             }
         }
         self.free_links.push(link);

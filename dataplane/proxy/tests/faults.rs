@@ -190,7 +190,9 @@ fn passwords_are_asked_for_and_sent() {
     let client = world.connect(requests.concat());
     world.settle(1_000);
     let noauth = "-NOAUTH Authentication required.\r\n";
-    let expected = format!("{noauth}-ERR invalid password\r\n{noauth}+OK\r\n$-1\r\n");
+    let expected = format!(
+        "{noauth}-WRONGPASS invalid username-password pair or user is disabled.\r\n{noauth}+OK\r\n$-1\r\n"
+    );
     assert_eq!(text(&world.clients[client].got), expected);
     assert_eq!(
         text(&world.servers[0].seen[0]),

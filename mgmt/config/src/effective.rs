@@ -109,13 +109,30 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
         "client_keepalive_s = {}",
         pool.client_keepalive_s.unwrap_or(0)
     )?;
-    for (key, secret) in [
-        ("redis_auth", &pool.redis_auth),
-        ("server_auth", &pool.server_auth),
+    if pool.protocol == Protocol::Redis {
+        writeln!(out, "databases = {}", pool.databases)?;
+    }
+    for (key, secret, user_key, user) in [
+        (
+            "redis_auth",
+            &pool.redis_auth,
+            "redis_user",
+            &pool.redis_user,
+        ),
+        (
+            "server_auth",
+            &pool.server_auth,
+            "server_user",
+            &pool.server_user,
+        ),
     ] {
         match secret {
             Some(secret) => writeln!(out, "{key} = \"{secret}\"")?,
             None => writeln!(out, "# {key}: none")?,
+        }
+        match user {
+            Some(user) => writeln!(out, "{user_key} = {}", quoted(user))?,
+            None => writeln!(out, "# {user_key}: default")?,
         }
     }
     writeln!(out, "compat = {}", word(Compat::NAMES, pool.compat))

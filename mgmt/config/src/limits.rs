@@ -103,6 +103,13 @@ pub const TIMEOUT_MS: Limit = Limit::new(5_000, 0, 3_600_000);
 /// commands. Too low: cannot be. Too high: smaller bursts per connection, and connections of all workers add up on the server.
 pub const SERVER_CONNECTIONS: Limit = Limit::new(1, 1, 1_024);
 
+/// `databases`. Why: as many as Redis has by default. Too low: clients that SELECT another one get an error. Too high: the servers
+/// refuse what the proxy lets pass, and each database in use takes a connection to every server from `server_connections_max`.
+pub const DATABASES: Limit = Limit::new(16, 1, 1_024);
+
+/// Longest name of a user. Why: it is compared with what clients send, and sent on every new server connection.
+pub const USER_BYTES_MAX: usize = 255;
+
 /// `server_retry_timeout_ms`. Why: twemproxy's default. Too low: clients pay for probing a dead server. Too high: a server that
 /// is back stays unused.
 pub const SERVER_RETRY_TIMEOUT_MS: Limit = Limit::new(30_000, 1, 86_400_000);

@@ -4,8 +4,8 @@ use crate::address;
 use crate::compat::Compat;
 use crate::endpoint::Listen;
 use crate::limits::{
-    BACKLOG, CLIENT_KEEPALIVE_S, NAME_BYTES_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT,
-    SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS,
+    BACKLOG, CLIENT_KEEPALIVE_S, DATABASES, NAME_BYTES_MAX, SERVER_CONNECTIONS,
+    SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS, USER_BYTES_MAX,
 };
 use crate::reader::{Field, Reader, Text};
 use crate::secret::Secret;
@@ -128,10 +128,16 @@ pub struct PoolConfig {
     pub server_failure_limit: u32,
     /// Probe idle clients after this long; `None`: do not.
     pub client_keepalive_s: Option<u32>,
+    /// Databases that clients can SELECT (Redis), numbered from 0.
+    pub databases: u32,
     /// Clients must AUTH with it (Redis). Never printed: see [`Secret`].
     pub redis_auth: Option<Secret>,
+    /// The user whose password that is; `None`: `default`, who is meant by `AUTH password` as well.
+    pub redis_user: Option<String>,
     /// Sent to the servers on connect (Redis).
     pub server_auth: Option<Secret>,
+    /// The user that servers know by it; `None`: they are sent the password alone.
+    pub server_user: Option<String>,
     /// Whose habits the pool keeps where the protocol leaves a choice.
     pub compat: Compat,
 }
@@ -178,8 +184,11 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
             .number_u32("server_failure_limit", &SERVER_FAILURE_LIMIT)
             .value,
         client_keepalive_s: reader.number_or_none("client_keepalive_s", &CLIENT_KEEPALIVE_S),
+        databases: databases(&mut reader, protocol),
         redis_auth: password(&mut reader, "redis_auth", protocol),
+        redis_user: user(&mut reader, "redis_user", "redis_auth"),
         server_auth: password(&mut reader, "server_auth", protocol),
+        server_user: user(&mut reader, "server_user", "server_auth"),
         compat: reader.choice("compat", Compat::NAMES, Compat::default()),
     };
     let at = reader.at();
@@ -302,6 +311,35 @@ fn hash_tag(reader: &mut Reader<'_>) -> Option<[u8; 2]> {
         );
     }
     tag
+}
+
+/// The number of databases, which only Redis has.
+fn databases(reader: &mut Reader<'_>, protocol: Option<Protocol>) -> u32 {
+    let databases = reader.number_u32("databases", &DATABASES);
+    if let (Some(Protocol::Memcached), Some(at)) = (protocol, databases.at) {
+        reader.fault(at, "databases needs protocol = \"redis\"");
+    }
+    databases.value
+}
+
+/// The name of the user whose password is at the key `secret`.
+fn user(reader: &mut Reader<'_>, key: &'static str, secret: &str) -> Option<String> {
+    let Text { text, at } = reader.text(key)?;
+    if !reader.has(secret) {
+        reader.fault(
+            at,
+            &format!("{key} needs {secret}, the password of that user"),
+        );
+    }
+    // Redis has no users with blanks in their names.
+    let word = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if !word || text.len() > USER_BYTES_MAX {
+        reader.fault(
+            at,
+            &format!("{key} = {text:?} must be 1 to {USER_BYTES_MAX} bytes without blanks"),
+        );
+    }
+    Some(text.to_owned())
 }
 
 /// A password, which only Redis knows. No fault shows it.

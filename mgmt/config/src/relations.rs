@@ -269,7 +269,7 @@ fn server_connections(draft: &Draft, faults: &Faults<'_>) {
         faults.value(
             at,
             format!(
-                "worker: server_connections_max = {} is less than the {needed} connections that the servers of all pools need (servers × server_connections); raise it above that, streamed requests take more",
+                "worker: server_connections_max = {} is less than the {needed} connections that the servers of all pools need (servers × server_connections); raise it above that, streamed requests, RESP3 and other databases take more",
                 limit.value
             ),
         );

@@ -119,8 +119,11 @@ impl Plan {
             server_retry_timeout_ms: 30_000,
             server_failure_limit: 2,
             client_keepalive_s: None,
+            databases: 1,
             redis_auth: None,
+            redis_user: None,
             server_auth: None,
+            server_user: None,
             compat: Compat::None,
         }
     }

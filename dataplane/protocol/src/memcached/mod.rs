@@ -90,7 +90,7 @@ fn parse_line(buf: &[u8], resume: &mut Resume) -> Parsed {
             at: line_end as u32,
             ..Resume::default()
         },
-        Parsed::Whole(_) | Parsed::Skip { .. } | Parsed::Refused(_) => Resume::default(),
+        _ => Resume::default(),
     };
     parsed
 }

@@ -7,6 +7,5 @@ pub const REDIS_ARGUMENTS_MAX: u32 = 1024 * 1024;
 /// Most bytes of one argument. Redis: `proto-max-bulk-len`, 512 MiB by default.
 pub const REDIS_BULK_BYTES_MAX: u32 = 512 * 1024 * 1024;
 
-/// Most bytes of an inline command. Redis allows 64 KiB; only PING and QUIT are understood here, and a client that has not sent a
-/// line end after this many bytes does not speak the protocol.
-pub const REDIS_INLINE_BYTES_MAX: usize = 1024;
+/// Most bytes of an inline command. Redis: `PROTO_INLINE_MAX_SIZE`, 64 KiB.
+pub const REDIS_INLINE_BYTES_MAX: usize = 64 * 1024;

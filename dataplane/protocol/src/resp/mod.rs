@@ -10,6 +10,7 @@ mod inline;
 pub(crate) mod limits;
 mod lookup;
 pub(crate) mod reply;
+mod reply3;
 mod request;
 mod subcommands;
 mod table;
@@ -20,6 +21,7 @@ use crate::request::{Recovery, Refusal, RefusalText};
 use crate::scan::{NumberLine, number_line};
 use limits::REDIS_BULK_BYTES_MAX;
 
+pub use inline::write_inline;
 pub(crate) use request::{parse, parse_as_twemproxy, prefix_of};
 pub(crate) use whole::{Place, keys_of};
 

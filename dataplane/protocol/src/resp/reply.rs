@@ -1,7 +1,9 @@
-//! Measuring RESP2 replies.
+//! Measuring replies. What only RESP3 has is in [`super::reply3`].
 
 use crate::reply::{ARRAYS_IN_A_ROW_MAX, ReplyError, ReplyScan, ReplyScanner};
 use crate::scan::{NumberLine, number_line};
+
+use super::reply3;
 
 /// Moves `scanner` over `buf`.
 #[inline]
@@ -68,7 +70,7 @@ fn scan_values(scanner: &mut ReplyScanner, buf: &[u8]) -> Result<ReplyScan, Repl
         let next = match kind {
             b'$' | b'*' => begin_counted(scanner, buf, at, kind)?,
             b'+' | b'-' | b':' => begin_line(scanner, buf, at, kind)?,
-            other => return Err(ReplyError::UnexpectedByte(other)),
+            other => reply3::begin(scanner, buf, at, other)?,
         };
         if next == at {
             return Ok(ReplyScan {
@@ -96,15 +98,7 @@ fn begin_counted(
     };
     scanner.values_left -= 1;
     // -1 is the null bulk or the null array: nothing follows.
-    let opens = kind == b'*' && count > 0;
-    scanner.arrays_in_a_row = if opens {
-        scanner.arrays_in_a_row + 1
-    } else {
-        0
-    };
-    if scanner.arrays_in_a_row > ARRAYS_IN_A_ROW_MAX {
-        return Err(ReplyError::TooDeep);
-    }
+    note_depth(scanner, kind == b'*' && count > 0)?;
     if count >= 0 && kind == b'$' {
         scanner.data_left = count as u64 + 2;
     } else if count >= 0 {
@@ -116,9 +110,23 @@ fn begin_counted(
     Ok(end)
 }
 
+/// Counts headers that follow each other.
+#[inline]
+pub(super) fn note_depth(scanner: &mut ReplyScanner, opens: bool) -> Result<(), ReplyError> {
+    scanner.arrays_in_a_row = if opens {
+        scanner.arrays_in_a_row + 1
+    } else {
+        0
+    };
+    if scanner.arrays_in_a_row > ARRAYS_IN_A_ROW_MAX {
+        return Err(ReplyError::TooDeep);
+    }
+    Ok(())
+}
+
 /// Begins the line at `at` and returns where it stopped; `at` when more of it should be there first.
 #[inline]
-fn begin_line(
+pub(super) fn begin_line(
     scanner: &mut ReplyScanner,
     buf: &[u8],
     at: usize,

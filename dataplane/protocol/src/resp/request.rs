@@ -236,7 +236,7 @@ fn plan(command: &'static Command, argc: u32) -> Result<Plan, &'static str> {
         Rule::Split(split) => Plan::new(Route::Split(split), Sought::Key, 1),
         Rule::Local(local) => match local {
             Local::Ping if argc > 2 => return Err(command.wrong_arity),
-            Local::Auth if argc > 3 => return Err(command.wrong_arity),
+            Local::Auth if argc > 3 => return Err("-ERR syntax error\r\n"),
             Local::Ping | Local::Auth => {
                 Plan::new(Route::Local(local), Sought::Key, argc as u8 - 1)
             }

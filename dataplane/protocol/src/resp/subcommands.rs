@@ -54,6 +54,7 @@ rows! {
     route (plain(Rule::Local(Local::ClientGetname))) "" { "client|getname" 2, }
     route (plain(Rule::Local(Local::ClientId))) "" { "client|id" 2, }
     route (plain(Rule::Local(Local::ClientInfo))) "" { "client|info" 2, }
+    route (plain(Rule::Local(Local::ClientList))) "of the client itself alone" { "client|list" -2, }
     route (plain(Rule::Local(Local::ClientNoEvict))) "" { "client|no-evict" 3, }
     route (plain(Rule::Local(Local::ClientNoTouch))) "since Redis 7.2" { "client|no-touch" 3, }
     route (plain(Rule::Local(Local::ClientReply))) "" { "client|reply" 3, }
@@ -63,7 +64,7 @@ rows! {
         "client|caching" 3, "client|getredir" 2, "client|tracking" -3, "client|trackinginfo" 2,
     }
     refused "it is about other connections to one server" {
-        "client|kill" -3, "client|list" -2, "client|pause" -3, "client|unblock" -3, "client|unpause" 2,
+        "client|kill" -3, "client|pause" -3, "client|unblock" -3, "client|unpause" 2,
     }
 }
 
@@ -90,7 +91,7 @@ rows! {
 rows! {
     CONFIG:
     route (plain(Rule::Any)) "" { "config|help" 2, }
-    route (plain(Rule::Local(Local::ConfigGet))) "what client libraries ask for" { "config|get" -3, }
+    route (plain(Rule::Local(Local::ConfigGet))) "what the proxy decides, and some of what a server was told; nothing that is secret" { "config|get" -3, }
     refused "it is about one server: ask the server itself" { "config|resetstat" 2, "config|rewrite" 2, "config|set" -4, }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use tidegate_protocol::{
     Local, Parsed, Protocol, Recovery, Refusal, RefusalText, ReplyError, ReplyScanner, ReplyShape,
-    Request, RequestRest, Resume, Route, Split, parse_request,
+    Request, RequestRest, Resume, Route, Split, parse_request, write_inline,
 };
 
 /// How the driver treats a request of which only the front is here.
@@ -147,6 +147,14 @@ impl Client {
                 assert_eq!(self.resume, Resume::default());
                 self.events.push(event(&request, &self.buffer));
                 self.take(request.bytes);
+            }
+            Parsed::Inline { bytes, wire_bytes } => {
+                assert_eq!(self.resume, Resume::default());
+                let mut wire = Vec::new();
+                write_inline(&self.buffer[..bytes], &mut wire);
+                assert_eq!(wire.len(), wire_bytes);
+                self.take(bytes);
+                self.buffer.splice(..0, wire);
             }
             Parsed::Skip { bytes } => {
                 assert_eq!(self.resume, Resume::default());

@@ -148,9 +148,7 @@ impl Proxy {
         if !self.has_pending_room(client) {
             return false;
         }
-        if !self.clients[client as usize].authenticated
-            && self.pool_of(client).client_auth.is_some()
-        {
+        if self.is_locked_out(client) {
             let text = self.pool_of(client).no_auth();
             return self.refuse_unread(streams, client, source, text);
         }

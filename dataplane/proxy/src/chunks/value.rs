@@ -75,7 +75,8 @@ impl Proxy {
         let router = &mut self.pools[pool as usize].router;
         let index = router.route(key).ok_or(Fault::AllEjected)?;
         let server = self.server_id(pool, index).0;
-        let link = self.exclusive_link(streams, server)?;
+        let flavour = self.clients[client as usize].flavour;
+        let link = self.exclusive_link(streams, server, flavour)?;
         let room = streams.send_room(self.links[link as usize].stream);
         if room < SET_FRONT.len() + value.bytes {
             // The configuration keeps holds smaller than server buffers; only an AUTH of unusual length gets here.

@@ -4,10 +4,12 @@
 pub mod dialogue;
 pub mod many;
 pub mod server;
+pub mod session;
 pub mod streams;
 pub mod traffic;
 
 use server::ModelServer;
+use session::Session;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use streams::ModelStreams;
@@ -65,8 +67,11 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         server_retry_timeout_ms: 1000,
         server_failure_limit: 2,
         client_keepalive_s: None,
+        databases: 16,
         redis_auth: None,
+        redis_user: None,
         server_auth: None,
+        server_user: None,
         compat: Compat::None,
     }
 }
@@ -113,6 +118,8 @@ pub struct World {
     pub servers: Vec<ModelServer>,
     /// What a server connection has received and not answered, by stream slot.
     pub inputs: HashMap<u32, Vec<u8>>,
+    /// What a server was told on a connection, by serial number of the stream.
+    pub sessions: HashMap<u64, Session>,
     /// Replies on the way to the proxy.
     pub outputs: HashMap<u32, Vec<u8>>,
     pub clients: Vec<ModelClient>,
@@ -139,6 +146,7 @@ impl World {
             streams,
             servers,
             inputs: HashMap::new(),
+            sessions: HashMap::new(),
             outputs: HashMap::new(),
             clients: Vec::new(),
             rng: Rng::new(seed),
@@ -241,7 +249,8 @@ impl World {
             moved |= !data.is_empty();
             input.extend(data);
             let output = self.outputs.entry(slot).or_default();
-            moved |= model.serve(input, output);
+            let session = self.sessions.entry(stream.serial).or_default();
+            moved |= model.serve(session, input, output);
             let give = if model.trickles { 1 } else { give };
             let n = stream.received.push(&output[..give.min(output.len())]);
             output.drain(..n);

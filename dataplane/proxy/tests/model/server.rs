@@ -1,5 +1,6 @@
 //! Model servers: enough of memcached and Redis to answer what the tests ask, byte for byte.
 
+use super::session::{Databases, Session};
 use std::collections::HashMap;
 use tidegate_config::Protocol;
 
@@ -17,6 +18,7 @@ pub struct ModelServer {
     pub garbage: Option<Vec<u8>>,
     pub requests: usize,
     pub seen: Vec<Vec<u8>>,
+    pub databases: Databases,
 }
 
 impl ModelServer {
@@ -31,16 +33,22 @@ impl ModelServer {
             garbage: None,
             requests: 0,
             seen: Vec::new(),
+            databases: Databases::default(),
         }
     }
 
-    /// Answers every whole request in `input`.
-    pub fn serve(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> bool {
+    /// Answers every whole request in `input`, which came on a connection with this `session`.
+    pub fn serve(
+        &mut self,
+        session: &mut Session,
+        input: &mut Vec<u8>,
+        output: &mut Vec<u8>,
+    ) -> bool {
         let mut any = false;
         loop {
             let answered = match self.protocol {
                 Protocol::Memcached => memcached(&mut self.store, input),
-                Protocol::Redis => redis(&mut self.store, input),
+                Protocol::Redis => session.serve(&mut self.store, &mut self.databases, input),
             };
             let Some((used, reply)) = answered else {
                 return any;
@@ -60,7 +68,7 @@ impl ModelServer {
     }
 }
 
-type Store = HashMap<Vec<u8>, Vec<u8>>;
+pub type Store = HashMap<Vec<u8>, Vec<u8>>;
 
 fn line_end(input: &[u8]) -> Option<usize> {
     input.windows(2).position(|w| w == b"\r\n")
@@ -124,8 +132,8 @@ pub fn memcached(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
     Some((used, reply))
 }
 
-/// Bytes used and the reply of the request at the front, if it is whole.
-pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
+/// Bytes used and the words of the request at the front, if it is whole.
+pub fn words(input: &[u8]) -> Option<(usize, Vec<&[u8]>)> {
     let mut at = 0;
     let number = |at: &mut usize, mark: u8| -> Option<usize> {
         let end = line_end(&input[*at..])? + *at;
@@ -150,6 +158,12 @@ pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
         args.push(&input[at..at + n]);
         at += n + 2;
     }
+    Some((at, args))
+}
+
+/// Bytes used and the reply of the request at the front, if it is whole.
+pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let (at, args) = words(input)?;
     let bulk = |value: Option<&Vec<u8>>| match value {
         Some(v) => [format!("${}\r\n", v.len()).as_bytes(), v, b"\r\n"].concat(),
         None => b"$-1\r\n".to_vec(),

@@ -281,7 +281,10 @@ fn the_effective_configuration_parses_to_the_same_one() {
     for text in [
         MINIMAL.to_owned(),
         format!("{MINIMAL}compat = \"twemproxy\"\n"),
-        REDIS.replace("redis_auth = \"hunter2\"\nserver_auth = \"hunter3\"", ""),
+        REDIS.replace(
+            "redis_auth = \"hunter2\"\nserver_auth = \"hunter3\"",
+            "databases = 3",
+        ),
         format!("{MINIMAL}[worker]\nuser = \"cache\"\nsource_address = \"2001:db8::1\"\n"),
         format!("name = \"edge-1\"\n{MINIMAL}").replace("interface", "mtu_bytes = 1400\ninterface"),
         MINIMAL
@@ -535,5 +538,53 @@ fn warnings_name_what_is_seldom_meant() {
     ];
     for (warning, part) in warnings.iter().zip(parts) {
         assert!(warning.contains(part), "{warning}");
+    }
+}
+
+#[test]
+fn users_and_databases_are_those_of_redis() {
+    let users = "redis_user = \"alice\"\nserver_user = \"proxy\"\ndatabases = 4\n";
+    let config = parse(&format!("{REDIS}{users}"));
+    let pool = &config.pools[0];
+    assert_eq!(pool.redis_user.as_deref(), Some("alice"));
+    assert_eq!(pool.server_user.as_deref(), Some("proxy"));
+    assert_eq!(pool.databases, 4);
+    let effective = config.effective_toml();
+    for line in users.lines() {
+        assert!(effective.contains(line), "{line} in {effective}");
+    }
+    assert_eq!(parse(REDIS).pools[0].databases, 16);
+    for (text, expected) in [
+        (format!("{REDIS}databases = 0\n"), "databases = 0"),
+        (format!("{REDIS}databases = 1025\n"), "databases = 1025"),
+        (
+            format!("{REDIS}redis_user = \"a b\"\n"),
+            "redis_user = \"a b\" must be",
+        ),
+        (
+            format!("{REDIS}server_user = \"\"\n"),
+            "server_user = \"\" must be",
+        ),
+        (
+            format!("{REDIS}redis_user = \"{}\"\n", "x".repeat(256)),
+            "must be 1 to 255 bytes",
+        ),
+        (
+            format!("{REDIS}redis_user = \"a\"\n").replace("redis_auth", "#redis_auth"),
+            "redis_user needs redis_auth",
+        ),
+        (
+            REDIS.replace(
+                "protocol = \"redis\"",
+                "protocol = \"memcached\"\ndatabases = 2",
+            ),
+            "databases needs protocol = \"redis\"",
+        ),
+    ] {
+        let found = faults(&text);
+        assert!(
+            found.iter().any(|fault| fault.contains(expected)),
+            "{expected}: {found:#?}"
+        );
     }
 }

@@ -50,7 +50,9 @@ fn the_example_shows_every_option_with_its_default() {
         "mtu_bytes",
         "hash_tag",
         "redis_auth",
+        "redis_user",
         "server_auth",
+        "server_user",
         "user",
         "source_address",
     ];

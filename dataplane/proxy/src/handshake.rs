@@ -1,0 +1,80 @@
+//! What a new server connection says before the first request: who the proxy is, which dialect it speaks, and which database it
+//! wants. A connection whose server refuses any of it is of no use, and ends.
+
+use crate::fault::Fault;
+use crate::flavour::Flavour;
+use crate::links::itoa;
+use crate::proxy::Proxy;
+use crate::state::{Entry, Target};
+use crate::streams::{StreamId, Streams};
+use tidegate_protocol::ReplyShape;
+
+/// One thing that is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// AUTH.
+    Auth,
+    /// HELLO 3.
+    Resp3,
+    /// SELECT.
+    Select,
+}
+
+impl Greeting {
+    /// What it means when the server refuses it.
+    pub fn refused(self) -> Fault {
+        match self {
+            Self::Auth => Fault::Unauthorized,
+            Self::Resp3 => Fault::NoResp3,
+            Self::Select => Fault::NoDatabase,
+        }
+    }
+}
+
+impl Proxy {
+    /// Says everything that belongs to the connection's flavour. Requests can follow at once: they fail if it is refused.
+    pub(crate) fn greet<S: Streams>(&mut self, streams: &mut S, link: u32, flavour: Flavour) {
+        let state = &self.links[link as usize];
+        let stream = state.stream;
+        let pool = &self.pools[self.servers[state.server as usize].pool as usize];
+        if let Some(secret) = &pool.server_auth {
+            let password = secret.reveal().as_bytes();
+            match &pool.server_user {
+                Some(user) => say(streams, stream, &[b"AUTH", user.as_bytes(), password]),
+                None => say(streams, stream, &[b"AUTH", password]),
+            }
+            self.expect_greeting(link, Greeting::Auth);
+        }
+        if flavour.is_resp3() {
+            // Without the password, so that a refusal tells what was refused.
+            say(streams, stream, &[b"HELLO", b"3"]);
+            self.expect_greeting(link, Greeting::Resp3);
+        }
+        if flavour.database() != 0 {
+            let database = itoa(usize::from(flavour.database()));
+            say(streams, stream, &[b"SELECT", database.bytes()]);
+            self.expect_greeting(link, Greeting::Select);
+        }
+    }
+
+    fn expect_greeting(&mut self, link: u32, greeting: Greeting) {
+        let entry = Entry {
+            target: Target::Handshake(greeting),
+            shape: ReplyShape::Resp,
+            deadline_us: 0,
+        };
+        self.enqueue(link, entry, 0);
+    }
+}
+
+/// Sends a command.
+fn say<S: Streams>(streams: &mut S, stream: StreamId, words: &[&[u8]]) {
+    streams.send(stream, b"*");
+    streams.send(stream, itoa(words.len()).bytes());
+    for word in words {
+        for part in [b"\r\n$", itoa(word.len()).bytes(), b"\r\n", word] {
+            streams.send(stream, part);
+        }
+    }
+    streams.send(stream, b"\r\n");
+}

@@ -1,0 +1,581 @@
+//! Connections of clients that differ: in their dialect, their database, who they are, and whether they want replies.
+
+mod model;
+
+use model::dialogue::{commands, play, text};
+use model::{World, limits, pool};
+use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
+
+fn redis(servers: usize) -> World {
+    World::new(&[pool(Protocol::Redis, servers)], &limits(), 5)
+}
+
+/// What a new client gets for these lines, each a command.
+fn ask(world: &mut World, lines: &[&str]) -> String {
+    play(world, &commands(lines)).0
+}
+
+/// Ends the connections of all clients.
+fn vanish_all(world: &mut World) {
+    for client in 0..world.clients.len() {
+        world.vanish(client);
+    }
+    world.settle(1_000);
+}
+
+const HELLO_2: &str =
+    "*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:2\r\n";
+const HELLO_3: &str =
+    "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n";
+const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+const NO_AUTH: &str = "-NOAUTH Authentication required.\r\n";
+
+#[test]
+fn hello_chooses_the_dialect_of_the_proxy_and_of_the_servers() {
+    let mut world = redis(2);
+    let got = ask(
+        &mut world,
+        &[
+            "HELLO",
+            "GET k",
+            "HGETALL h",
+            "HELLO 3",
+            "GET k",
+            "HGETALL h",
+            "HELLO",
+            "HELLO 2",
+            "MGET a b",
+        ],
+    );
+    let rest = |got: &str, front: &str| -> String {
+        let got = got.strip_prefix(front).unwrap_or_else(|| panic!("{got:?}"));
+        let id = got
+            .strip_prefix("$2\r\nid\r\n:1\r\n")
+            .expect("the first client");
+        let end = "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
+        id.strip_prefix(end).expect("the end of HELLO").to_owned()
+    };
+    let got = rest(&got, HELLO_2);
+    let got = got.strip_prefix("$-1\r\n*2\r\n+f\r\n$-1\r\n").unwrap();
+    let got = rest(got, HELLO_3);
+    let got = got.strip_prefix("_\r\n%1\r\n+f\r\n_\r\n").unwrap();
+    let got = rest(got, HELLO_3);
+    assert_eq!(rest(&got, HELLO_2), "*2\r\n$-1\r\n$-1\r\n");
+    world.assert_idle("after the dialogue");
+}
+
+#[test]
+fn elements_of_both_dialects_are_merged() {
+    let mut world = redis(3);
+    ask(&mut world, &["MSET a 1 b 2 c 3 d 4"]);
+    let got = ask(
+        &mut world,
+        &["HELLO 3", "MGET a x b y c z d", "EXISTS a b x", "DEL a b x"],
+    );
+    let tail = "*7\r\n$1\r\n1\r\n_\r\n$1\r\n2\r\n_\r\n$1\r\n3\r\n_\r\n$1\r\n4\r\n:2\r\n:2\r\n";
+    assert!(got.ends_with(tail), "{got:?}");
+}
+
+#[test]
+fn hello_is_refused_in_the_words_of_redis() {
+    let mut world = redis(1);
+    for (line, reply) in [
+        ("HELLO 4", "-NOPROTO unsupported protocol version\r\n"),
+        (
+            "HELLO x",
+            "-ERR Protocol version is not an integer or out of range\r\n",
+        ),
+        (
+            "HELLO 03",
+            "-ERR Protocol version is not an integer or out of range\r\n",
+        ),
+        ("HELLO 3 FOO", "-ERR Syntax error in HELLO option 'FOO'\r\n"),
+        (
+            "HELLO 3 AUTH default",
+            "-ERR Syntax error in HELLO option 'AUTH'\r\n",
+        ),
+        (
+            "HELLO 3 SETNAME",
+            "-ERR Syntax error in HELLO option 'SETNAME'\r\n",
+        ),
+        (
+            "HELLO 3 x\u{1}\u{7f}",
+            "-ERR Syntax error in HELLO option 'x??'\r\n",
+        ),
+        ("HELLO 3 AUTH bob x", WRONG),
+    ] {
+        // The dialect stays what it was.
+        assert_eq!(
+            ask(&mut world, &[line, "GET k"]),
+            format!("{reply}$-1\r\n"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_does_not_know_resp3_is_named_and_stays_in_use() {
+    let ejecting = PoolConfig {
+        auto_eject_hosts: true,
+        ..pool(Protocol::Redis, 1)
+    };
+    let mut world = World::new(&[ejecting], &limits(), 5);
+    world.servers[0].databases.resp3 = false;
+    let refused = "-ERR Server refused RESP3 (HELLO 3)\r\n";
+    for _ in 0..4 {
+        let got = ask(&mut world, &["HELLO 3", "GET k"]);
+        assert!(got.ends_with(refused), "{got:?}");
+    }
+    assert_eq!(ask(&mut world, &["SET k v"]), "+OK\r\n");
+    assert_eq!(world.proxy.pool_counters(0).ejects, 0);
+}
+
+#[test]
+fn databases_are_apart_and_those_that_servers_do_not_have_are_named() {
+    let mut world = redis(2);
+    world.servers[0].databases.count = 4;
+    world.servers[1].databases.count = 4;
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                "SET k zero",
+                "SELECT 1",
+                "GET k",
+                "SET k one",
+                "SELECT 0",
+                "GET k",
+                "SELECT 1",
+                "GET k"
+            ]
+        ),
+        "+OK\r\n+OK\r\n$-1\r\n+OK\r\n+OK\r\n$4\r\nzero\r\n+OK\r\n$3\r\none\r\n"
+    );
+    assert_eq!(ask(&mut world, &["GET k"]), "$4\r\nzero\r\n");
+    let refused = "-ERR Server refused to select the database (setting databases)\r\n";
+    assert_eq!(
+        ask(&mut world, &["SELECT 9", "GET k"]),
+        format!("+OK\r\n{refused}")
+    );
+    let range = "-ERR DB index is out of range\r\n";
+    let number = "-ERR value is not an integer or out of range\r\n";
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                "SELECT 16",
+                "SELECT -1",
+                "SELECT x",
+                "SELECT 99999999999",
+                "SELECT 15"
+            ]
+        ),
+        format!("{range}{range}{number}{number}+OK\r\n")
+    );
+    world.assert_idle("after the dialogues");
+}
+
+#[test]
+fn requests_do_not_overtake_those_before_a_change_of_database() {
+    let mut world = redis(1);
+    for server in &mut world.servers {
+        server.trickles = true;
+    }
+    let mut lines = Vec::new();
+    let mut expected = Vec::new();
+    for n in 0..60 {
+        lines.push(format!("SELECT {}", n % 3));
+        lines.push(format!("SET k {n}"));
+        lines.push("GET k".to_owned());
+        lines.push("HELLO".to_owned());
+        let value = n.to_string();
+        expected.push(format!("+OK\r\n+OK\r\n${}\r\n{value}\r\n", value.len()));
+    }
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let got = ask(&mut world, &lines);
+    let replies: Vec<&str> = got.split(HELLO_2).collect();
+    let between = "$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
+    let replies: String = replies
+        .iter()
+        .map(|part| part.strip_prefix(between).unwrap_or(part))
+        .collect();
+    assert_eq!(replies, expected.concat());
+    assert_eq!(
+        world.streams.connects, 3,
+        "one connection for each database"
+    );
+}
+
+#[test]
+fn connections_that_are_not_plain_are_closed_when_nobody_needs_them() {
+    let mut world = redis(1);
+    ask(
+        &mut world,
+        &["SET k v", "SELECT 1", "GET k", "HELLO 3", "GET k"],
+    );
+    assert_eq!(world.server_slots(0).len(), 3);
+    world.pass(29_000_000);
+    assert_eq!(world.server_slots(0).len(), 3);
+    world.pass(3_000_000);
+    assert_eq!(world.server_slots(0).len(), 1, "the plain one stays");
+    assert_eq!(ask(&mut world, &["SELECT 1", "GET k"]), "+OK\r\n$-1\r\n");
+}
+
+#[test]
+fn at_the_limit_of_connections_idle_ones_give_way_and_nobody_gets_an_error() {
+    let few = WorkerConfig {
+        server_connections_max: 3,
+        ..limits()
+    };
+    let mut world = World::new(&[pool(Protocol::Redis, 1)], &few, 5);
+    assert_eq!(ask(&mut world, &["SET k v"]), "+OK\r\n");
+    for database in 1..16 {
+        let got = ask(
+            &mut world,
+            &[&format!("SELECT {database}"), "SET k v", "GET k"],
+        );
+        assert_eq!(got, "+OK\r\n+OK\r\n$1\r\nv\r\n", "database {database}");
+        assert_eq!(ask(&mut world, &["GET k"]), "$1\r\nv\r\n");
+    }
+    world.assert_idle("after all databases");
+}
+
+#[test]
+fn connections_that_are_all_busy_are_an_error_with_a_name() {
+    let few = WorkerConfig {
+        server_connections_max: 1,
+        ..limits()
+    };
+    let mut world = World::new(&[pool(Protocol::Redis, 1)], &few, 5);
+    let got = ask(&mut world, &["SET k v", "SELECT 1", "GET k"]);
+    let full = "-ERR Proxy is out of server connections (limit server_connections_max)\r\n";
+    assert_eq!(got, format!("+OK\r\n+OK\r\n{full}"));
+}
+
+#[test]
+fn users_log_in_with_their_passwords() {
+    let guarded = PoolConfig {
+        redis_auth: Some(Secret::new("sesame".into())),
+        redis_user: Some("alice".into()),
+        server_auth: Some(Secret::new("behind".into())),
+        server_user: Some("proxy".into()),
+        ..pool(Protocol::Redis, 1)
+    };
+    let mut world = World::new(&[guarded], &limits(), 5);
+    for (lines, reply) in [
+        (&["AUTH sesame", "GET k"][..], format!("{WRONG}{NO_AUTH}")),
+        (&["AUTH default sesame", "GET k"], format!("{WRONG}{NO_AUTH}")),
+        (&["AUTH alice sesam", "GET k"], format!("{WRONG}{NO_AUTH}")),
+        (&["AUTH alice sesame", "GET k"], "+OK\r\n$-1\r\n".into()),
+        (&["AUTH alice sesame", "AUTH alice x", "GET k"], format!("+OK\r\n{WRONG}$-1\r\n")),
+        (&["AUTH alice sesame", "RESET", "GET k"], format!("+OK\r\n+RESET\r\n{NO_AUTH}")),
+        (&["SELECT 1", "CLIENT ID", "CONFIG GET *", "ECHO x"], NO_AUTH.repeat(4)),
+        (&["HELLO 3"], "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time\r\n".into()),
+        (&["HELLO 3 AUTH alice no", "GET k"], format!("{WRONG}{NO_AUTH}")),
+        (&["AUTH a b c"], "-ERR syntax error\r\n".into()),
+    ] {
+        assert_eq!(ask(&mut world, lines), reply, "{lines:?}");
+    }
+    let got = ask(
+        &mut world,
+        &[
+            "HELLO 3 AUTH alice sesame SETNAME me",
+            "GET k",
+            "CLIENT GETNAME",
+        ],
+    );
+    assert!(
+        got.starts_with(HELLO_3) && got.ends_with("_\r\n$2\r\nme\r\n"),
+        "{got:?}"
+    );
+    assert_eq!(
+        text(&world.servers[0].seen[0]),
+        "*3\r\n$4\r\nAUTH\r\n$5\r\nproxy\r\n$6\r\nbehind\r\n"
+    );
+}
+
+#[test]
+fn a_pool_without_a_password_lets_the_default_user_in() {
+    let mut world = redis(1);
+    let none = "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n";
+    assert_eq!(
+        ask(
+            &mut world,
+            &["AUTH x", "AUTH default x", "AUTH bob x", "PING"]
+        ),
+        format!("{none}+OK\r\n{WRONG}+PONG\r\n")
+    );
+}
+
+#[test]
+fn clients_name_themselves_and_are_told_of_themselves_alone() {
+    let mut world = redis(1);
+    let bad = "-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                "CLIENT GETNAME",
+                "CLIENT SETNAME me",
+                "CLIENT GETNAME",
+                "CLIENT SETNAME a\u{1}b",
+                "CLIENT SETNAME ",
+                "CLIENT GETNAME",
+                "CLIENT ID"
+            ]
+        ),
+        format!("$-1\r\n+OK\r\n$2\r\nme\r\n{bad}+OK\r\n$-1\r\n:1\r\n")
+    );
+    let long = "x".repeat(129);
+    let set_long = format!("CLIENT SETNAME {long}");
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                &set_long,
+                "CLIENT SETINFO lib-name lib",
+                "CLIENT SETINFO LIB-VER 1.2",
+                "CLIENT SETINFO other x",
+                "CLIENT SETINFO lib-name a\tb"
+            ]
+        ),
+        "-ERR Client names can have at most 128 bytes at this proxy\r\n+OK\r\n+OK\r\n-ERR Unrecognized option: CLIENT SETINFO knows lib-name and lib-ver\r\n-ERR lib-name cannot contain spaces, newlines or special characters.\r\n"
+    );
+    let got = ask(
+        &mut world,
+        &[
+            "HELLO 3 SETNAME n",
+            "SELECT 3",
+            "CLIENT SETINFO lib-name lib",
+            "CLIENT INFO",
+        ],
+    );
+    let line = got
+        .split("txt:")
+        .nth(1)
+        .expect("a verbatim text")
+        .trim_end();
+    let words: Vec<&str> = line.split(' ').collect();
+    for word in [
+        "id=3",
+        "name=n",
+        "db=3",
+        "resp=3",
+        "lib-name=lib",
+        "lib-ver=",
+    ] {
+        assert!(words.contains(&word), "{word} in {line}");
+    }
+    let got = ask(&mut world, &["CLIENT LIST"]);
+    assert!(got.contains("id=4 ") && got.ends_with("\n\r\n"), "{got:?}");
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                "CLIENT LIST TYPE pubsub",
+                "CLIENT LIST ID 1 2",
+                "CLIENT LIST TYPE x",
+                "CLIENT LIST ID x",
+                "CLIENT LIST x y"
+            ]
+        ),
+        "$0\r\n\r\n$0\r\n\r\n-ERR Unknown client type\r\n-ERR Invalid client ID\r\n-ERR syntax error\r\n"
+    );
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                "CLIENT NO-EVICT on",
+                "CLIENT NO-TOUCH OFF",
+                "CLIENT NO-EVICT x"
+            ]
+        ),
+        "+OK\r\n+OK\r\n-ERR syntax error\r\n"
+    );
+    vanish_all(&mut world);
+    world.assert_idle("names go with their clients");
+}
+
+#[test]
+fn replies_are_left_out_as_the_client_asks() {
+    let mut world = redis(3);
+    for (lines, reply) in [
+        (&["CLIENT REPLY ON", "PING"][..], "+OK\r\n+PONG\r\n"),
+        (&["CLIENT REPLY SKIP", "SET a 1", "GET a"], "$1\r\n1\r\n"),
+        (&["CLIENT REPLY SKIP", "MGET a b c", "GET a"], "$1\r\n1\r\n"),
+        (&["CLIENT REPLY SKIP", "NOSUCH", "PING"], "+PONG\r\n"),
+        (
+            &["CLIENT REPLY SKIP", "CLIENT REPLY ON", "PING"],
+            "+OK\r\n+PONG\r\n",
+        ),
+        (
+            &[
+                "CLIENT REPLY OFF",
+                "SET a 2",
+                "MSET b 3 c 4",
+                "LLEN a",
+                "NOSUCH",
+                "ECHO x",
+                "CLIENT REPLY SKIP",
+                "CLIENT REPLY ON",
+                "MGET a b c",
+            ],
+            "+OK\r\n*3\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n",
+        ),
+        (
+            &["CLIENT REPLY OFF", "RESET", "PING"],
+            "+RESET\r\n+PONG\r\n",
+        ),
+        (
+            &["CLIENT REPLY x", "PING"],
+            "-ERR syntax error\r\n+PONG\r\n",
+        ),
+        (&["CLIENT REPLY OFF", "QUIT"], ""),
+    ] {
+        assert_eq!(ask(&mut world, lines), reply, "{lines:?}");
+    }
+    world.assert_idle("after the dialogues");
+}
+
+#[test]
+fn small_things_are_answered_as_redis_answers_them() {
+    let mut world = redis(1);
+    world.proxy.set_wall_clock(0, 1_700_000_000_000_123);
+    let got = ask(&mut world, &["TIME"]);
+    assert!(got.starts_with("*2\r\n$10\r\n1700000000\r\n"), "{got:?}");
+    let long = "x".repeat(3000);
+    let echo = format!("ECHO {long}");
+    assert_eq!(
+        ask(&mut world, &["ECHO hello", &echo, "PING hello", "PING"]),
+        format!("$5\r\nhello\r\n$3000\r\n{long}\r\n$5\r\nhello\r\n+PONG\r\n")
+    );
+    assert_eq!(
+        ask(
+            &mut world,
+            &[
+                "CONFIG GET databases",
+                "CONFIG GET d* maxclients",
+                "HELLO 3",
+                "CONFIG GET nothing"
+            ]
+        )
+        .replace(HELLO_3, ""),
+        format!(
+            "*2\r\n$9\r\ndatabases\r\n$2\r\n16\r\n*4\r\n$9\r\ndatabases\r\n$2\r\n16\r\n$10\r\nmaxclients\r\n$2\r\n64\r\n{}%0\r\n",
+            "$2\r\nid\r\n:3\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n"
+        )
+    );
+    let many = format!("CONFIG GET{}", " x".repeat(17));
+    assert_eq!(
+        ask(&mut world, &[&many]),
+        "-ERR the proxy takes at most 16 patterns of at most 64 bytes\r\n"
+    );
+}
+
+#[test]
+fn a_push_on_a_shared_connection_ends_it() {
+    let mut world = redis(1);
+    ask(&mut world, &["HELLO 3", "GET k"]);
+    world.servers[0].garbage = Some(b">2\r\n+invalidate\r\n*0\r\n".to_vec());
+    let got = ask(&mut world, &["HELLO 3", "GET k"]);
+    assert!(
+        got.ends_with("-ERR Invalid reply from server\r\n"),
+        "{got:?}"
+    );
+    assert_eq!(world.proxy.server_counters(0).protocol_errors, 1);
+}
+
+#[test]
+fn inline_commands_are_served_like_any_other() {
+    let mut world = redis(3);
+    let (got, closed) = play(
+        &mut world,
+        b"PING\r\nset \"a b\" 'it\\'s'\n  get \"\\x61 b\"\r\n\r\nmset k 1 l 2 m 3\r\nmget k l m n\r\nnosuch x\r\nget a b c\r\nselect 2\r\nget k\r\nquit\r\n",
+    );
+    assert_eq!(
+        got,
+        "+PONG\r\n+OK\r\n$4\r\nit's\r\n+OK\r\n*4\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$-1\r\n-ERR unknown command 'nosuch'\r\n-ERR wrong number of arguments for 'get' command\r\n+OK\r\n$-1\r\n+OK\r\n"
+    );
+    assert!(closed);
+    let (got, closed) = play(&mut world, b"PING\r\nget \"k\r\nPING\r\n");
+    assert_eq!(
+        got,
+        "+PONG\r\n-ERR Protocol error: unbalanced quotes in request\r\n"
+    );
+    assert!(closed);
+    assert_eq!(world.proxy.pool_counters(0).clients_closed_protocol, 1);
+    world.assert_idle("after inline commands");
+}
+
+#[test]
+fn an_inline_command_may_be_larger_than_the_receive_buffer_but_not_than_a_hold() {
+    let mut world = redis(1);
+    let value = "v".repeat(3000);
+    let (got, _) = play(&mut world, format!("set k {value}\r\nget k\r\n").as_bytes());
+    assert_eq!(got, format!("+OK\r\n$3000\r\n{value}\r\n"));
+    // Its array takes three times its bytes.
+    let words = "a ".repeat(1500);
+    let (got, closed) = play(&mut world, format!("del {words}\r\nPING\r\n").as_bytes());
+    assert_eq!(
+        got,
+        "-ERR Request too large to be held by the proxy (limit request_hold_bytes)\r\n+PONG\r\n"
+    );
+    assert!(!closed);
+    let (got, closed) = play(&mut world, &[b'x'; 5000]);
+    assert_eq!(
+        got,
+        "-ERR Request too large to be held by the proxy (limit request_hold_bytes)\r\n"
+    );
+    assert!(!closed, "it has not sent everything");
+    assert!(world.clients[2].finished);
+    world.assert_idle("after large inline commands");
+}
+
+/// Clients of all flavours at once: each sees its own database in its own dialect, and nobody else's replies.
+#[test]
+fn clients_of_all_flavours_are_served_side_by_side() {
+    for seed in 0..20 {
+        serve_all_flavours(seed);
+    }
+}
+
+fn serve_all_flavours(seed: u64) {
+    let mut world = World::new(&[pool(Protocol::Redis, 3)], &limits(), seed);
+    let requests = 5 + world.rng.below(30);
+    let clients: Vec<(usize, String)> = (0..8)
+        .map(|n| {
+            let (resp3, database) = (n % 2 == 1, n / 2);
+            let mut lines = vec![format!("CLIENT SETNAME c{n}"), format!("SELECT {database}")];
+            let mut expected = vec!["+OK\r\n+OK\r\n".to_owned()];
+            if resp3 {
+                lines.push("HELLO 3".to_owned());
+            }
+            for request in 0..requests {
+                let key = format!("c{n}:{request}");
+                lines.extend([
+                    format!("SET {key} {n}"),
+                    format!("MGET {key} none {key}"),
+                    format!("GET none:{n}"),
+                ]);
+                let null = if resp3 { "_\r\n" } else { "$-1\r\n" };
+                expected.push(format!(
+                    "+OK\r\n*3\r\n$1\r\n{n}\r\n{null}$1\r\n{n}\r\n{null}"
+                ));
+            }
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            (world.connect(commands(&lines)), expected.concat())
+        })
+        .collect();
+    world.settle(50_000);
+    for (client, expected) in clients {
+        let got = text(&world.clients[client].got);
+        let end = "$7\r\nmodules\r\n*0\r\n";
+        let got = match (got.find(HELLO_3), got.find(end)) {
+            (Some(start), Some(tail)) => got[..start].to_owned() + &got[tail + end.len()..],
+            _ => got,
+        };
+        assert_eq!(got, expected, "seed {seed}");
+    }
+    vanish_all(&mut world);
+    world.assert_idle("after all clients");
+}
