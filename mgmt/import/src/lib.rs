@@ -2,7 +2,7 @@
 //!
 //! [`import`] is a function from the bytes of a `nutcracker.yml` to the text of a configuration. It takes what twemproxy takes and
 //! nothing else, with twemproxy's defaults written out where Tidegate's differ, and it checks what it made with
-//! [`Config`](tidegate_config::Config) itself. What cannot be carried over is a warning; what twemproxy or Tidegate would refuse is
+//! [`Config`] itself. What cannot be carried over is a warning; what twemproxy or Tidegate would refuse is
 //! a fault, and then there is no text. Every warning and every fault has its place in the file that was read, and none holds a
 //! password.
 //!

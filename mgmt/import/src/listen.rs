@@ -77,9 +77,8 @@ pub(crate) fn port_number(
     let number = number.filter(|&port| port > 0);
     if number.is_none() {
         let what = format!(
-            "{}: port {} is not a number between 1 and 65535",
-            shown(text),
-            shown(port)
+            "{}: the port is not a number between 1 and 65535",
+            shown(text)
         );
         options.fault(at, &what);
     }

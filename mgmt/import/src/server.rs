@@ -137,10 +137,7 @@ fn weight(options: &mut Options<'_>, text: &str, parts: Parts<'_>, at: Place) ->
     let shown = shown(text);
     let weight = digits(parts.weight).filter(|&weight| weight > 0);
     let Some(number) = weight else {
-        let what = format!(
-            "server {shown}: weight {:?} is not a number of at least 1",
-            parts.weight
-        );
+        let what = format!("server {shown}: the weight is not a number of at least 1");
         options.fault(at, &what);
         return None;
     };
@@ -149,8 +146,7 @@ fn weight(options: &mut Options<'_>, text: &str, parts: Parts<'_>, at: Place) ->
         options.warn(
             at,
             &format!(
-                "server {shown} has port {} and weight {number}: if that is not meant, its weight is missing",
-                parts.port.unwrap_or_default()
+                "server {shown} has weight {number} to twemproxy, and what stands before it for its port: if that is not meant, its weight is missing"
             ),
         );
     }

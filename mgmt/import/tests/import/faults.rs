@@ -188,6 +188,9 @@ fn no_fault_shows_what_may_be_a_password() {
         pool_with("").replace("127.0.0.1:11211:1", "u:hunter2@10.0.0.1:6379:1"),
         pool_with("").replace("127.0.0.1:11211:1", "u:hunter2@10.0.0.1"),
         pool_with("").replace("127.0.0.1:22121", "u:hunter2@10.0.0.1:6379"),
+        pool_with("").replace("127.0.0.1:11211:1", "redis://u:hunter2"),
+        pool_with("").replace("127.0.0.1:11211:1", "redis://u:hunter2:1"),
+        pool_with("").replace("127.0.0.1:22121", "redis://u:hunter2"),
     ] {
         let faults = faults(&text);
         assert!(!faults.is_empty(), "{text}");
