@@ -18,6 +18,7 @@ mod capabilities;
 mod check;
 mod clean_up;
 mod faults;
+mod import;
 mod kernel_listeners;
 mod log;
 mod manager;
@@ -69,6 +70,8 @@ enum Command {
         #[arg(long)]
         config_only: bool,
     },
+    /// Make a configuration from one of twemproxy, on standard output.
+    Import(import::ImportArgs),
     /// Show workers, queues, pools and servers of a running instance.
     Status {
         /// Name of the instance; not needed when only one runs.
@@ -173,6 +176,7 @@ fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
             config,
             config_only,
         } => config.with_config(|config| Ok(check::run(&config, *config_only, root))),
+        Command::Import(args) => import::run(args),
         Command::Status { name, json } => {
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
         }

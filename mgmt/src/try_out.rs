@@ -7,7 +7,7 @@ use clap::Args;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use tidegate_config::{Config, Protocol};
+use tidegate_config::{Config, Protocol, quoted};
 
 /// Where Redis clients connect unless `--listen` says otherwise: twemproxy's port.
 const REDIS_LISTEN: &str = "127.0.0.1:22121";
@@ -149,22 +149,6 @@ fn name(listen: &str) -> String {
         "try-{}",
         last.chars().filter(kept).take(32).collect::<String>()
     )
-}
-
-/// A TOML basic string. What control characters there are the parser of addresses refuses.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _infallible = write!(out, "\\U{:08X}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Where it listens, and how to talk to it.

@@ -1,12 +1,13 @@
 //! The command as a process, as far as it goes without privileges.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn tidegate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(arguments)
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .unwrap()
 }
@@ -132,5 +133,137 @@ fn status_and_clean_up_say_when_there_is_nothing() {
         let output = tidegate(&["--runtime-dir", nowhere, command]);
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output).contains(nowhere), "{}", text(&output));
+    }
+}
+
+/// A file of twemproxy with a password.
+const NUTCRACKER: &str = "sessions:
+  listen: 127.0.0.1:22121
+  hash: murmur
+  redis: true
+  redis_auth: opensesame
+  client_connections: 100
+  servers:
+    - 127.0.0.1:6379:1
+    - 127.1:6380:1 b
+";
+
+/// Runs the command with `input` on its standard input.
+fn tidegate_with(input: &[u8], arguments: &[&str]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It is read before anything is written, and closed at the end of the statement.
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_is_imported_passes_the_check() {
+    let plain = NUTCRACKER.replace("127.1", "127.0.0.1");
+    let file = Scratch::new("nutcracker.yml", &plain);
+    let imported = tidegate(&["import", file.path()]);
+    assert_eq!(imported.status.code(), Some(0), "{}", text(&imported));
+    let made = String::from_utf8(imported.stdout).unwrap();
+    for line in [
+        "driver = \"kernel\"",
+        "workers = 1",
+        "compat = \"twemproxy\"",
+        "redis_auth = \"opensesame\"",
+    ] {
+        assert!(made.contains(line), "{line:?} is not in\n{made}");
+    }
+    let said = String::from_utf8(imported.stderr).unwrap();
+    let name = file.path();
+    for warning in [
+        format!("warning: {name}:5:15: redis_auth"),
+        format!("warning: {name}:6:23: "),
+    ] {
+        assert!(said.contains(&warning), "{warning:?} is not in\n{said}");
+    }
+    assert!(
+        said.contains("0600") && !said.contains("opensesame"),
+        "{said}"
+    );
+
+    let config = Scratch::new("imported.toml", &made);
+    let check = tidegate(&["check", "--config-only", "-c", config.path()]);
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check));
+    let again = tidegate_with(plain.as_bytes(), &["import", "-"]);
+    assert_eq!(
+        String::from_utf8(again.stdout).unwrap(),
+        made,
+        "standard input"
+    );
+}
+
+#[test]
+fn an_import_with_faults_prints_all_of_them_and_nothing_else() {
+    let bad = NUTCRACKER
+        .replace("murmur", "murmuur")
+        .replace(":1 b", ":0");
+    let output = tidegate_with(bad.as_bytes(), &["import", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"");
+    let said = text(&output);
+    for expected in ["error: <stdin>:3:9: ", "error: <stdin>:9:7: ", "2 errors"] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    assert!(
+        !said.contains("warning") && !said.contains("opensesame"),
+        "{said}"
+    );
+    for file in ["/no/such/file", "/"] {
+        let output = tidegate(&["import", file]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains(&format!("cannot read {file}")));
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+#[test]
+fn names_are_looked_up_only_when_that_is_asked_for() {
+    let output = tidegate_with(NUTCRACKER.as_bytes(), &["import", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("<stdin>:9:7: "), "{}", text(&output));
+    let output = tidegate_with(NUTCRACKER.as_bytes(), &["import", "-", "--resolve"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let made = String::from_utf8(output.stdout).unwrap();
+    assert!(made.contains(":6380:1 b\""), "{made}");
+}
+
+#[test]
+fn the_command_line_of_an_import_says_what_the_file_does_not() {
+    let plain = NUTCRACKER.replace("127.1", "127.0.0.1");
+    let import = |arguments: &[&str]| {
+        let output = tidegate_with(plain.as_bytes(), &[&["import", "-"], arguments].concat());
+        (output.status.code(), text(&output))
+    };
+    let (code, made) = import(&["--workers", "4", "--compat", "none"]);
+    assert_eq!(code, Some(0), "{made}");
+    assert!(
+        made.contains("workers = 4") && made.contains("compat = \"none\""),
+        "{made}"
+    );
+    let (code, made) = import(&["--driver", "afxdp", "--interface", "eth1"]);
+    assert_eq!(code, Some(0), "{made}");
+    assert!(
+        made.contains("interface = \"eth1\"") && !made.contains("workers"),
+        "{made}"
+    );
+    for (wrong, code) in [
+        (&["--workers", "0"][..], 2),
+        (&["--driver", "afxdp"], 2),
+        (&["--driver", "dpdk"], 2),
+        (&["--workers", "2", "--interface", "eth1"], 2),
+        (&["--compat", "redis"], 2),
+        (&["--interface", "eth1"], 1),
+    ] {
+        let (found, said) = import(wrong);
+        assert_eq!(found, Some(code), "{wrong:?}\n{said}");
     }
 }

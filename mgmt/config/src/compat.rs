@@ -50,8 +50,8 @@ pub enum Compat {
     ///   they come in the order of the request.
     /// - *Replies are buffered whole before they are passed on.* A large one passes in pieces; if its server fails in the middle, the
     ///   client's connection is reset, so that half a reply is never taken for a whole one.
-    /// - *Servers are sorted by the length of their names first.* The order of servers in a file says what it says; whoever converts a
-    ///   file of twemproxy has to sort them.
+    /// - *Servers and pools are listed by the length of their names.* They are shown in the order of the file here. Keys are counted out
+    ///   in twemproxy's order of servers all the same, so no file has to be sorted.
     Twemproxy,
 }
 

@@ -1,7 +1,7 @@
 //! A whole configuration: its objects, and how they have to fit together.
 
 use crate::endpoint::Listen;
-use crate::fault::{ConfigErrors, Faults};
+use crate::fault::{ConfigErrors, Faults, Place};
 use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
 use crate::port::{self, Driver, PortConfig};
 use crate::queues::{self, QueueError, QueueMap, Queues};
@@ -43,7 +43,19 @@ impl Config {
     /// # Errors
     /// Every fault of the text, each with its line and what would be right.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
-        let faults = Faults::new(text);
+        Self::parse_with(text, file, Faults::new(text))
+    }
+
+    /// Reads TOML that was made from another file. `origins` has a place of that file for each line of `text`; every place in an
+    /// error is one of them.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_made(text: &str, file: &str, origins: &[Place]) -> Result<Self, ConfigErrors> {
+        Self::parse_with(text, file, Faults::with_origins(text, origins))
+    }
+
+    fn parse_with(text: &str, file: &str, faults: Faults<'_>) -> Result<Self, ConfigErrors> {
         let (root, syntax) = DeTable::parse_recoverable(text);
         for error in syntax {
             let at = error.span().map_or(text.len(), |span| span.start);

@@ -192,8 +192,8 @@ fn word<T: Copy + PartialEq>(names: &[(&str, T)], value: T) -> String {
     quoted(name.map_or("", |(name, _)| name))
 }
 
-/// A TOML basic string.
-fn quoted(text: &str) -> String {
+/// `text` as a TOML basic string, in quotes.
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

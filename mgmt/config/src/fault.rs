@@ -4,6 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+}
+
 /// One fault of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -59,6 +68,8 @@ pub(crate) struct Faults<'t> {
     text: &'t str,
     /// Byte offset of the beginning of each line.
     lines: Vec<usize>,
+    /// Where each line comes from, if the text was made from another file.
+    origins: Option<&'t [Place]>,
     entries: RefCell<Vec<Entry>>,
 }
 
@@ -68,7 +79,16 @@ impl<'t> Faults<'t> {
         Self {
             text,
             lines: std::iter::once(0).chain(newlines).collect(),
+            origins: None,
             entries: RefCell::default(),
+        }
+    }
+
+    /// The same, but places are those that the lines come from.
+    pub(crate) fn with_origins(text: &'t str, origins: &'t [Place]) -> Self {
+        Self {
+            origins: Some(origins),
+            ..Self::new(text)
         }
     }
 
@@ -99,6 +119,9 @@ impl<'t> Faults<'t> {
     fn position(&self, at: usize) -> (usize, usize) {
         let at = at.min(self.text.len());
         let line = self.lines.partition_point(|&start| start <= at);
+        if let Some(origin) = self.origins.and_then(|origins| origins.get(line - 1)) {
+            return (origin.line, origin.column);
+        }
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
         let before = &self.text.as_bytes()[start..at];
         (line, String::from_utf8_lossy(before).chars().count() + 1)

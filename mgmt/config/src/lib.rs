@@ -29,14 +29,16 @@ mod worker;
 
 pub use compat::Compat;
 pub use config::Config;
+pub use effective::quoted;
 pub use endpoint::{Endpoint, Listen};
-pub use fault::{ConfigErrors, Fault};
+pub use fault::{ConfigErrors, Fault, Place};
 pub use ketama::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};
-pub use pool::{Distribution, HashKind, PoolConfig, Protocol};
+pub use pool::{Distribution, HashKind, PoolConfig, Protocol, is_name};
 pub use port::{AckMode, Driver, KERNEL_PORT, PortConfig, RssMode};
 pub use queues::{QueueError, QueueMap, Queues};
 pub use secret::Secret;
 pub use server::ServerConfig;
+pub use suggest::did_you_mean;
 pub use worker::{IdleMode, WorkerConfig};
 
 #[cfg(test)]

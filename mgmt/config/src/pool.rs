@@ -220,7 +220,7 @@ pub(crate) const NAME_RULE: &str =
     "must be 1 to 64 ASCII letters, digits, '-', '_' and '.', the first one a letter or digit";
 
 /// Whether `name` can stand in a file name and in a line for people.
-pub(crate) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     const { assert!(NAME_BYTES_MAX == 64, "NAME_RULE says 64") };
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     name.len() <= NAME_BYTES_MAX

@@ -1,7 +1,7 @@
 //! "Did you mean …?"
 
 /// The candidate that `word` is most likely a misspelling of, as the end of a sentence; empty when none is close.
-pub(crate) fn did_you_mean<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> String {
+pub fn did_you_mean<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> String {
     // A third of the word may be wrong; more is another word.
     let tolerated = (word.chars().count() / 3).max(1);
     candidates

@@ -85,7 +85,12 @@ impl Home {
 
     /// Starts a redis-server that listens on an address and on a path.
     pub fn redis(&self) -> Process {
-        let (address, path) = (self.address(6379), self.path("redis.sock"));
+        self.redis_on(6379, "redis")
+    }
+
+    /// The same on another port; its path is `NAME.sock`.
+    pub fn redis_on(&self, port: u16, name: &str) -> Process {
+        let (address, path) = (self.address(port), self.path(&format!("{name}.sock")));
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", &address.ip().to_string()])
@@ -94,7 +99,7 @@ impl Home {
             .args(["--unixsocketperm", "777", "--save", ""])
             .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
             .arg(&self.directory);
-        self.server(&mut command, "redis-server", address)
+        self.server(&mut command, name, address)
     }
 
     /// Starts a memcached.

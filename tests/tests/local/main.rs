@@ -2,6 +2,7 @@
 
 mod faults;
 mod home;
+mod import;
 mod serving;
 mod try_out;
 mod unix_sockets;

@@ -1,6 +1,7 @@
 //! Whole files: what they become, and what is wrong with them.
 
 mod kernel;
+mod made;
 mod random;
 mod shipped;
 
