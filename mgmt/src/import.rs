@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_config::limits::WORKERS;
-use tidegate_config::{Compat, Fault};
+use tidegate_config::{Compat, Fault, is_interface_name};
 use tidegate_import::limits::FILE_BYTES_MAX;
 use tidegate_import::{Imported, Options, Port, import};
 
@@ -72,9 +72,15 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         (DriverName::Kernel, None) => Port::Kernel {
             workers: args.workers,
         },
-        (DriverName::Afxdp, Some(interface)) => Port::Afxdp {
-            interface: interface.clone(),
-        },
+        (DriverName::Afxdp, Some(interface)) => {
+            anyhow::ensure!(
+                is_interface_name(interface),
+                "--interface {interface:?} is not a name the kernel allows"
+            );
+            Port::Afxdp {
+                interface: interface.clone(),
+            }
+        }
         (DriverName::Kernel, Some(_)) | (DriverName::Afxdp, None) => {
             anyhow::bail!("--interface and --driver afxdp need each other")
         }

@@ -262,6 +262,7 @@ fn the_command_line_of_an_import_says_what_the_file_does_not() {
         (&["--workers", "2", "--interface", "eth1"], 2),
         (&["--compat", "redis"], 2),
         (&["--interface", "eth1"], 1),
+        (&["--driver", "afxdp", "--interface", "eth 1"], 1),
     ] {
         let (found, said) = import(wrong);
         assert_eq!(found, Some(code), "{wrong:?}\n{said}");

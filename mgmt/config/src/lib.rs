@@ -35,7 +35,7 @@ pub use fault::{ConfigErrors, Fault, Place};
 pub use ketama::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};
 pub use pool::{Distribution, HashKind, PoolConfig, Protocol, is_name};
 pub use port::{AckMode, Driver, KERNEL_PORT, PortConfig, RssMode};
-pub use queues::{QueueError, QueueMap, Queues};
+pub use queues::{QueueError, QueueMap, Queues, is_interface_name};
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use suggest::did_you_mean;

@@ -198,7 +198,7 @@ impl FromStr for QueueMap {
 }
 
 /// Whether the kernel would take this as the name of an interface.
-pub(crate) fn is_interface_name(name: &str) -> bool {
+pub fn is_interface_name(name: &str) -> bool {
     let letters = name
         .chars()
         .all(|c| !c.is_whitespace() && !c.is_control() && c != '/');
