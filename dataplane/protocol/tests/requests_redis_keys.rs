@@ -256,15 +256,4 @@ fn arguments_are_the_words_of_a_request() {
         .collect();
     assert_eq!(words, ["Config", "get", "", "a b\r\n"]);
     assert_eq!(&wire[request.prefix], "$6\r\nConfig\r\n");
-
-    let line = "  ping   hello \r\n";
-    let parsed = parse_request(Protocol::Redis, line.as_bytes(), &mut Resume::default());
-    let Parsed::Whole(request) = parsed else {
-        panic!("{parsed:?}");
-    };
-    let words: Vec<&str> = request
-        .arguments(line.as_bytes())
-        .map(|range| &line[range])
-        .collect();
-    assert_eq!(words, ["ping", "hello"]);
 }
