@@ -177,7 +177,7 @@ impl Proxy {
     #[inline]
     pub(crate) fn link_has_room(&self, link: u32) -> bool {
         let link = &self.links[link as usize];
-        link.fifo.len() < LINK_REQUESTS_MAX && link.writer == NIL
+        link.fifo.len() < LINK_REQUESTS_MAX && link.writer == NIL && link.greetings == 0
     }
 
     pub(crate) fn wait_for_server(&mut self, client: u32, server: u16) -> bool {

@@ -1,8 +1,12 @@
 //! What a new server connection says before the first request: who the proxy is, which dialect it speaks, and which database it
 //! wants. A connection whose server refuses any of it is of no use, and ends.
+//!
+//! Requests may follow a password at once: without it the server executes none. They wait for the rest: behind a SELECT that was
+//! refused they would change database 0. When it fails, the clients that wait for it are told why, and so is who comes soon after.
 
 use crate::fault::Fault;
 use crate::flavour::Flavour;
+use crate::limits::GREETING_RETRY_US;
 use crate::links::itoa;
 use crate::proxy::Proxy;
 use crate::state::{Entry, Target};
@@ -32,7 +36,7 @@ impl Greeting {
 }
 
 impl Proxy {
-    /// Says everything that belongs to the connection's flavour. Requests can follow at once: they fail if it is refused.
+    /// Says everything that belongs to the connection's flavour.
     pub(crate) fn greet<S: Streams>(&mut self, streams: &mut S, link: u32, flavour: Flavour) {
         let state = &self.links[link as usize];
         let stream = state.stream;
@@ -58,12 +62,36 @@ impl Proxy {
     }
 
     fn expect_greeting(&mut self, link: u32, greeting: Greeting) {
+        self.links[link as usize].greetings += u8::from(greeting != Greeting::Auth);
         let entry = Entry {
             target: Target::Handshake(greeting),
             shape: ReplyShape::Resp,
             deadline_us: 0,
         };
         self.enqueue(link, entry, 0);
+    }
+}
+
+impl Proxy {
+    /// The server has taken what was said.
+    pub(crate) fn greeting_taken(&mut self, link: u32, greeting: Greeting) {
+        self.links[link as usize].greetings -= u8::from(greeting != Greeting::Auth);
+    }
+
+    /// Why no connection of this flavour can be opened now.
+    pub(crate) fn refusal(&self, server: u16, flavour: Flavour) -> Option<Fault> {
+        let (until_us, fault) = self.servers[server as usize].refused[flavour.index()]?;
+        (self.now_us < until_us).then_some(fault)
+    }
+
+    /// A connection ends. If clients wait for what was said on it, they are told why.
+    pub(crate) fn note_refusal(&mut self, link: u32, fault: Fault) {
+        let state = &self.links[link as usize];
+        if state.greetings > 0 {
+            let until_us = self.now_us + GREETING_RETRY_US;
+            let server = &mut self.servers[state.server as usize];
+            server.refused[state.flavour.index()] = Some((until_us, fault));
+        }
     }
 }
 

@@ -57,3 +57,8 @@ pub const CLIENT_NAME_BYTES_MAX: usize = 128;
 /// Longest name and version of the library that a client can tell: `redis-py(framework_v1.2)` and the like. A longer one gets an
 /// error, which libraries ignore.
 pub const LIBRARY_BYTES_MAX: usize = 64;
+
+/// How long the failure to open a server connection that is not plain is the answer to everybody who needs one, in microseconds.
+/// Shorter, and clients that wait for the connection could miss the answer and cause another attempt; longer, and a server that is
+/// back stays unused.
+pub const GREETING_RETRY_US: u64 = 200_000;

@@ -52,31 +52,42 @@ impl Proxy {
             Ok(link) => {
                 self.links[link as usize].position = position as u32;
                 self.servers[server as usize].links[position] = link;
-                Ok(Some(link))
+                Ok(self.link_has_room(link).then_some(link))
             }
             Err(Fault::NoResource) if self.makes_room() => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// A connection for one client alone.
+    /// A connection for one client alone. `Ok(None)`: the client has to wait for the server.
     pub(crate) fn exclusive_link<S: Streams>(
         &mut self,
         streams: &mut S,
         server: u16,
         flavour: Flavour,
-    ) -> Result<u32, Fault> {
+    ) -> Result<Option<u32>, Fault> {
         let idle = &mut self.servers[server as usize].idle;
         let fits = |&link: &u32| self.links[link as usize].flavour == flavour;
         if let Some(place) = idle.iter().rposition(fits) {
-            return Ok(idle.remove(place));
+            let is_ready = self.links[idle[place] as usize].greetings == 0;
+            return Ok(is_ready.then(|| idle.remove(place)));
         }
-        let opened = self.open_link(streams, server, flavour);
-        if opened == Err(Fault::NoResource) {
-            // For whoever tries next.
-            self.makes_room();
+        let link = match self.open_link(streams, server, flavour) {
+            Ok(link) => link,
+            Err(Fault::NoResource) if self.makes_room() => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        if self.links[link as usize].greetings == 0 {
+            return Ok(Some(link));
         }
-        opened
+        // Until the server has answered, it stands where the client will look for it.
+        let idle = &mut self.servers[server as usize].idle;
+        if idle.len() == EXCLUSIVE_IDLE_MAX {
+            let oldest = idle.remove(0);
+            self.drop_link(streams, oldest);
+        }
+        self.servers[server as usize].idle.push(link);
+        Ok(None)
     }
 
     pub(crate) fn open_link<S: Streams>(
@@ -85,6 +96,9 @@ impl Proxy {
         server: u16,
         flavour: Flavour,
     ) -> Result<u32, Fault> {
+        if let Some(fault) = self.refusal(server, flavour) {
+            return Err(fault);
+        }
         let link = *self.free_links.last().ok_or(Fault::NoResource)?;
         let stream = streams
             .connect(ServerId(server))
@@ -102,6 +116,7 @@ impl Proxy {
         state.flavour = flavour;
         state.position = NIL;
         state.writer = NIL;
+        state.greetings = 0;
         state.expired = 0;
         state.scanning = false;
         state.measured = 0;
@@ -155,6 +170,7 @@ impl Proxy {
 
     /// Ends a server connection; every request on it is answered with the reason.
     pub(crate) fn close_link<S: Streams>(&mut self, streams: &mut S, link: u32, fault: Fault) {
+        self.note_refusal(link, fault);
         let idle = self.links[link as usize].fifo.is_empty();
         let server = self.detach_link(streams, link);
         let counters = &mut self.servers[server as usize].counters;

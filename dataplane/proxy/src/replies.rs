@@ -244,7 +244,8 @@ impl Proxy {
                 let pool = self.servers[self.links[link as usize].server as usize].pool;
                 self.pools[pool as usize].counters.late_replies += 1;
             }
-            Target::Handshake(_) | Target::Fragment(_) => {}
+            Target::Handshake(greeting) => self.greeting_taken(link, greeting),
+            Target::Fragment(_) => {}
         }
         self.go_on(streams, link);
     }
@@ -369,7 +370,7 @@ impl Proxy {
         // A whole request in a hold that waits for its server is not the client's fault.
         let waits = state.wait.what != crate::state::WaitFor::Nothing
             || state.full
-            || state.barrier && !begun;
+            || state.barrier && !matches!(state.mode, Mode::Upload { .. } | Mode::Chunks(_));
         if !(state.blocked || begun && !waits) {
             return false;
         }

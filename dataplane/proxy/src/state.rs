@@ -226,6 +226,8 @@ pub(crate) struct Link {
     /// The client that uploads on it.
     pub writer: u32,
     pub fifo: VecDeque<Entry>,
+    /// What was said at first, without a reply so far, that no request may overtake.
+    pub greetings: u8,
     /// Entries at the front of `fifo` whose deadline has passed. The first may still have its target: a reply that moves is not
     /// late.
     pub expired: usize,
@@ -255,6 +257,8 @@ pub(crate) struct Server {
     pub links: Vec<u32>,
     /// Exclusive connections that are not in use.
     pub idle: Vec<u32>,
+    /// By flavour: why the last attempt to open such a connection failed, and until when that is the answer to all.
+    pub refused: Vec<Option<(u64, Fault)>>,
     /// Connections that were taken out of `links` because a client does not take its reply.
     pub relieved: u32,
     /// The value of `Proxy::reliefs` when that last happened.

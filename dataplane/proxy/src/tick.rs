@@ -116,6 +116,14 @@ impl Proxy {
             if entry.target == Target::Nobody {
                 continue;
             }
+            if matches!(entry.target, Target::Handshake(_)) {
+                if self.links[link as usize].greetings > 0 {
+                    // Nobody has a request on it, and everybody waits.
+                    return self.close_link(streams, link, Fault::TimedOut);
+                }
+                // However late its reply is: a refusal ends the connection.
+                continue;
+            }
             let target = std::mem::replace(&mut entry.target, Target::Nobody);
             timed_out += 1;
             if let Target::Fragment(fragment) = target

@@ -46,8 +46,12 @@ impl Proxy {
             .map(|index| self.server_id(pool, index).0)
             .ok_or(Fault::AllEjected);
         let flavour = self.clients[client as usize].flavour;
-        let link = match server.and_then(|server| self.exclusive_link(streams, server, flavour)) {
-            Ok(link) => link,
+        let link = match server.and_then(|server| {
+            let link = self.exclusive_link(streams, server, flavour)?;
+            Ok(link.ok_or(server))
+        }) {
+            Ok(Ok(link)) => link,
+            Ok(Err(server)) => return self.wait_for_server(client, server),
             Err(fault) => {
                 let pool = self.pool_of(client);
                 pool.counters.forward_errors += 1;

@@ -176,6 +176,62 @@ fn databases_are_apart_and_those_that_servers_do_not_have_are_named() {
 }
 
 #[test]
+fn what_a_server_refuses_changes_nothing_however_late_it_says_so() {
+    let mut world = redis(1);
+    world.servers[0].databases.count = 4;
+    assert_eq!(ask(&mut world, &["SET k zero"]), "+OK\r\n");
+    for trickles in [false, true] {
+        world.servers[0].trickles = trickles;
+        world.servers[0].stopped = true;
+        let large = "x".repeat(20_000);
+        let set = format!("SET k {large}");
+        let lines = [
+            &["SELECT 9", "SET k nine", "GET k"][..],
+            &["SELECT 9", &set],
+            &["HELLO 3", "SELECT 9", "DEL k", "MSET k 1 l 2"],
+        ];
+        let clients = lines.map(|lines| world.connect(commands(lines)));
+        world.pass(300_000);
+        world.servers[0].stopped = false;
+        world.pass(500_000);
+        for client in clients {
+            let got = text(&world.clients[client].got);
+            assert!(
+                got.contains("-ERR Server refused to select the database"),
+                "{got:?}"
+            );
+        }
+        assert_eq!(ask(&mut world, &["GET k"]), "$4\r\nzero\r\n");
+    }
+    world.assert_idle("after refusals");
+}
+
+#[test]
+fn a_server_that_does_not_answer_a_greeting_costs_its_time_and_no_more() {
+    let mut world = redis(1);
+    world.servers[0].stopped = true;
+    let large = format!("SET k {}", "x".repeat(20_000));
+    let lines = [
+        &["SELECT 1", "GET k"][..],
+        &["SELECT 1", &large],
+        &["HELLO 3", "GET k"],
+    ];
+    let clients = lines.map(|lines| world.connect(commands(lines)));
+    world.pass(600_000);
+    for client in clients {
+        let got = text(&world.clients[client].got);
+        assert!(got.ends_with("-ERR Connection timed out\r\n"), "{got:?}");
+    }
+    world.servers[0].stopped = false;
+    world.pass(300_000);
+    assert_eq!(
+        ask(&mut world, &["SELECT 1", &large, "EXISTS k"]),
+        "+OK\r\n+OK\r\n:1\r\n"
+    );
+    world.assert_idle("after timeouts");
+}
+
+#[test]
 fn requests_do_not_overtake_those_before_a_change_of_database() {
     let mut world = redis(1);
     for server in &mut world.servers {

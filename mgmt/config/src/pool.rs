@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub enum Protocol {
     /// memcached text.
     Memcached,
-    /// Redis RESP2.
+    /// Redis, RESP2 and RESP3.
     Redis,
 }
 

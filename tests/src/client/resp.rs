@@ -1,4 +1,4 @@
-//! A client of RESP2, the protocol of Redis.
+//! A client of RESP2 and RESP3, the protocols of Redis.
 
 use super::Connection;
 use std::io::{self, ErrorKind};
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 /// How deeply arrays may nest. No command of Redis comes near; a hostile server would exhaust the stack.
 const DEPTH_MAX: usize = 64;
 
-/// A RESP2 value.
+/// A value. Those from [`Value::Null`] on are of RESP3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// `+…`
@@ -20,6 +20,24 @@ pub enum Value {
     Bulk(Option<Vec<u8>>),
     /// `*…`; `None` is the null array.
     Array(Option<Vec<Value>>),
+    /// `_`
+    Null,
+    /// `#…`
+    Boolean(bool),
+    /// `,…`, as it was written.
+    Double(String),
+    /// `(…`
+    BigNumber(String),
+    /// `=…`, its format included.
+    Verbatim(Vec<u8>),
+    /// `%…`
+    Map(Vec<(Value, Value)>),
+    /// `~…`
+    Set(Vec<Value>),
+    /// `>…`
+    Push(Vec<Value>),
+    /// `|…`, and the value that it belongs to.
+    Attributed(Vec<(Value, Value)>, Box<Value>),
 }
 
 impl Value {
@@ -39,7 +57,7 @@ impl Value {
     }
 }
 
-/// A connection that speaks RESP2.
+/// A connection that speaks RESP2, and RESP3 after HELLO.
 #[derive(Debug)]
 pub struct Redis {
     /// The connection itself, for requests that no method makes.
@@ -106,8 +124,47 @@ impl Redis {
                 )),
                 Err(_) => Value::Array(None),
             },
+            "%" | "~" | ">" | "|" if depth == 0 => {
+                return Err(unexpected(b"values nested too deeply"));
+            }
+            "~" => Value::Set(self.values(whole, number()?, depth)?),
+            ">" => Value::Push(self.values(whole, number()?, depth)?),
+            "%" => Value::Map(self.pairs(whole, number()?, depth)?),
+            "|" => {
+                let attribute = self.pairs(whole, number()?, depth)?;
+                Value::Attributed(attribute, Box::new(self.read(whole, depth - 1)?))
+            }
+            "=" | "!" => {
+                let bytes = usize::try_from(number()?).map_err(|_| unexpected(&line))?;
+                let mut value = self.connection.exactly(bytes + 2)?;
+                whole.extend_from_slice(&value);
+                value.truncate(bytes);
+                if kind == "=" {
+                    Value::Verbatim(value)
+                } else {
+                    Value::Error(String::from_utf8_lossy(&value).into_owned())
+                }
+            }
+            "_" if rest.is_empty() => Value::Null,
+            "#" if matches!(rest, "t" | "f") => Value::Boolean(rest == "t"),
+            "," => Value::Double(rest.to_owned()),
+            "(" => Value::BigNumber(rest.to_owned()),
             _ => return Err(unexpected(&line)),
         })
+    }
+
+    fn values(&mut self, whole: &mut Vec<u8>, count: i64, depth: usize) -> io::Result<Vec<Value>> {
+        (0..count).map(|_| self.read(whole, depth - 1)).collect()
+    }
+
+    fn pairs(
+        &mut self,
+        whole: &mut Vec<u8>,
+        count: i64,
+        depth: usize,
+    ) -> io::Result<Vec<(Value, Value)>> {
+        let mut value = || self.read(whole, depth - 1);
+        (0..count).map(|_| Ok((value()?, value()?))).collect()
     }
 }
 
@@ -126,6 +183,6 @@ fn unexpected(bytes: &[u8]) -> io::Error {
     let shown = &bytes[..bytes.len().min(200)];
     io::Error::new(
         ErrorKind::InvalidData,
-        format!("not a RESP2 reply: {}", shown.escape_ascii()),
+        format!("not a reply of Redis: {}", shown.escape_ascii()),
     )
 }

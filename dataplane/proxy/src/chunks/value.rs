@@ -31,7 +31,8 @@ impl Proxy {
             return false;
         }
         let link = match self.link_for_value(streams, client, hold, value) {
-            Ok(link) => link,
+            Ok(Some(link)) => link,
+            Ok(None) => return false,
             Err(fault) => return self.fail_chunks(streams, client, hold, fault),
         };
         let server = self.links[link as usize].server;
@@ -61,14 +62,15 @@ impl Proxy {
         true
     }
 
-    /// A connection to the server of the pair at the front of the hold, with room for what stands before the value.
+    /// A connection to the server of the pair at the front of the hold, with room for what stands before the value. `None`: the
+    /// client waits for it.
     fn link_for_value<S: Streams>(
         &mut self,
         streams: &mut S,
         client: u32,
         hold: u32,
         value: &ValueFront,
-    ) -> Result<u32, Fault> {
+    ) -> Result<Option<u32>, Fault> {
         let pool = self.clients[client as usize].pool;
         let pair = &self.holds[hold as usize][self.chunked[hold as usize].name_bytes..];
         let key = &pair[value.key.0..value.key.1];
@@ -76,14 +78,17 @@ impl Proxy {
         let index = router.route(key).ok_or(Fault::AllEjected)?;
         let server = self.server_id(pool, index).0;
         let flavour = self.clients[client as usize].flavour;
-        let link = self.exclusive_link(streams, server, flavour)?;
+        let Some(link) = self.exclusive_link(streams, server, flavour)? else {
+            self.wait_for_server(client, server);
+            return Ok(None);
+        };
         let room = streams.send_room(self.links[link as usize].stream);
         if room < SET_FRONT.len() + value.bytes {
             // The configuration keeps holds smaller than server buffers; only an AUTH of unusual length gets here.
             self.park_link(streams, link);
             return Err(Fault::NoResource);
         }
-        Ok(link)
+        Ok(Some(link))
     }
 
     /// Takes the entries of a chunk that is one SET.

@@ -48,8 +48,9 @@ impl Session {
             }
             [b"AUTH", _, _] => b"+OK\r\n".to_vec(),
             [b"SELECT", number] => {
-                self.database = std::str::from_utf8(number).unwrap().parse().unwrap();
-                if self.database < databases.count {
+                let database = std::str::from_utf8(number).unwrap().parse().unwrap();
+                if database < databases.count {
+                    self.database = database;
                     b"+OK\r\n".to_vec()
                 } else {
                     b"-ERR DB index is out of range\r\n".to_vec()
