@@ -51,6 +51,7 @@ pub mod calm;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod differential;
 pub mod fake;
 pub mod frames;
 pub mod host;

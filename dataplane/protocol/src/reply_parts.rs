@@ -235,7 +235,13 @@ fn incomplete_value_line(buf: &[u8]) -> ValueHeader {
 
 #[cold]
 fn parse_error_line(buf: &[u8]) -> ValueHeader {
-    match line_end(buf, REPLY_LINE_BYTES_MAX) {
+    // `ERROR` stands alone; only the other two are followed by a text. Who waited for the end of a long line that starts like it, or
+    // like a VALUE, would wait for more than a buffer holds.
+    let bytes_max = match buf.first() {
+        Some(b'C' | b'S') => REPLY_LINE_BYTES_MAX,
+        _ => REPLY_TOKEN_BYTES_MAX,
+    };
+    match line_end(buf, bytes_max) {
         LineEnd::At(bytes) if is_error(buf) => ValueHeader::Error { bytes },
         LineEnd::Incomplete => ValueHeader::Incomplete,
         LineEnd::At(_) | LineEnd::Malformed => ValueHeader::Malformed,

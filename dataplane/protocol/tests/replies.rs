@@ -421,3 +421,14 @@ fn arrays_inside_each_other_without_end_are_given_up() {
         assert_eq!(scan.err(), Some(ReplyError::TooDeep), "{last:?}");
     }
 }
+
+/// Else a buffer that is full of such a line would wait for its end for ever.
+#[test]
+fn a_line_that_only_starts_like_a_value_or_an_error_is_refused_before_it_fills_a_buffer() {
+    for start in ["VALE", "EN", "ERROR "] {
+        let stream = [start.as_bytes(), &[b'x'; REPLY_TOKEN_BYTES_MAX]].concat();
+        let refused = Err(ReplyError::BadLine);
+        assert_eq!(measure(ReplyShape::Values, [&stream[..]]), refused);
+        assert_eq!(measure(ReplyShape::Values, stream.chunks(1)), refused);
+    }
+}

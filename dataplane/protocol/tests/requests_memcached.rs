@@ -329,3 +329,16 @@ fn need_covers_a_block_of_known_length() {
     assert_eq!(need, 16 + 1000 + 2);
     assert_eq!(request.bytes, 18);
 }
+
+#[test]
+fn a_name_that_goes_on_behind_a_control_character_is_none() {
+    for line in ["quit\rit", "version\tx"] {
+        let stream = format!("{line}\r\n");
+        for pieces in segmentations(stream.as_bytes()) {
+            assert_eq!(
+                play(Protocol::Memcached, Heads::Look, pieces),
+                ["refuse ERROR"]
+            );
+        }
+    }
+}

@@ -72,13 +72,19 @@ pub(super) fn parse_verbosity(mut line: Line) -> Parsed {
     })
 }
 
-/// `version`, whatever follows.
+/// `version`, whatever words follow.
 pub(super) fn version(line: &Line) -> Parsed {
+    if line.has_control() {
+        return refuse_line(line, ERROR);
+    }
     Parsed::Whole(local(line, "version", Local::Version))
 }
 
-/// `quit`, whatever follows.
+/// `quit`, whatever words follow.
 pub(super) fn quit(line: &Line) -> Parsed {
+    if line.has_control() {
+        return refuse_line(line, ERROR);
+    }
     Parsed::Whole(local(line, "quit", Local::Quit))
 }
 

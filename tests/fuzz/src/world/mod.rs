@@ -1,0 +1,407 @@
+//! A whole proxy between model clients and model servers.
+//!
+//! The input is a script: what clients send and in which portions, what befalls them and the servers, and when. The script is
+//! played, everybody recovers, and then the books have to balance.
+
+mod judge;
+mod peers;
+mod script;
+
+use crate::cuts::Choices;
+use crate::streams::{ModelStreams, Stream};
+use peers::{Client, Server};
+use script::{Act, Script, Setting};
+use std::sync::OnceLock;
+use tidegate_config::{Compat, Config, PoolConfig, Protocol, WorkerConfig};
+use tidegate_proxy::Proxy;
+use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
+
+/// Clients at once.
+pub(crate) const CLIENTS: usize = 3;
+/// How far the clock goes on in each turn.
+const TURN_US: u64 = 200;
+/// The pool's `timeout_ms`: one that is met, and one that only ends what nothing else does, such as a reply without its end.
+const TIMEOUTS_MS: [u32; 2] = [100, 10];
+/// Longer than anything takes that has an end.
+const LONG_US: u64 = 400_000;
+
+/// The settings that scripts vary: small tables and buffers, so that every limit is met.
+fn settings(protocol: Protocol) -> (PoolConfig, WorkerConfig) {
+    static BOTH: OnceLock<Config> = OnceLock::new();
+    let config = BOTH.get_or_init(|| {
+        let pool = |protocol: &str, port: u16| {
+            format!(
+                "[[pool]]\nname = \"{protocol}\"\nprotocol = \"{protocol}\"\nlisten = \"127.0.0.1:{port}\"\ndistribution = \"modula\"\n\
+                 servers = [\"127.0.0.1:1:1 a\", \"127.0.0.1:2:1 b\", \"127.0.0.1:3:1 c\"]\n"
+            )
+        };
+        let text = format!(
+            "[[port]]\ndriver = \"kernel\"\nworkers = 1\n{}{}",
+            pool("redis", 10),
+            pool("memcached", 11)
+        );
+        Config::parse(&text, "fuzz").expect("the configuration is sound")
+    });
+    let of = |pool: &&PoolConfig| pool.protocol == protocol;
+    let pool = config.pools.iter().find(of).expect("one of each").clone();
+    let mut worker = config.worker.clone();
+    worker.clients_max = CLIENTS as u32 * 2;
+    worker.client_buffer_bytes = 512;
+    worker.server_connections_max = 12;
+    worker.server_buffer_bytes = 8192;
+    worker.requests_max = 128;
+    worker.client_requests_max = 32;
+    worker.split_keys_max = 256;
+    worker.request_hold_bytes = 4096;
+    worker.reply_hold_bytes = 1 << 20;
+    worker.client_reply_hold_bytes = 256 << 10;
+    worker.client_stall_ms = 50;
+    (pool, worker)
+}
+
+fn vary(setting: Setting, pool: &mut PoolConfig, worker: &mut WorkerConfig) {
+    pool.servers.truncate(setting.servers);
+    pool.server_connections = setting.connections;
+    pool.auto_eject_hosts = setting.ejects;
+    pool.server_retry_timeout_ms = 20;
+    pool.server_failure_limit = 1;
+    pool.preconnect = setting.preconnects;
+    pool.timeout_ms = Some(TIMEOUTS_MS[usize::from(setting.times_out)]);
+    if setting.twemproxy {
+        pool.compat = Compat::Twemproxy;
+    }
+    if setting.tight_tables {
+        worker.requests_max = 12;
+        worker.split_keys_max = 16;
+    }
+    if setting.tight_holds {
+        worker.reply_hold_bytes = 4 << 10;
+        worker.client_reply_hold_bytes = 1 << 10;
+    }
+}
+
+/// Everything at once.
+pub(crate) struct World {
+    proxy: Proxy,
+    streams: ModelStreams,
+    servers: Vec<Server>,
+    clients: Vec<Client>,
+    now_us: u64,
+    choices: Choices,
+    setting: Setting,
+    protocol: Protocol,
+    /// No server said what is not the answer to a request.
+    honest: bool,
+    /// Nothing happened for which a connection may be closed.
+    calm: bool,
+}
+
+impl World {
+    fn new(protocol: Protocol, setting: Setting, choices: Choices) -> Self {
+        let (mut pool, mut worker) = settings(protocol);
+        vary(setting, &mut pool, &mut worker);
+        let slots = (worker.clients_max + worker.server_connections_max) as usize;
+        let streams = ModelStreams::new(
+            slots,
+            worker.client_buffer_bytes as usize,
+            worker.server_buffer_bytes as usize,
+        );
+        let servers = (0..pool.servers.len())
+            .map(|_| Server::new(protocol, slots))
+            .collect();
+        let mut world = Self {
+            proxy: Proxy::new(&[pool], &worker, slots, 1, 0),
+            streams,
+            servers,
+            clients: Vec::new(),
+            now_us: 0,
+            choices,
+            setting,
+            protocol,
+            honest: true,
+            calm: !setting.times_out && !setting.tight_holds,
+        };
+        for _ in 0..CLIENTS {
+            world.connect();
+        }
+        world
+    }
+
+    fn connect(&mut self) {
+        if let Some(id) = self.streams.open(Some(ListenerId(0)), None) {
+            let serial = self.streams.serial;
+            self.clients.push(Client::new(id, serial));
+        }
+    }
+
+    /// The client that a script means by a number: the last ones that came.
+    fn client(&self, number: usize) -> usize {
+        let first = self.clients.len().saturating_sub(CLIENTS);
+        first + number % (self.clients.len() - first)
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Send { client, bytes } => {
+                let client = self.client(client);
+                let client = &mut self.clients[client];
+                if !client.sends_no_more {
+                    client.to_send.extend(&bytes);
+                    client.sent.extend(bytes);
+                }
+            }
+            Act::Finish { client } => {
+                let client = self.client(client);
+                self.clients[client].sends_no_more = true;
+            }
+            Act::Deafen { client } => {
+                let client = self.client(client);
+                self.clients[client].deaf ^= true;
+                self.calm = false;
+            }
+            Act::Vanish { client } => {
+                let client = self.client(client);
+                self.vanish(client);
+                self.turn();
+                self.connect();
+            }
+            Act::Say { server, bytes } => self.say(server, &bytes),
+            Act::Answer { server, bytes } => {
+                self.calm = false;
+                self.honest = false;
+                let server = server % self.servers.len();
+                self.servers[server].answers.push_back(bytes);
+            }
+            Act::Trouble { server, trouble } => {
+                let server = server % self.servers.len();
+                self.calm = false;
+                self.servers[server].trouble(trouble);
+                if trouble.ends_connections() {
+                    self.end_connections(server);
+                }
+            }
+            Act::Pass { turns } => {
+                for _ in 0..turns {
+                    self.turn();
+                }
+            }
+        }
+    }
+
+    /// One turn of the network and the proxy. True when anything moved.
+    fn turn(&mut self) -> bool {
+        let mut moved = false;
+        for client in 0..self.clients.len() {
+            moved |= self.move_client(client);
+        }
+        for slot in 0..self.streams.slots.len() {
+            moved |= self.move_server(slot);
+        }
+        self.now_us += TURN_US;
+        self.streams.given = 0;
+        self.proxy.run(&mut self.streams, self.now_us);
+        self.proxy.tick(&mut self.streams, self.now_us);
+        while self.proxy.take_event().is_some() {}
+        for client in &mut self.clients {
+            let stream = self.streams.slots[client.id.0 as usize].as_ref();
+            let own = stream.filter(|stream| stream.serial == client.serial);
+            client.reset |= !client.finished && own.is_some_and(|stream| stream.aborted);
+        }
+        self.streams.sweep();
+        moved
+    }
+
+    /// Turns until nothing moves for a while.
+    fn settle(&mut self) {
+        let mut quiet_us = 0;
+        while quiet_us < LONG_US {
+            if self.turn() {
+                quiet_us = 0;
+            } else {
+                // Nothing but a deadline can change anything.
+                self.now_us += 4_000;
+                quiet_us += 4_000;
+            }
+        }
+    }
+
+    fn own<'a>(streams: &'a mut ModelStreams, client: &Client) -> Option<&'a mut Stream> {
+        let slot = streams.slots[client.id.0 as usize].as_mut();
+        slot.filter(|stream| stream.serial == client.serial)
+    }
+
+    fn move_client(&mut self, client: usize) -> bool {
+        let (send, read) = (self.choices.below(700) + 1, self.choices.below(700) + 1);
+        let client = &mut self.clients[client];
+        if client.finished || client.reset {
+            return false;
+        }
+        let Some(stream) = Self::own(&mut self.streams, client) else {
+            client.finished = true;
+            return true;
+        };
+        if stream.aborted {
+            client.reset = true;
+            return true;
+        }
+        let mut moved = false;
+        if !client.deaf {
+            let got = stream.sent.take(read);
+            moved |= !got.is_empty();
+            client.got.extend(got);
+        }
+        if stream.finished && stream.sent.len() == 0 {
+            client.finished = true;
+            moved = true;
+        } else if !stream.finished {
+            let n = send.min(client.to_send.len());
+            let n = stream.received.push(&client.to_send[..n]);
+            client.to_send.drain(..n);
+            moved |= n > 0;
+            let done = client.sends_no_more && client.to_send.is_empty();
+            if done && stream.status == StreamStatus::Open {
+                stream.status = StreamStatus::HalfClosed;
+                moved = true;
+            }
+        }
+        if moved && !stream.released {
+            self.streams.mark_ready(client.id);
+        }
+        moved
+    }
+
+    fn move_server(&mut self, slot: usize) -> bool {
+        let (take, give) = (self.choices.below(900) + 1, self.choices.below(900) + 1);
+        let Some(stream) = &mut self.streams.slots[slot] else {
+            return false;
+        };
+        let Some(id) = stream.server else {
+            return false;
+        };
+        let server = &mut self.servers[usize::from(id.0)];
+        if stream.aborted || matches!(stream.status, StreamStatus::Closed(_)) {
+            return false;
+        }
+        let mut moved = false;
+        if stream.status == StreamStatus::Connecting {
+            if server.refuses {
+                stream.status = StreamStatus::Closed(CloseReason::Refused);
+                moved = true;
+            } else if !server.stopped {
+                stream.status = StreamStatus::Open;
+                moved = true;
+            }
+        } else if !server.stopped && stream.status == StreamStatus::Open {
+            let line = server.line(slot, stream.serial);
+            let data = stream.sent.take(take);
+            moved |= !data.is_empty();
+            line.input.extend(data);
+            moved |= server.serve(slot);
+            let give = if server.trickles { 1 } else { give };
+            let line = &mut server.lines[slot];
+            let n = stream
+                .received
+                .push(&line.output[..give.min(line.output.len())]);
+            line.output.drain(..n);
+            moved |= n > 0;
+        }
+        if moved && !stream.released {
+            self.streams.mark_ready(StreamId(slot as u32));
+        }
+        moved
+    }
+
+    /// A server says something that nobody asked for, on all its connections.
+    fn say(&mut self, server: usize, bytes: &[u8]) {
+        self.calm = false;
+        self.honest = false;
+        let server = server % self.servers.len();
+        for slot in 0..self.streams.slots.len() {
+            if let Some(stream) = &mut self.streams.slots[slot]
+                && stream.server.is_some_and(|id| usize::from(id.0) == server)
+                && stream.status == StreamStatus::Open
+                && !stream.released
+            {
+                stream.received.push(bytes);
+                self.streams.mark_ready(StreamId(slot as u32));
+            }
+        }
+    }
+
+    /// The connections of a server break.
+    fn end_connections(&mut self, server: usize) {
+        for slot in 0..self.streams.slots.len() {
+            if let Some(stream) = &mut self.streams.slots[slot]
+                && stream.server.is_some_and(|id| usize::from(id.0) == server)
+                && !stream.released
+                && !stream.aborted
+            {
+                stream.status = if self.choices.below(2) == 0 {
+                    StreamStatus::Closed(CloseReason::Reset)
+                } else {
+                    StreamStatus::HalfClosed
+                };
+                self.streams.mark_ready(StreamId(slot as u32));
+            }
+        }
+    }
+
+    /// A client's connection breaks.
+    fn vanish(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        if client.finished || client.reset {
+            return;
+        }
+        client.reset = true;
+        client.vanished = true;
+        if let Some(stream) = Self::own(&mut self.streams, client)
+            && !stream.released
+        {
+            stream.status = StreamStatus::Closed(CloseReason::Reset);
+            stream.received.clear();
+            self.streams.mark_ready(client.id);
+        }
+    }
+
+    fn recover(&mut self) {
+        for server in &mut self.servers {
+            server.recover();
+        }
+        for client in &mut self.clients {
+            client.deaf = false;
+        }
+    }
+
+    fn assert_idle(&self, when: &str) {
+        let tables = self.proxy.tables_in_use();
+        assert!(tables.is_idle(), "{when}: {tables:?}");
+    }
+}
+
+/// Plays the script that `input` is, and judges what came of it.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn check(protocol: Protocol, input: &[u8]) {
+    let mut script = Script::new(input);
+    let setting = script.setting();
+    let mut world = World::new(protocol, setting, Choices::new(input));
+    while let Some(act) = script.next() {
+        world.act(act);
+        world.turn();
+    }
+    world.recover();
+    world.settle();
+    for client in &world.clients {
+        judge::judge(&world, client);
+    }
+    if judge::all_requests_are_whole(&world) {
+        world.assert_idle("with every reply delivered");
+    }
+    for client in 0..world.clients.len() {
+        world.vanish(client);
+    }
+    world.settle();
+    assert_eq!(world.proxy.clients_open(), 0, "every client has left");
+    world.assert_idle("with every client gone");
+}

@@ -1,0 +1,151 @@
+//! Scripts: what the bytes of an input mean.
+
+use super::CLIENTS;
+
+/// How the pool is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) servers: usize,
+    pub(crate) connections: u32,
+    pub(crate) ejects: bool,
+    pub(crate) preconnects: bool,
+    pub(crate) times_out: bool,
+    pub(crate) twemproxy: bool,
+    pub(crate) tight_tables: bool,
+    pub(crate) tight_holds: bool,
+}
+
+/// What befalls a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It neither reads nor writes; or it does again.
+    Stops,
+    /// It sends byte by byte; or it does no longer.
+    Trickles,
+    /// It refuses connections; or it does no longer.
+    Refuses,
+    /// Its connections break.
+    Breaks,
+}
+
+impl Trouble {
+    pub(crate) fn ends_connections(self) -> bool {
+        self == Self::Breaks
+    }
+}
+
+/// One thing that happens.
+pub(crate) enum Act {
+    Send {
+        client: usize,
+        bytes: Vec<u8>,
+    },
+    Finish {
+        client: usize,
+    },
+    Deafen {
+        client: usize,
+    },
+    Vanish {
+        client: usize,
+    },
+    /// A server says something unasked.
+    Say {
+        server: usize,
+        bytes: Vec<u8>,
+    },
+    /// A server's next answer is this.
+    Answer {
+        server: usize,
+        bytes: Vec<u8>,
+    },
+    Trouble {
+        server: usize,
+        trouble: Trouble,
+    },
+    Pass {
+        turns: usize,
+    },
+}
+
+/// An input that is read from its front.
+pub(crate) struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    pub(crate) fn new(input: &'a [u8]) -> Self {
+        Self(input)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let count = self.byte().map_or(0, usize::from).min(self.0.len());
+        let (bytes, rest) = self.0.split_at(count);
+        self.0 = rest;
+        bytes.to_vec()
+    }
+
+    /// The first two bytes.
+    pub(crate) fn setting(&mut self) -> Setting {
+        let (first, second) = (self.byte().unwrap_or(0), self.byte().unwrap_or(0));
+        Setting {
+            servers: 1 + usize::from(first % 3),
+            connections: 1 + u32::from(first >> 2 & 1),
+            ejects: first & 8 != 0,
+            preconnects: first & 16 != 0,
+            times_out: first & 32 != 0,
+            tight_tables: first & 64 != 0,
+            tight_holds: first & 128 != 0,
+            twemproxy: second % 4 == 3,
+        }
+    }
+
+    /// What happens next.
+    pub(crate) fn next(&mut self) -> Option<Act> {
+        let byte = self.byte()?;
+        let who = usize::from(byte >> 4);
+        Some(match byte & 15 {
+            0..=7 => Act::Send {
+                client: who % CLIENTS,
+                bytes: self.bytes(),
+            },
+            8 => {
+                // The body of something large, or many of something small.
+                let times = 1 + usize::from(self.byte()?) * 8;
+                let unit = self.bytes();
+                let times = times.min(16_384 / unit.len().max(1));
+                Act::Send {
+                    client: who % CLIENTS,
+                    bytes: unit.repeat(times),
+                }
+            }
+            9 => Act::Say {
+                server: who,
+                bytes: self.bytes(),
+            },
+            10 | 11 => Act::Answer {
+                server: who,
+                bytes: self.bytes(),
+            },
+            12 => Act::Trouble {
+                server: who % 4,
+                trouble: match who / 4 {
+                    0 => Trouble::Stops,
+                    1 => Trouble::Trickles,
+                    2 => Trouble::Refuses,
+                    _ => Trouble::Breaks,
+                },
+            },
+            13 => match who / 4 {
+                0 => Act::Vanish { client: who % 4 },
+                1 => Act::Finish { client: who % 4 },
+                _ => Act::Deafen { client: who % 4 },
+            },
+            _ => Act::Pass { turns: 1 + who * 4 },
+        })
+    }
+}
