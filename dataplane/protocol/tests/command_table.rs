@@ -96,6 +96,7 @@ fn route_of(name: &str, argc: usize) -> (Option<Route>, Option<i64>, String) {
 
 fn words_of(text: &RefusalText) -> String {
     match text {
+        RefusalText::Binary(..) => unreachable!("no Redis"),
         RefusalText::Constant(text) => (*text).to_owned(),
         RefusalText::Named { before, .. } => (*before).to_owned(),
     }

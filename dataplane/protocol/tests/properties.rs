@@ -6,7 +6,7 @@ use driver::{ALL_HEADS, Heads, measure, play};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate_protocol::{
-    Parsed, Protocol, ReplyShape, Resume, Route, Split, ValueHeader, parse_array_header,
+    Parsed, Protocol, Quiet, ReplyShape, Resume, Route, Split, ValueHeader, parse_array_header,
     parse_integer_reply, parse_request, parse_status_reply, parse_value_header,
 };
 
@@ -17,7 +17,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
             "*", "$", "-1", "0", "1", "2", "3", "5", "12", "100", "\r\n", "\r\n", "\r\n", "\n", "\r", " ", " ", "GET", "get", "mset",
             "DEL", "eval", "PING", "quit", "select", "set", "cas", "gat", "delete", "noreply", "touch", "k", "key", "VALUE", "END", "ERROR",
             "+OK", "-OOM", ":1", "STORED", "*2\r\n$3\r\nGET\r\n$1\r\n", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n", "*3\r\n$3\r\nDEL\r\n$1\r\n",
-            "set k 0 0 2\r\n", "get k k\r\n", "VALUE k 0 2\r\n", "*2\r\n$4\r\nKEYS\r\n", "ms k 2\r\n", "%1\r\n", "~2\r\n", "|1\r\n", ">1\r\n", "=5\r\n", "!1\r\n", "_\r\n",
+            "mg k v q\r\n", "ma k q", "q", "b", "md Zm9v b", "VA 2 O1\r\n", "HD\r\n", "EN\r\n", "mg k v q\r\n", "ma k q", "q", "b", "md Zm9v b", "VA 2 O1\r\n", "HD\r\n", "EN\r\n", "set k 0 0 2\r\n", "get k k\r\n", "VALUE k 0 2\r\n", "*2\r\n$4\r\nKEYS\r\n", "ms k 2\r\n", "%1\r\n", "~2\r\n", "|1\r\n", ">1\r\n", "=5\r\n", "!1\r\n", "_\r\n",
             "#t\r\n", "#", "_", ",1\r\n", "(1\r\n",
         ]).prop_map(|word| word.as_bytes().to_vec()),
         1 => vec(any::<u8>(), 0..12),
@@ -164,7 +164,7 @@ proptest! {
 
     #[test]
     fn pieces_of_a_reply_do_not_matter(stream in streams(), cuts in vec(any::<usize>(), 0..6)) {
-        for shape in [ReplyShape::Resp, ReplyShape::Line, ReplyShape::Values] {
+        for shape in [ReplyShape::Resp, ReplyShape::Line, ReplyShape::Values, ReplyShape::Meta(Quiet::No)] {
             let whole = measure(shape, [&stream[..]]);
             match measure(shape, cut(&stream, &cuts)) {
                 Ok((bytes, error, true)) => prop_assert_eq!(whole, Ok((bytes, error, true))),

@@ -120,6 +120,12 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
             &pool.redis_user,
         ),
         (
+            "memcached_auth",
+            &pool.memcached_auth,
+            "memcached_user",
+            &pool.memcached_user,
+        ),
+        (
             "server_auth",
             &pool.server_auth,
             "server_user",
