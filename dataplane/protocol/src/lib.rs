@@ -1,4 +1,4 @@
-//! The cache-protocol parser shared by client and server side: memcached text and Redis RESP2.
+//! The cache-protocol parser shared by client and server side: memcached text and binary, and Redis RESP2.
 //!
 //! Requests are parsed in place at the front of a receive buffer; replies are only measured (where do they end, are they errors),
 //! because a proxy passes them on. Nothing here allocates, keeps bytes, or knows connections. Both parsers can stop
@@ -26,8 +26,15 @@ mod rest;
 mod scan;
 
 pub use keys::*;
+pub use memcached::binary::{
+    BINARY_HEADER_BYTES, BINARY_REQUEST_MAGIC, BinaryHead, BinaryStatus, StatFrame,
+    parse_stat_frame,
+};
+pub use memcached::meta::Quiet;
+pub use memcached::meta::base64::{DecodedKey, decode_key};
 pub use memcached::{
-    MEMCACHED_KEY_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX, MEMCACHED_RETRIEVAL_BYTES_MAX,
+    MEMCACHED_COMMANDS, MEMCACHED_KEY_BYTES_MAX, MEMCACHED_LINE_BYTES_MAX, MEMCACHED_OPCODES,
+    MEMCACHED_RETRIEVAL_BYTES_MAX, MemcachedCommand, MemcachedOpcode,
 };
 pub use pieces::*;
 pub use reply::*;

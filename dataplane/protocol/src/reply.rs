@@ -1,5 +1,7 @@
 //! Measuring replies.
 
+use crate::memcached::binary::{BinaryHead, reply::scan_frame};
+use crate::memcached::meta::{Quiet, reply::scan_meta};
 use crate::memcached::reply::scan_values;
 use crate::resp::reply::scan_resp;
 use crate::scan::find_byte;
@@ -13,6 +15,30 @@ pub enum ReplyShape {
     Line,
     /// memcached VALUE blocks up to END, or one error line.
     Values,
+    /// One reply to a memcached meta command: `VA` with a data block, or one line.
+    Meta(Quiet),
+    /// One binary frame, in answer to this request.
+    Binary(BinaryHead),
+}
+
+// Every request on a server connection has one.
+const _: () = assert!(size_of::<ReplyShape>() <= 8);
+
+impl ReplyShape {
+    /// Whether the reply is changed on its way, or its client may not want it, which the first bytes of it tell.
+    #[inline]
+    pub fn is_changed(self) -> bool {
+        match self {
+            Self::Resp | Self::Line | Self::Values => false,
+            Self::Meta(quiet) => quiet != Quiet::No,
+            Self::Binary(_) => true,
+        }
+    }
+
+    /// Whether a quiet client does not want the reply to a meta command that starts with these two bytes.
+    pub fn hides(self, code: [u8; 2]) -> bool {
+        matches!(self, Self::Meta(quiet) if quiet.hides(code))
+    }
 }
 
 /// Longest piece of a reply that [`ReplyScanner::scan`] has to see whole: a VALUE line with the longest key is about 320 bytes long. With
@@ -52,6 +78,9 @@ pub enum ReplyError {
     /// Arrays in arrays, or maps or sets, without a value among them.
     #[error("the server's reply has more than {ARRAYS_IN_A_ROW_MAX} arrays inside each other")]
     TooDeep,
+    /// A binary reply with the opcode or the opaque of another request.
+    #[error("the server's reply belongs to another request")]
+    WrongRequest,
 }
 
 /// Headers of arrays, maps, sets and attributes that may follow each other without another value between them. Redis nests a handful; a reply that only ever
@@ -85,6 +114,8 @@ pub struct ReplyScanner {
     pub(crate) values_left: u64,
     /// Bytes left of the data that was begun, its line end included.
     pub(crate) data_left: u64,
+    /// The opaque of a binary reply.
+    pub(crate) opaque: u32,
 }
 
 impl ReplyScanner {
@@ -101,7 +132,13 @@ impl ReplyScanner {
             line_passed: 0,
             values_left: 1,
             data_left: 0,
+            opaque: 0,
         }
+    }
+
+    /// The same for a binary reply to the request that was sent with this opaque.
+    pub fn expecting(self, opaque: u32) -> Self {
+        Self { opaque, ..self }
     }
 
     /// Measures how much of `buf` belongs to the reply, and moves on by that much: the next call starts behind it.
@@ -114,10 +151,13 @@ impl ReplyScanner {
             ReplyShape::Resp => scan_resp(self, buf),
             ReplyShape::Values => scan_values(self, buf),
             ReplyShape::Line => self.scan_single_line(buf),
+            ReplyShape::Meta(_) => scan_meta(self, buf),
+            ReplyShape::Binary(head) => scan_frame(self, head, buf),
         }
     }
 
-    /// The reply is an error of the protocol: RESP `-` or `!`, memcached `ERROR`, `CLIENT_ERROR` or `SERVER_ERROR`. Known once the first
+    /// The reply is an error of the protocol: RESP `-` or `!`, memcached `ERROR`, `CLIENT_ERROR` or `SERVER_ERROR`, a binary status
+    /// that blames the request or the server. Known once the first
     /// line was passed on; of VALUE blocks an error line may be the end.
     #[inline]
     pub fn is_error(&self) -> bool {
@@ -155,7 +195,7 @@ impl ReplyScanner {
         self.scan_any_line(buf)
     }
 
-    fn scan_any_line(&mut self, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
+    pub(crate) fn scan_any_line(&mut self, buf: &[u8]) -> Result<ReplyScan, ReplyError> {
         if self.values_left == 0 && self.line_passed == 0 {
             return Ok(ReplyScan {
                 bytes: 0,

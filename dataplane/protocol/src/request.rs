@@ -2,14 +2,17 @@
 
 use std::ops::Range;
 
+use crate::memcached::binary::{BinaryHead, BinaryStatus};
 use crate::reply::ReplyShape;
 use crate::rest::RequestRest;
 
 /// The protocol spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// memcached text.
+    /// memcached text, meta commands included.
     Memcached,
+    /// memcached binary.
+    MemcachedBinary,
     /// Redis RESP2 and RESP3, which requests do not differ in.
     Redis,
 }
@@ -19,6 +22,8 @@ pub enum Protocol {
 pub enum Route {
     /// To the server that owns `Request::key`.
     Key,
+    /// The same for a key that is written in base64: see [`crate::decode_key`].
+    Base64Key,
     /// Several keys which all have to belong to one server: [`Request::keys`] lists them, `Request::key` is the first.
     Together,
     /// Several keys, perhaps on several servers: see [`Split`].
@@ -57,6 +62,14 @@ pub enum Merge {
     Random,
     /// INFO.
     Info,
+    /// memcached flush_all, verbosity and cache_memlimit: `OK` if all said so, else the first other line.
+    FlushAll,
+    /// memcached stats: counts are added.
+    Stats,
+    /// memcached binary flush: an empty frame if all went well, else the first error.
+    BinaryFlush,
+    /// memcached binary stat: a frame for each statistic, then an empty one.
+    BinaryStats,
 }
 
 /// What a request has to do with a server connection of the client's own. [`Request::keys`] lists the keys of those that have some.
@@ -86,6 +99,14 @@ pub enum Pin {
     Ssubscribe,
     /// SUNSUBSCRIBE: the channels, if there are any, are keys.
     Sunsubscribe,
+    /// memcached flush_all, verbosity, cache_memlimit: `OK` if all said so, else the first other line.
+    FlushAll,
+    /// memcached stats: counts are added.
+    Stats,
+    /// The same in binary.
+    BinaryFlush,
+    /// The same in binary: one frame for each statistic, then an empty one.
+    BinaryStats,
 }
 
 /// How the keys of a request are spread and its replies joined.
@@ -144,8 +165,18 @@ pub enum Local {
     ClientNoTouch,
     /// memcached version.
     Version,
-    /// memcached verbosity: OK, unless `Request::noreply` is there. Not used for unknown commands.
-    Ok,
+    /// memcached mn: `MN`, once everything before it is answered.
+    MetaNoop,
+    /// memcached binary noop: the same as a frame.
+    BinaryNoop,
+    /// memcached binary quit and quitq: close after everything owed was sent, quit after its own reply.
+    BinaryQuit,
+    /// memcached binary: which mechanisms of SASL there are.
+    SaslMechanisms,
+    /// memcached binary: `Request::key` is the mechanism, and what follows it are the credentials.
+    SaslAuth,
+    /// memcached binary: a further step of a mechanism that has several.
+    SaslStep,
 }
 
 /// One parsed request. Ranges count from the front of the buffer.
@@ -165,10 +196,19 @@ pub struct Request {
     /// Bytes of the request that are in the buffer: all of them for [`Parsed::Whole`].
     pub bytes: usize,
     /// memcached `noreply`: the range to leave out when the request is passed on (leading space included), so that the
-    /// server always replies and replies stay in step. The proxy drops the reply.
+    /// server always replies and replies stay in step. The proxy drops the reply. Of a meta command the flag `q`, which is
+    /// left out as well; whether the reply is dropped then depends on what it is: see [`Request::is_silent`].
     pub noreply: Option<Range<usize>>,
     /// How the server's reply is measured.
     pub reply: ReplyShape,
+}
+
+impl Request {
+    /// The client wants no reply, whatever it is.
+    #[inline]
+    pub fn is_silent(&self) -> bool {
+        self.noreply.is_some() && !matches!(self.reply, ReplyShape::Meta(_))
+    }
 }
 
 /// Where an unfinished request stands, so that the next look goes on there. `Default` is the start of a request.
@@ -244,6 +284,8 @@ pub enum RefusalText {
         /// Text after the name.
         after: &'static str,
     },
+    /// Send a frame of the binary protocol: this status, and its text, in answer to this request.
+    Binary(BinaryHead, BinaryStatus),
 }
 
 /// How a stream goes on after a refused request.
@@ -305,6 +347,7 @@ pub fn parse_request(protocol: Protocol, buf: &[u8], resume: &mut Resume) -> Par
     match protocol {
         Protocol::Redis => crate::resp::parse(buf, resume),
         Protocol::Memcached => crate::memcached::parse(buf, resume),
+        Protocol::MemcachedBinary => crate::memcached::binary::request::parse(buf),
     }
 }
 
@@ -317,6 +360,7 @@ pub fn parse_request_as_twemproxy(protocol: Protocol, buf: &[u8], resume: &mut R
     let parsed = match protocol {
         Protocol::Redis => crate::resp::parse_as_twemproxy(buf, resume),
         Protocol::Memcached => crate::memcached::twemproxy::parse(buf, resume),
+        Protocol::MemcachedBinary => Parsed::Refused(Refusal::SILENT),
     };
     match parsed {
         Parsed::Refused(_) | Parsed::Skip { .. } => {

@@ -6,7 +6,7 @@ use driver::{ALL_HEADS, Heads, measure, play};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate_protocol::{
-    Parsed, Protocol, ReplyShape, Resume, Route, Split, ValueHeader, parse_array_header,
+    Parsed, Protocol, Quiet, ReplyShape, Resume, Route, Split, ValueHeader, parse_array_header,
     parse_integer_reply, parse_request, parse_status_reply, parse_value_header,
 };
 
@@ -20,6 +20,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
             "*3\r\n$6\r\nCONFIG\r\n$3\r\nget\r\n", "*4\r\n$6\r\nXGROUP\r\n$7\r\nDESTROY\r\n", "*4\r\n$4\r\nEVAL\r\n$1\r\ns\r\n$1\r\n1\r\n",
             "*4\r\n$5\r\nXREAD\r\n$7\r\nSTREAMS\r\n", "*4\r\n$4\r\nSORT\r\n$1\r\nk\r\n$5\r\nSTORE\r\n", "*3\r\n$6\r\nRENAME\r\n$1\r\na\r\n",
             "set k 0 0 2\r\n", "get k k\r\n", "VALUE k 0 2\r\n", "*2\r\n$4\r\nKEYS\r\n", "ms k 2\r\n", "%1\r\n", "~2\r\n", "|1\r\n", ">1\r\n", "=5\r\n", "!1\r\n", "_\r\n",
+            "mg k v q\r\n", "ma k q", "q", "b", "md Zm9v b", "VA 2 O1\r\n", "HD\r\n", "EN\r\n", "mg k v q\r\n", "ma k q", "q", "b", "md Zm9v b", "VA 2 O1\r\n", "HD\r\n", "EN\r\n",
             "#t\r\n", "#", "_", ",1\r\n", "(1\r\n",
         ]).prop_map(|word| word.as_bytes().to_vec()),
         1 => vec(any::<u8>(), 0..12),
@@ -166,7 +167,7 @@ proptest! {
 
     #[test]
     fn pieces_of_a_reply_do_not_matter(stream in streams(), cuts in vec(any::<usize>(), 0..6)) {
-        for shape in [ReplyShape::Resp, ReplyShape::Line, ReplyShape::Values] {
+        for shape in [ReplyShape::Resp, ReplyShape::Line, ReplyShape::Values, ReplyShape::Meta(Quiet::No)] {
             let whole = measure(shape, [&stream[..]]);
             match measure(shape, cut(&stream, &cuts)) {
                 Ok((bytes, error, true)) => prop_assert_eq!(whole, Ok((bytes, error, true))),

@@ -49,7 +49,9 @@ fn memcached_answers_the_same_with_the_parser_before_it() {
             "delete {long}\r\nincr {long} 1\r\nincr {long} 1 noreply\r\ntouch {long} 1\r\ndelete {long} noreply\r\n"
         ),
         "\r\n\n  \r\na\r\nnosuch a b\r\nversion\r\nversion x\r\n",
-        "verbosity 0\r\nverbosity 0 noreply\r\nverbosity\r\n",
+        "verbosity 0\r\nverbosity 0 noreply\r\nverbosity\r\nverbosity x\r\n",
+        "flush_all\r\nflush_all 0\r\nflush_all 0 noreply\r\nflush_all x\r\nflush_all noreply x\r\nflush_all noreply noreply\r\nflush_all 1 2\r\nflush_all 1 2 3\r\n",
+        "cache_memlimit 64\r\ncache_memlimit 1\r\ncache_memlimit x\r\ncache_memlimit\r\ncache_memlimit 64 noreply\r\n",
     ];
     for stream in retrievals.into_iter().chain(storage).chain(others) {
         let stream = format!("{stream}version\r\nquit\r\n");
@@ -57,6 +59,121 @@ fn memcached_answers_the_same_with_the_parser_before_it() {
         let through = behind_parser.answer_through_parser(Protocol::Memcached, stream.as_bytes());
         let shown: String = stream.chars().take(200).collect();
         assert_eq!(words(&through), words(&direct), "{shown:?}");
+    }
+}
+
+#[test]
+fn memcached_answers_meta_commands_the_same_with_the_parser_before_it() {
+    let (Some(bare), Some(behind_parser)) = (Server::memcached(), Server::memcached()) else {
+        return;
+    };
+    let long = "k".repeat(251);
+    let opaque = "O".repeat(33);
+    let streams = [
+        "ms a 3 T0 F5\r\nabc\r\nmg a v\r\nmg a v f t s k Oxy\r\nmg a\r\nmg nosuch v\r\nmg nosuch v k O1\r\nmg nosuch v q\r\nmg a s v q\r\nmn\r\n",
+        "ms b 2 q\r\nxx\r\nms b 2 q ME\r\nyy\r\nms b 2 q MR c\r\nzz\r\nms nosuch 2 q MR\r\nzz\r\nms b 2 MA O9 k\r\nzz\r\nmg b v\r\nmn\r\n",
+        "ms c 1 C12345\r\nx\r\nms c 1\r\nx\r\nms c 1 C1 q\r\nx\r\nmd c C1 q\r\nmd c q\r\nmd c q\r\nmd c\r\nmn\r\n",
+        "ms n 1\r\n5\r\nma n\r\nma n v\r\nma n D10 MD v\r\nma n q\r\nma n v q\r\nma nosuch\r\nma nosuch q\r\nma new N0 J13 v\r\nma new k Oz v\r\nmn\r\n",
+        "ms Zm9v 3 b\r\nabc\r\nmg foo v\r\nmg Zm9v b v k\r\nmg Zm9v b k q O5\r\nmd Zm9v b k\r\nmg foo v\r\nmn x y\r\n",
+        "mg Zm9 b v\r\nme Zm9 b\r\nms Zm9 1 b\r\nx\r\n",
+        "ms s 3 T100\r\nabc\r\nmd s I T30\r\nmg s v\r\nmg s v\r\nmg viv v N30\r\nmg viv v N30\r\nmg s T200 t\r\n",
+        "me nosuch\r\nme\r\nms\r\nmg\r\nmd\r\nma\r\nmx\r\nm\r\n",
+        "mg a q q\r\nmd a q q\r\nma a q q\r\nms a 1 q q\r\nx\r\nmd Zm9 b\r\nma Zm9 q b\r\nmg a !\r\nmg a v v\r\nmg a q q\r\nms a x\r\nms a -1\r\nms a\r\nmd a !\r\nma a MX\r\nma a Dx\r\nms a 1 MX\r\nx\r\nms a 1 !\r\nx\r\n",
+        "ms a 3\r\nabcd\r\nms a 3 q\r\nabcdefgh\r\n",
+        &format!("mg {long}\r\nmd {long} q\r\nmg a v {opaque}\r\nms a 1 {opaque}\r\nx\r\n"),
+        "mg a b c d e f g h i j k l m n o p q r s t u v\r\nmd a b c d e f g h i j k l m n o p q r s t u v\r\n",
+        "set t 5 0 3\r\nabc\r\nmg t v f\r\nget t\r\nms t 1 T0\r\ny\r\ngets nosuch\r\nincr t 1\r\n",
+        &format!(
+            "ms big 2000000 q\r\n{}\r\nmg big v\r\n",
+            "x".repeat(2_000_000)
+        ),
+        &format!(
+            "ms large 700000 q\r\n{}\r\nmg large s v k\r\n",
+            "x\r\n".repeat(233_333) + "x"
+        ),
+    ];
+    for stream in streams {
+        let stream = format!("{stream}mn\r\nquit\r\n");
+        let direct = bare.answer(stream.as_bytes());
+        let through = behind_parser.answer_through_parser(Protocol::Memcached, stream.as_bytes());
+        let shown: String = stream.chars().take(200).collect();
+        assert_eq!(words(&through), words(&direct), "{shown:?}");
+    }
+}
+
+/// A frame of the binary protocol.
+fn frame(opcode: u8, extras: &[u8], key: &[u8], value: &[u8], opaque: u32, cas: u64) -> Vec<u8> {
+    let body = (extras.len() + key.len() + value.len()) as u32;
+    let mut frame = vec![0x80, opcode];
+    frame.extend((key.len() as u16).to_be_bytes());
+    frame.extend([extras.len() as u8, 0, 0, 0]);
+    frame.extend(body.to_be_bytes());
+    frame.extend(opaque.to_be_bytes());
+    frame.extend(cas.to_be_bytes());
+    [&frame, extras, key, value].concat()
+}
+
+#[test]
+fn memcached_answers_frames_the_same_with_the_parser_before_it() {
+    let (Some(bare), Some(behind_parser)) = (Server::memcached(), Server::memcached()) else {
+        return;
+    };
+    let set = |opcode, key: &str, value: &[u8], cas| {
+        frame(
+            opcode,
+            &[0, 0, 0, 7, 0, 0, 0, 0],
+            key.as_bytes(),
+            value,
+            u32::from(opcode) << 8,
+            cas,
+        )
+    };
+    let keyed = |opcode, key: &str| frame(opcode, &[], key.as_bytes(), b"", 0xdead_beef, 0);
+    let touch = |opcode, key: &str| frame(opcode, &[0, 0, 0, 99], key.as_bytes(), b"", 1, 0);
+    let mut number = vec![0; 20];
+    (number[7], number[15]) = (3, 10);
+    let count = |opcode, key: &str| frame(opcode, &number, key.as_bytes(), b"", 2, 0);
+    let mut only_if_there = number.clone();
+    only_if_there[16..].fill(0xff);
+    let count_there = |opcode, key: &str| frame(opcode, &only_if_there, key.as_bytes(), b"", 2, 0);
+    let bare_frame = |opcode| frame(opcode, &[], b"", b"", 77, 0);
+    let noop = bare_frame(0x0a);
+    let longest = "k".repeat(250);
+    let large = vec![b'x'; 2_000_000];
+    let streams: Vec<Vec<Vec<u8>>> = vec![
+        vec![set(1, "a", b"abc", 0), keyed(0, "a"), keyed(0x0c, "a"), keyed(0, "no"), keyed(0x0c, "no")],
+        vec![keyed(9, "a"), keyed(9, "no"), keyed(0x0d, "a"), keyed(0x0d, "no"), noop.clone()],
+        vec![set(0x11, "q", b"1", 0), set(0x12, "q", b"2", 0), set(0x12, "r", b"2", 0), set(0x13, "no", b"2", 0), set(0x13, "q", b"3", 0), keyed(0, "q")],
+        vec![set(2, "a", b"x", 0), set(3, "no", b"x", 0), set(1, "a", b"x", 999), set(0x11, "a", b"x", 999), set(1, "no", b"x", 999)],
+        vec![frame(0x0e, b"", b"a", b"tail", 5, 0), frame(0x0f, b"", b"a", b"head", 5, 0), frame(0x19, b"", b"a", b"t", 5, 0), frame(0x1a, b"", b"no", b"t", 5, 0), frame(0x1a, b"", b"a", b"h", 6, 0), keyed(0, "a")],
+        vec![count(5, "n"), count(5, "n"), count(6, "n"), count(0x15, "n"), count(0x16, "n"), count_there(5, "no"), count_there(0x15, "no"), count(5, "a"), count(0x16, "a")],
+        vec![touch(0x1c, "a"), touch(0x1c, "no"), touch(0x1d, "a"), touch(0x1d, "no"), touch(0x1e, "a"), touch(0x1e, "no"), touch(0x23, "a"), touch(0x23, "no"), touch(0x24, "a"), touch(0x24, "no")],
+        vec![keyed(4, "r"), keyed(4, "r"), keyed(0x14, "q"), keyed(0x14, "q"), frame(4, b"", b"a", b"", 9, 123)],
+        vec![bare_frame(0x0b), noop.clone(), bare_frame(0x20), bare_frame(0x1b), bare_frame(0x40), bare_frame(0xff)],
+        vec![set(1, &longest, b"", 0), keyed(0x0c, &longest), keyed(0x0d, &longest)],
+        vec![set(1, "big", &large, 0), keyed(0, "big"), set(1, "big", &large[..900_000], 0), keyed(0x0c, "big")],
+        vec![set(0x11, "big", &large, 0), keyed(9, "big"), noop.clone()],
+        // What ends a connection.
+        vec![keyed(0, &"k".repeat(251))],
+        vec![keyed(0, "")],
+        vec![frame(0, &[1], b"a", b"", 3, 0)],
+        vec![frame(0, b"", b"a", b"b", 3, 0)],
+        vec![frame(1, b"", b"a", b"b", 3, 0)],
+        vec![frame(5, &[0; 4], b"a", b"", 3, 0)],
+        vec![frame(4, b"", b"a", b"b", 3, 0)],
+        vec![frame(0x0a, b"", b"a", b"", 3, 0)],
+        vec![frame(0x0b, &[1], b"", b"", 3, 0)],
+        vec![frame(8, &[1], b"", b"", 3, 0)],
+        vec![frame(0x10, &[1], b"", b"", 3, 0)],
+        vec![frame(0x1c, b"", b"a", b"", 3, 0)],
+        vec![bare_frame(0x17), noop.clone()],
+        vec![b"\x80\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00aaaaa".to_vec()],
+    ];
+    for (place, frames) in streams.into_iter().enumerate() {
+        let stream = [frames.concat(), bare_frame(7)].concat();
+        let direct = bare.answer(&stream);
+        let through = behind_parser.answer_through_parser(Protocol::MemcachedBinary, &stream);
+        assert_eq!(words(&through), words(&direct), "stream {place}");
     }
 }
 

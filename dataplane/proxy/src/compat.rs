@@ -3,12 +3,14 @@
 //! The parser refuses what twemproxy does not take, with an empty reply and the end of the connection. What is left for here are
 //! the texts of errors, and what becomes of requests of several keys.
 
+use crate::binary::UNAUTHENTICATED;
 use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::Pool;
+use tidegate_config::Protocol;
 use tidegate_protocol::{
-    Parsed, Recovery, Refusal, Request, Resume, Route, Split as SplitKind, parse_request,
-    parse_request_as_twemproxy,
+    Parsed, Protocol as Dialect, Recovery, Refusal, Request, Resume, Route, Split as SplitKind,
+    parse_request, parse_request_as_twemproxy,
 };
 
 /// What a request of several keys makes of errors.
@@ -25,11 +27,11 @@ pub(crate) enum Several {
 impl Pool {
     /// Looks at the front of a client's bytes.
     #[inline]
-    pub fn parse(&self, bytes: &[u8], resume: &mut Resume) -> Parsed {
+    pub fn parse(&self, dialect: Dialect, bytes: &[u8], resume: &mut Resume) -> Parsed {
         if self.twemproxy {
-            parse_request_as_twemproxy(self.parser(), bytes, resume)
+            parse_request_as_twemproxy(dialect, bytes, resume)
         } else {
-            parse_request(self.parser(), bytes, resume)
+            parse_request(dialect, bytes, resume)
         }
     }
 
@@ -42,9 +44,11 @@ impl Pool {
         }
     }
 
-    /// What a client is told that has to give a password first.
+    /// What a client is told that has to say first who it is.
     pub fn no_auth(&self) -> &'static str {
-        if self.twemproxy {
+        if self.protocol == Protocol::Memcached {
+            UNAUTHENTICATED
+        } else if self.twemproxy {
             "-NOAUTH Authentication required\r\n"
         } else {
             "-NOAUTH Authentication required.\r\n"
@@ -54,7 +58,7 @@ impl Pool {
     /// Whether a server that gave this error line has failed.
     pub fn is_failure(&self, error_line: &[u8]) -> bool {
         self.twemproxy
-            && self.protocol == tidegate_config::Protocol::Redis
+            && self.protocol == Protocol::Redis
             && tidegate_protocol::is_redis_server_failure(error_line)
     }
 }

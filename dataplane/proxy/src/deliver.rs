@@ -25,11 +25,15 @@ impl Proxy {
                 _ if silent => true,
                 Answer::Held => self.send_chain(streams, client, pending),
                 Answer::Text(text) => {
-                    let fits = streams.send_room(id) >= text.len();
-                    if fits {
-                        streams.send(id, text.as_bytes());
+                    if let Some(head) = self.pendings[pending].binary {
+                        self.send_fault_frame(streams, client, head, text)
+                    } else {
+                        let fits = streams.send_room(id) >= text.len();
+                        if fits {
+                            streams.send(id, text.as_bytes());
+                        }
+                        fits
                     }
-                    fits
                 }
                 Answer::Merged(split) => {
                     let room = streams.send_room(id);

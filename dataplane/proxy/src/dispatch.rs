@@ -28,14 +28,10 @@ impl Proxy {
             return false;
         }
         if self.must_authenticate(client, request) {
-            self.pool_of(client).counters.requests_refused += 1;
-            self.drop_request(streams, client, source, request.bytes);
-            let text = self.pool_of(client).no_auth();
-            self.answer_text(streams, client, text);
-            return true;
+            return self.refuse_unauthenticated(streams, client, request, source);
         }
         match request.route {
-            Route::Key => match server {
+            Route::Key | Route::Base64Key => match server {
                 Some(index) => self.send_request(streams, client, request, source, index),
                 None => self.fail_request(streams, client, request, source, Fault::AllEjected),
             },
@@ -45,6 +41,14 @@ impl Proxy {
                     None => self.fail_request(streams, client, request, source, Fault::AllEjected),
                 }
             }
+            Route::Local(
+                local @ (Local::MetaNoop
+                | Local::BinaryNoop
+                | Local::BinaryQuit
+                | Local::SaslMechanisms
+                | Local::SaslAuth
+                | Local::SaslStep),
+            ) => self.answer_memcached(streams, client, request, source, local),
             Route::Local(local) => self.answer_locally(streams, client, request, source, local),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
             Route::Together => self.send_together(streams, client, request, source),
@@ -85,7 +89,16 @@ impl Proxy {
     pub(crate) fn must_authenticate(&mut self, client: u32, request: &Request) -> bool {
         let allowed = matches!(
             request.route,
-            Route::Local(Local::Auth | Local::Quit | Local::Hello | Local::Reset)
+            Route::Local(
+                Local::Auth
+                    | Local::Quit
+                    | Local::Hello
+                    | Local::Reset
+                    | Local::BinaryQuit
+                    | Local::SaslMechanisms
+                    | Local::SaslAuth
+                    | Local::SaslStep
+            )
         );
         !allowed && self.is_locked_out(client)
     }
@@ -113,7 +126,7 @@ impl Proxy {
             }
             return self.wait_for_server(client, server);
         }
-        let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
+        let Some(pending) = self.push_pending(streams, client, request.is_silent()) else {
             return false;
         };
         self.pendings[pending].several = self.several(client, request);
@@ -121,6 +134,9 @@ impl Proxy {
         if let Some(noreply) = &request.noreply {
             // Replies stay in step only if every request has one, so the server is not told that nobody wants it.
             cuts = [0..noreply.start, noreply.end..request.bytes];
+        }
+        if request.reply.is_changed() {
+            cuts[0].start = self.begin_changed(streams, client, request, source, link, pending);
         }
         match source {
             Source::Ring { .. } => {
@@ -200,9 +216,7 @@ impl Proxy {
         pool.counters.forward_errors += 1;
         let text = pool.text(fault);
         self.drop_request(streams, client, source, request.bytes);
-        if request.noreply.is_none() {
-            self.answer_text(streams, client, text);
-        }
+        self.answer_fault(streams, client, request, text);
         if self.several(client, request) == Several::Read && fault.is_of_server() {
             self.close_as_twemproxy(client);
         }
@@ -257,6 +271,7 @@ impl Proxy {
             begun: false,
             instead: None,
             several: Several::No,
+            binary: None,
             closes: false,
             chain: crate::hold::Chain::EMPTY,
         })?;

@@ -18,6 +18,9 @@ impl Flavour {
     /// RESP2 or memcached text, database 0.
     pub const PLAIN: Self = Self(0);
 
+    /// memcached binary.
+    pub const BINARY: Self = Self(1);
+
     /// RESP3 or RESP2, with a database.
     pub const fn redis(resp3: bool, database: u16) -> Self {
         Self(database << 1 | resp3 as u16)
@@ -27,7 +30,8 @@ impl Flavour {
     pub fn count(pool: &PoolConfig) -> usize {
         match (pool.protocol, pool.compat) {
             (Protocol::Redis, Compat::None) => 2 * pool.databases as usize,
-            (Protocol::Redis, Compat::Twemproxy) | (Protocol::Memcached, _) => 1,
+            (Protocol::Memcached, Compat::None) => 2,
+            (Protocol::Redis | Protocol::Memcached, Compat::Twemproxy) => 1,
         }
     }
 
@@ -37,7 +41,7 @@ impl Flavour {
         self.0 as usize
     }
 
-    /// Whether RESP3 is spoken.
+    /// Whether RESP3 is spoken, if the pool is one of Redis.
     #[inline]
     pub const fn is_resp3(self) -> bool {
         self.0 & 1 == 1

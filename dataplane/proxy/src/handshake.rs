@@ -11,6 +11,7 @@ use crate::links::itoa;
 use crate::proxy::Proxy;
 use crate::state::{Entry, Target};
 use crate::streams::{StreamId, Streams};
+use tidegate_config::Protocol;
 use tidegate_protocol::ReplyShape;
 
 /// One thing that is said.
@@ -41,6 +42,10 @@ impl Proxy {
         let state = &self.links[link as usize];
         let stream = state.stream;
         let pool = &self.pools[self.servers[state.server as usize].pool as usize];
+        if pool.protocol == Protocol::Memcached {
+            // The first byte of the first request says everything.
+            return;
+        }
         if let Some(secret) = &pool.server_auth {
             let password = secret.reveal().as_bytes();
             match &pool.server_user {

@@ -15,6 +15,7 @@
 pub mod routing;
 pub mod streams;
 
+mod binary;
 mod chunks;
 mod compat;
 mod deliver;
@@ -30,6 +31,7 @@ mod links;
 mod local;
 mod merge;
 mod proxy;
+mod quiet;
 mod read;
 mod replies;
 mod session;

@@ -337,6 +337,10 @@ impl Proxy {
         let state = &mut self.links[link as usize];
         state.scanner = ReplyScanner::new(shape);
         state.scanning = true;
+        state.unseen = shape.is_changed();
+        if state.unseen {
+            self.expect_number(link);
+        }
     }
 }
 

@@ -252,6 +252,8 @@ impl Proxy {
         self.clients[id.0 as usize] = Client {
             watched,
             id: self.accepted,
+            dialect: self.pools[pool as usize].parser(),
+            mode: self.pools[pool as usize].first_mode(),
             ..Client::new(pool, self.now_us)
         };
         self.roles[id.0 as usize] = Role::Client;
@@ -306,8 +308,8 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         retry_us: u64::from(config.server_retry_timeout_ms) * 1000,
         preconnect: config.preconnect,
         databases: config.databases as u16,
-        client_auth: config.redis_auth.clone(),
-        client_user: config.redis_user.clone(),
+        client_auth: config.redis_auth.clone().or(config.memcached_auth.clone()),
+        client_user: config.redis_user.clone().or(config.memcached_user.clone()),
         server_auth: config.server_auth.clone(),
         server_user: config.server_user.clone(),
         twemproxy: config.compat == Compat::Twemproxy,
@@ -334,5 +336,7 @@ fn new_link() -> Link {
         out_of_step: false,
         progress_us: 0,
         failure_noted_us: 0,
+        numbered: 0,
+        unseen: false,
     }
 }

@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::state::{Mode, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route};
+use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, decode_key};
 
 /// Where the bytes of a request stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ impl Proxy {
             }
             let go_on = match state.mode {
                 Mode::Normal => self.take_from_ring(streams, client),
+                Mode::Greeting => self.take_greeting(streams, client),
                 Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
                 Mode::Skip(_) => self.skip(streams, client),
                 Mode::Upload { .. } => self.upload(streams, client),
@@ -70,7 +71,7 @@ impl Proxy {
         let contiguous = bytes.len();
         // A look never gets fewer bytes than the one before it.
         if contiguous >= state.need {
-            let parsed = pool.parse(bytes, &mut state.resume);
+            let parsed = pool.parse(state.dialect, bytes, &mut state.resume);
             if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
                 let server = owner(pool, &parsed, bytes);
                 let source = Source::Ring { scratch: false };
@@ -87,7 +88,7 @@ impl Proxy {
         let state = &mut self.clients[client as usize];
         let pool = &mut self.pools[state.pool as usize];
         let bytes = &self.scratch[..n];
-        let parsed = pool.parse(bytes, &mut state.resume);
+        let parsed = pool.parse(state.dialect, bytes, &mut state.resume);
         let server = owner(pool, &parsed, bytes);
         let source = Source::Ring { scratch: true };
         self.take(streams, client, source, &parsed, server)
@@ -115,7 +116,7 @@ impl Proxy {
             return false;
         }
         let pool = &mut self.pools[state.pool as usize];
-        let parsed = pool.parse(buffer, &mut state.resume);
+        let parsed = pool.parse(state.dialect, buffer, &mut state.resume);
         let server = owner(pool, &parsed, buffer);
         self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
@@ -288,6 +289,9 @@ impl Proxy {
                 });
                 self.answer_bytes(streams, client, &line[..n]);
             }
+            RefusalText::Binary(head, status) => {
+                self.answer_frame(streams, client, head, status, status.text());
+            }
         }
         match refusal.recovery {
             Recovery::Close => {
@@ -392,6 +396,11 @@ fn owner(pool: &mut crate::state::Pool, parsed: &Parsed, bytes: &[u8]) -> Option
     match parsed {
         Parsed::Whole(request) | Parsed::Head { request, .. } if request.route == Route::Key => {
             pool.router.route(&bytes[request.key.clone()])
+        }
+        Parsed::Whole(request) | Parsed::Head { request, .. }
+            if request.route == Route::Base64Key =>
+        {
+            decode_key(&bytes[request.key.clone()]).and_then(|key| pool.router.route(key.bytes()))
         }
         _ => None,
     }

@@ -117,6 +117,12 @@ impl Proxy {
         } else {
             self.pendings[pending].client
         };
+        if self.links[link as usize].unseen && client != NIL {
+            let moved = self.look_at_reply(streams, link, pending, client);
+            if moved == Moved::Stalled {
+                return moved;
+            }
+        }
         let drop =
             client == NIL || self.pendings[pending].silent || self.is_replaced(link, pending);
         if drop {
@@ -193,7 +199,7 @@ impl Proxy {
     }
 
     /// The reply is too large to wait for its turn. None of it was sent, so an error can stand in its place.
-    fn give_reply_up<S: Streams>(
+    pub(crate) fn give_reply_up<S: Streams>(
         &mut self,
         streams: &mut S,
         link: u32,
@@ -212,7 +218,7 @@ impl Proxy {
     }
 
     /// Stops reading a connection until the client has taken what is held for it. New requests get another connection.
-    fn stall_link(&mut self, link: u32, client: u32) {
+    pub(crate) fn stall_link(&mut self, link: u32, client: u32) {
         let state = &mut self.clients[client as usize];
         state.blocked = true;
         state.stalled_link = link;
@@ -365,7 +371,7 @@ impl Proxy {
         let begun = match state.mode {
             Mode::Hold(_) | Mode::Upload { .. } => true,
             Mode::Chunks(hold) => self.chunks_want_bytes(hold),
-            Mode::Normal | Mode::Skip(_) => false,
+            Mode::Greeting | Mode::Normal | Mode::Skip(_) => false,
         };
         // A whole request in a hold that waits for its server is not the client's fault.
         let waits = state.wait.what != crate::state::WaitFor::Nothing
@@ -392,9 +398,9 @@ pub(crate) fn drops_replies(shape: Option<ReplyShape>, line: &[u8]) -> bool {
         Some(ReplyShape::Values) => {
             !line.starts_with(b"ERROR") && !line.starts_with(b"CLIENT_ERROR")
         }
-        Some(ReplyShape::Line) => {
+        Some(ReplyShape::Line | ReplyShape::Meta(_)) => {
             line.starts_with(b"SERVER_ERROR out of memory writing get response")
         }
-        Some(ReplyShape::Resp) | None => false,
+        Some(ReplyShape::Resp | ReplyShape::Binary(_)) | None => false,
     }
 }

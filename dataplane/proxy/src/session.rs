@@ -104,7 +104,7 @@ impl Proxy {
             Mode::Hold(hold) => self.give_hold(hold),
             Mode::Upload { link, .. } => self.abandon_upload(streams, link),
             Mode::Chunks(hold) => self.abandon_chunks(streams, hold),
-            Mode::Normal | Mode::Skip(_) => {}
+            Mode::Greeting | Mode::Normal | Mode::Skip(_) => {}
         }
         if stalled != NIL && self.links[stalled as usize].open {
             streams.mark_ready(self.links[stalled as usize].stream);

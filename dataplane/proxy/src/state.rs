@@ -11,7 +11,10 @@ use crate::streams::StreamId;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_config::{Protocol, Secret};
-use tidegate_protocol::{ReplyScanner, ReplyShape, RequestRest, Resume, Split as SplitKind};
+use tidegate_protocol::{
+    BinaryHead, Protocol as Dialect, ReplyScanner, ReplyShape, RequestRest, Resume,
+    Split as SplitKind,
+};
 
 /// What a stream slot is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub(crate) enum Role {
 /// How the bytes of a client are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode {
+    /// The first byte of the connection tells which dialect it speaks.
+    Greeting,
     /// A request starts at the front of the receive buffer.
     Normal,
     /// The rest of a refused request is dropped.
@@ -95,6 +100,8 @@ pub(crate) struct Client {
     /// The server connections it needs.
     pub flavour: Flavour,
     pub mute: Mute,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// No more requests are read; the connection ends once everything owed is sent.
     pub closing: bool,
     /// It sent FIN, as far as we looked: a change of status makes its stream ready.
@@ -137,6 +144,7 @@ impl Client {
             authenticated: false,
             flavour: Flavour::PLAIN,
             mute: Mute::No,
+            dialect: Dialect::Memcached,
             closing: false,
             half_closed: false,
             blocked: false,
@@ -189,6 +197,8 @@ pub(crate) struct Pending {
     pub instead: Option<Fault>,
     /// What is made of errors.
     pub several: Several,
+    /// The request's header, if it is binary: every answer to it is a frame.
+    pub binary: Option<BinaryHead>,
     /// The connection ends behind this answer.
     pub closes: bool,
     pub chain: Chain,
@@ -243,6 +253,10 @@ pub(crate) struct Link {
     /// When bytes last came or the queue last became non-empty.
     pub progress_us: u64,
     pub failure_noted_us: u64,
+    /// Binary requests sent on it, of which each has its number as opaque.
+    pub numbered: u32,
+    /// The reply at the front may be changed or hidden, which its first bytes tell, and these were not looked at.
+    pub unseen: bool,
 }
 
 /// One server.

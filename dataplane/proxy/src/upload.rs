@@ -66,11 +66,11 @@ impl Proxy {
             let text = self.pool_of(client).text(Fault::NoResource);
             return self.skip_upload(streams, client, request, rest, source, text);
         }
-        let Some(pending) = self.push_pending(streams, client, request.noreply.is_some()) else {
+        let Some(pending) = self.push_pending(streams, client, request.is_silent()) else {
             self.park_link(streams, link);
             return false;
         };
-        self.send_front(streams, client, stream, request, source);
+        self.send_front(streams, client, link, request, source, pending);
         let counters = &mut self.pool_of(client).counters;
         counters.requests += 1;
         counters.requests_streamed += 1;
@@ -94,24 +94,31 @@ impl Proxy {
         &mut self,
         streams: &mut S,
         client: u32,
-        stream: StreamId,
+        link: u32,
         request: &Request,
         source: Source,
+        pending: u32,
     ) {
+        let stream = self.links[link as usize].stream;
         let cut = request
             .noreply
             .clone()
             .unwrap_or(request.bytes..request.bytes);
+        let start = if request.reply.is_changed() {
+            self.begin_changed(streams, client, request, source, link, pending)
+        } else {
+            0
+        };
         match source {
             Source::Ring { .. } => {
                 let id = StreamId(client);
-                crate::dispatch::move_all(streams, id, stream, cut.start);
+                crate::dispatch::move_all(streams, id, stream, cut.start - start);
                 streams.consume(id, cut.len());
                 crate::dispatch::move_all(streams, id, stream, request.bytes - cut.end);
             }
             Source::Hold(hold) => {
                 let bytes = &self.holds[hold as usize];
-                streams.send(stream, &bytes[..cut.start]);
+                streams.send(stream, &bytes[start..cut.start]);
                 streams.send(stream, &bytes[cut.end..request.bytes]);
                 self.give_hold(hold);
             }
@@ -131,9 +138,7 @@ impl Proxy {
         self.pool_of(client).counters.requests += 1;
         self.drop_request(streams, client, source, request.bytes);
         self.clients[client as usize].mode = Mode::Skip(rest);
-        if request.noreply.is_none() {
-            self.answer_text(streams, client, text);
-        }
+        self.answer_fault(streams, client, request, text);
         true
     }
 
@@ -239,7 +244,7 @@ impl Proxy {
         entry.silent = refusal == Refusal::SILENT;
         entry.answer = Answer::Text(match refusal.reply {
             RefusalText::Constant(text) => text,
-            RefusalText::Named { .. } => {
+            RefusalText::Named { .. } | RefusalText::Binary(..) => {
                 self.pools[self.clients[client as usize].pool as usize].text(Fault::Unfinished)
             }
         });

@@ -19,7 +19,7 @@ pub enum Compat {
     /// - Redis: no inline commands; `QUIT` closes without `+OK`; `PING` and `COMMAND` take no argument; `COMMAND` and
     ///   `LOLWUT` go to any live server; `EXISTS` goes as a whole to the server of its first key; `ZDIFF`, `ZINTER` and `ZUNION` go to the server that owns
     ///   their count of keys as if it were a key;
-    /// - memcached: `gat`, `gats` and `verbosity` are not taken, nor are `delete k 0`, a negative time in a storage command, or another last
+    /// - memcached: meta commands, the binary protocol, `gat`, `gats`, `flush_all`, `stats`, `cache_memlimit` and `verbosity` are not taken, nor are `delete k 0`, a negative time in a storage command, or another last
     ///   word than `noreply`;
     /// - errors for failed servers read as the system's texts, such as `Connection refused`; a server that closed its connection is
     ///   `unknown`, a reply that is none `Invalid argument`;

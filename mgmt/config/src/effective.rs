@@ -120,6 +120,12 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
             &pool.redis_user,
         ),
         (
+            "memcached_auth",
+            &pool.memcached_auth,
+            "memcached_user",
+            &pool.memcached_user,
+        ),
+        (
             "server_auth",
             &pool.server_auth,
             "server_user",
@@ -132,6 +138,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
         }
         match user {
             Some(user) => writeln!(out, "{user_key} = {}", quoted(user))?,
+            None if key == "memcached_auth" => writeln!(out, "# {user_key}: none")?,
             None => writeln!(out, "# {user_key}: default")?,
         }
     }

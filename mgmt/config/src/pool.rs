@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// memcached text.
+    /// memcached: text with its meta commands, and binary.
     Memcached,
     /// Redis, RESP2 and RESP3.
     Redis,
@@ -134,6 +134,10 @@ pub struct PoolConfig {
     pub redis_auth: Option<Secret>,
     /// The user whose password that is; `None`: `default`, who is meant by `AUTH password` as well.
     pub redis_user: Option<String>,
+    /// Clients must authenticate with it (memcached): SASL in binary, `set` with user and password as value in text.
+    pub memcached_auth: Option<Secret>,
+    /// The user whose password that is.
+    pub memcached_user: Option<String>,
     /// Sent to the servers on connect (Redis).
     pub server_auth: Option<Secret>,
     /// The user that servers know by it; `None`: they are sent the password alone.
@@ -187,6 +191,8 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         databases: databases(&mut reader, protocol),
         redis_auth: password(&mut reader, "redis_auth", protocol),
         redis_user: user(&mut reader, "redis_user", "redis_auth"),
+        memcached_auth: memcached_password(&mut reader, protocol),
+        memcached_user: user(&mut reader, "memcached_user", "memcached_auth"),
         server_auth: password(&mut reader, "server_auth", protocol),
         server_user: user(&mut reader, "server_user", "server_auth"),
         compat: reader.choice("compat", Compat::NAMES, Compat::default()),
@@ -340,6 +346,38 @@ fn user(reader: &mut Reader<'_>, key: &'static str, secret: &str) -> Option<Stri
         );
     }
     Some(text.to_owned())
+}
+
+/// The password of memcached's clients, which goes with a user. No fault shows it.
+fn memcached_password(reader: &mut Reader<'_>, protocol: Option<Protocol>) -> Option<Secret> {
+    const KEY: &str = "memcached_auth";
+    let Text { text, at } = reader.text(KEY)?;
+    if protocol == Some(Protocol::Redis) {
+        reader.fault(at, &format!("{KEY} needs protocol = \"memcached\""));
+    }
+    if !reader.has("memcached_user") {
+        reader.fault(
+            at,
+            &format!("{KEY} needs memcached_user, whose password it is"),
+        );
+    }
+    if reader.has("compat") {
+        reader.fault(
+            at,
+            &format!("{KEY} is not for pools with compat: twemproxy knows no users of memcached"),
+        );
+    }
+    // In text it is a word.
+    if text.is_empty()
+        || text.len() > USER_BYTES_MAX
+        || text.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        reader.fault(
+            at,
+            &format!("{KEY} must be 1 to {USER_BYTES_MAX} bytes without blanks"),
+        );
+    }
+    Some(Secret::new(text.to_owned()))
 }
 
 /// A password, which only Redis knows. No fault shows it.

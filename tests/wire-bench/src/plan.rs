@@ -122,6 +122,8 @@ impl Plan {
             databases: 1,
             redis_auth: None,
             redis_user: None,
+            memcached_auth: None,
+            memcached_user: None,
             server_auth: None,
             server_user: None,
             compat: Compat::None,

@@ -1,4 +1,5 @@
-//! memcached text requests: a line of words, for the storage commands followed by a counted data block.
+//! memcached requests. Here and in the modules for one kind of command each: the text protocol, a line of words, for the storage
+//! commands followed by a counted data block. In [`meta`] its meta commands, in [`binary`] the binary protocol.
 //!
 //! The words of errors and the places where the stream goes on are memcached's own, with three deliberate differences:
 //!
@@ -10,7 +11,10 @@
 //!
 //! Names that memcached knows and the proxy does not support get a `SERVER_ERROR` that says so, other names `ERROR`.
 
+pub(crate) mod binary;
+mod commands;
 mod line;
+pub(crate) mod meta;
 mod other;
 pub(crate) mod reply;
 mod retrieval;
@@ -21,6 +25,9 @@ use crate::request::{Parsed, Recovery, Refusal, RefusalText, Request, Resume, in
 use crate::rest::{Ends, RequestRest};
 use crate::scan::find_byte;
 use line::Line;
+use meta::Quiet;
+
+pub use commands::{MEMCACHED_COMMANDS, MEMCACHED_OPCODES, MemcachedCommand, MemcachedOpcode};
 
 /// Longest key. The protocol's description: "the length limit of a key is set at 250 characters".
 pub const MEMCACHED_KEY_BYTES_MAX: usize = 250;
@@ -32,16 +39,16 @@ pub const MEMCACHED_LINE_BYTES_MAX: usize = 2048;
 /// one. Without any, a client without line ends could make the search for one go on for ever.
 pub const MEMCACHED_RETRIEVAL_BYTES_MAX: usize = 1024 * 1024;
 
-/// First byte of every request of the binary protocol.
-const BINARY_MAGIC: u8 = 0x80;
-
 const ERROR: &str = "ERROR\r\n";
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format\r\n";
 const BAD_DATA_CHUNK: &str = "CLIENT_ERROR bad data chunk\r\n";
 const LINE_TOO_LONG: Refusal = Refusal::close("CLIENT_ERROR line too long\r\n");
 const BINARY: Refusal =
-    Refusal::close("CLIENT_ERROR the binary protocol is not supported by the proxy\r\n");
-const UNSUPPORTED: &str = "SERVER_ERROR command is not supported by the proxy\r\n";
+    Refusal::close("CLIENT_ERROR a connection is binary from its first byte or not at all\r\n");
+const ADMINISTRATIVE: &str =
+    "SERVER_ERROR command administers one server and is not passed on by the proxy\r\n";
+const NO_WATCH: &str =
+    "SERVER_ERROR watch turns a connection into a log and is not passed on by the proxy\r\n";
 
 /// The refusal of a data block that does not end in CR LF, after its front was passed on.
 pub(crate) const BAD_DATA_CHUNK_PASSED_ON: Refusal = Refusal::close(BAD_DATA_CHUNK);
@@ -68,7 +75,7 @@ fn parse_frequent(buf: &[u8]) -> Option<Request> {
 }
 
 fn parse_line(buf: &[u8], resume: &mut Resume) -> Parsed {
-    if buf.first() == Some(&BINARY_MAGIC) {
+    if buf.first() == Some(&binary::BINARY_REQUEST_MAGIC) {
         return Parsed::Refused(BINARY);
     }
     let line_end = find_byte(buf, resume.at as usize, b'\n');
@@ -115,12 +122,19 @@ fn parse_command(buf: &[u8], mut line: Line) -> Parsed {
         b"touch" => other::parse_with_number(line, "touch"),
         b"version" => other::version(&line),
         b"quit" => other::quit(&line),
+        b"mg" => meta::parse(line, "mg", Quiet::Miss),
+        b"ms" => meta::parse_set(buf, line),
+        b"md" => meta::parse(line, "md", Quiet::Success),
+        b"ma" => meta::parse(line, "ma", Quiet::Arithmetic),
+        b"me" => meta::parse_debug(line),
+        b"mn" => meta::parse_noop(&line),
+        b"flush_all" => other::parse_flush_all(line),
         b"verbosity" => other::parse_verbosity(line),
-        b"ms" => storage::refuse_meta_set(line),
-        b"flush_all" => other::refuse_flush_all(line),
-        b"mg" | b"md" | b"ma" | b"mn" | b"me" | b"stats" | b"slabs" | b"lru" | b"lru_crawler"
-        | b"watch" | b"shutdown" | b"cache_memlimit" | b"extstore" | b"refresh_certs"
-        | b"misbehave" | b"bget" => refuse_line(&line, UNSUPPORTED),
+        b"cache_memlimit" => other::parse_memlimit(line),
+        b"stats" => other::stats(line),
+        b"watch" => refuse_line(&line, NO_WATCH),
+        b"slabs" | b"lru" | b"lru_crawler" | b"shutdown" | b"extstore" | b"refresh_certs"
+        | b"misbehave" | b"debugtime" => refuse_line(&line, ADMINISTRATIVE),
         _ => refuse_line(&line, ERROR),
     }
 }

@@ -9,8 +9,7 @@ use crate::scan::{NumberLine, number_line, token_end, unsigned};
 
 use super::line::{Line, is_key};
 use super::{
-    BAD_DATA_CHUNK, BAD_FORMAT, ERROR, UNSUPPORTED, line_request, refuse_line, refuse_with_body,
-    unless_noreply,
+    BAD_DATA_CHUNK, BAD_FORMAT, ERROR, line_request, refuse_line, refuse_with_body, unless_noreply,
 };
 
 /// Most bytes of a data block. memcached: `INT_MAX - 2`. How much it stores is for the server to say.
@@ -89,6 +88,17 @@ pub(super) fn parse(buf: &[u8], mut line: Line, name: &'static str, with_cas: bo
     let mut request = line_request(&line, name);
     request.key = key.clone();
     request.noreply = noreply;
+    with_block(buf, &line, request, block, wants_none)
+}
+
+/// The request of a sound line, with the data block behind it.
+pub(super) fn with_block(
+    buf: &[u8],
+    line: &Line,
+    mut request: Request,
+    block: u32,
+    wants_none: bool,
+) -> Parsed {
     let content_end = line.bytes + block as usize;
     let end = content_end + 2;
     match buf.get(content_end..end) {
@@ -129,17 +139,7 @@ fn refuse_odd_line(line: &Line) -> Parsed {
     }
 }
 
-/// Refuses meta set with its data block: `ms <key> <datalen> <flags>*`.
-pub(super) fn refuse_meta_set(mut line: Line) -> Parsed {
-    line.next_token();
-    let length = line.next_token();
-    match block_bytes(&line.content[length]) {
-        Some(block) => refuse_with_body(&line, UNSUPPORTED, block + 2),
-        None => refuse_line(&line, UNSUPPORTED),
-    }
-}
-
-fn block_bytes(word: &[u8]) -> Option<u32> {
+pub(super) fn block_bytes(word: &[u8]) -> Option<u32> {
     unsigned(word)
         .filter(|&bytes| bytes <= BLOCK_BYTES_MAX)
         .map(|bytes| bytes as u32)

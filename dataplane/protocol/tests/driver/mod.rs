@@ -6,8 +6,9 @@ pub mod server;
 use std::fmt::Write;
 
 use tidegate_protocol::{
-    Local, Parsed, Protocol, Recovery, Refusal, RefusalText, ReplyError, ReplyScanner, ReplyShape,
-    Request, RequestRest, Resume, Route, Split, parse_request, write_inline,
+    BinaryHead, BinaryStatus, Local, Parsed, Protocol, Recovery, Refusal, RefusalText, ReplyError,
+    ReplyScanner, ReplyShape, Request, RequestRest, Resume, Route, Split, decode_key,
+    parse_request, write_inline,
 };
 
 /// How the driver treats a request of which only the front is here.
@@ -133,7 +134,7 @@ impl Client {
                 assert!(!rest.is_done());
                 assert!(matches!(
                     request.route,
-                    Route::Key | Route::Any | Route::First
+                    Route::Key | Route::Base64Key | Route::Any | Route::First
                 ));
                 if self.heads != Heads::Take {
                     self.need = need;
@@ -232,7 +233,14 @@ pub fn render(text: &RefusalText, buffer: &[u8]) -> Vec<u8> {
             });
             before.bytes().chain(shown).chain(after.bytes()).collect()
         }
+        RefusalText::Binary(head, status) => frame(head, status, status.text()),
     }
+}
+
+/// A frame that the proxy makes itself.
+pub fn frame(head: BinaryHead, status: BinaryStatus, body: &str) -> Vec<u8> {
+    let header = head.reply_header(status, 0, body.len() as u32);
+    [&header, body.as_bytes()].concat()
 }
 
 fn event(request: &Request, buffer: &[u8]) -> Event {
@@ -241,6 +249,10 @@ fn event(request: &Request, buffer: &[u8]) -> Event {
     let name = request.name;
     let text = match request.route {
         Route::Key => format!("key {name} {}", shown(&front[request.key.clone()])),
+        Route::Base64Key => {
+            let key = decode_key(&front[request.key.clone()]).expect("the parser has looked at it");
+            format!("key {name} {}", shown(key.bytes()))
+        }
         Route::Any => format!("any {name}"),
         Route::Local(local @ (Local::Ping | Local::Auth | Local::Select)) => {
             format!(
@@ -261,19 +273,21 @@ fn event(request: &Request, buffer: &[u8]) -> Event {
     let noreply = request.noreply.clone();
     let mut wire = front.to_vec();
     if let Some(range) = noreply.clone() {
-        assert!(wire[range.clone()].ends_with(b" noreply"));
+        let word = wire[range.clone()].trim_ascii_start();
+        assert!(wire[range.start] == b' ');
+        assert!(word == b"noreply" || !request.is_silent() && word.starts_with(b"q"));
         wire.drain(range);
     }
-    let text = if noreply.is_some() {
-        text + " noreply"
-    } else {
-        text
+    let text = match request.reply {
+        ReplyShape::Meta(quiet) if noreply.is_some() => format!("{text} {quiet:?}"),
+        _ if noreply.is_some() => text + " noreply",
+        _ => text,
     };
     Event {
         text,
         wire,
         reply: request.reply,
-        noreply: noreply.is_some(),
+        noreply: request.is_silent(),
         refusal: None,
     }
 }

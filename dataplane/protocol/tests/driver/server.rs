@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tidegate_protocol::{Protocol, ReplyScanner};
+use tidegate_protocol::{BinaryHead, BinaryStatus, Protocol, ReplyScanner, ReplyShape};
 
-use super::{Client, Event, Heads};
+use super::{Client, Event, Heads, frame};
 
 /// A server of this test's own, gone with it.
 pub struct Server {
@@ -112,9 +112,27 @@ impl Server {
                 answer.extend(refusal);
                 continue;
             }
-            let reply = exchange(&mut stream, event);
-            if !event.noreply {
-                answer.extend(reply);
+            match (&event.text[..], event.reply) {
+                ("local MetaNoop", _) => answer.extend(b"MN\r\n"),
+                ("local BinaryNoop", ReplyShape::Binary(head)) => {
+                    answer.extend(frame(head, BinaryStatus::Success, ""));
+                }
+                ("local BinaryQuit", ReplyShape::Binary(head)) => {
+                    if !head.is_quiet() {
+                        answer.extend(frame(head, BinaryStatus::Success, ""));
+                    }
+                    break;
+                }
+                (_, ReplyShape::Binary(head)) => {
+                    answer.extend(exchange_frame(&mut stream, event, head));
+                }
+                (_, shape) => {
+                    let reply = exchange(&mut stream, event, ReplyScanner::new(shape));
+                    let code = *reply.first_chunk().expect("a reply has a line");
+                    if !event.noreply && !shape.hides(code) {
+                        answer.extend(reply);
+                    }
+                }
             }
         }
         answer
@@ -129,10 +147,24 @@ impl Drop for Server {
     }
 }
 
+/// Sends a frame as the proxy does, and returns what its client gets.
+fn exchange_frame(stream: &mut TcpStream, event: &Event, head: BinaryHead) -> Vec<u8> {
+    const NUMBER: u32 = 0x0102_0304;
+    let mut event = event.clone();
+    head.address(event.wire.first_chunk_mut().expect("a header"), NUMBER);
+    let scanner = ReplyScanner::new(event.reply).expecting(NUMBER);
+    let mut reply = exchange(stream, &event, scanner);
+    let header = reply.first_chunk_mut().expect("a header");
+    if head.hides(header) {
+        return Vec::new();
+    }
+    head.restore(header);
+    reply
+}
+
 /// Sends one request and returns its reply, measured.
-fn exchange(stream: &mut TcpStream, event: &Event) -> Vec<u8> {
+fn exchange(stream: &mut TcpStream, event: &Event, mut scanner: ReplyScanner) -> Vec<u8> {
     stream.write_all(&event.wire).expect("the server reads");
-    let mut scanner = ReplyScanner::new(event.reply);
     let mut reply = Vec::new();
     let mut measured = 0;
     let mut chunk = [0; 4096];

@@ -149,6 +149,6 @@ impl Proxy {
 fn refusal_text(refusal: &Refusal, otherwise: &'static str) -> &'static str {
     match refusal.reply {
         RefusalText::Constant(text) => text,
-        RefusalText::Named { .. } => otherwise,
+        RefusalText::Named { .. } | RefusalText::Binary(..) => otherwise,
     }
 }

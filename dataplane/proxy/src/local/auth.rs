@@ -64,7 +64,7 @@ impl Proxy {
 }
 
 /// Compares without telling by its duration where the difference is.
-fn same(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
     let differences = left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b));
     left.len() == right.len() && differences == 0
 }

@@ -1,6 +1,6 @@
 //! Requests that the proxy answers itself: those about the connection between it and the client.
 
-mod auth;
+pub(crate) mod auth;
 mod client;
 mod config;
 mod hello;
@@ -80,7 +80,7 @@ impl Proxy {
                 self.tell_of_client(streams, client, arguments, local);
             }
             _ => {
-                let text = self.settle_locally(client, request, arguments, local);
+                let text = self.settle_locally(client, arguments, local);
                 if !text.is_empty() {
                     self.answer_text(streams, client, text);
                 }
@@ -93,7 +93,6 @@ impl Proxy {
     fn settle_locally(
         &mut self,
         client: u32,
-        request: &Request,
         arguments: Arguments<'_>,
         local: Local,
     ) -> &'static str {
@@ -115,7 +114,6 @@ impl Proxy {
             Local::ClientSetinfo => self.set_info(client, arguments),
             Local::ClientReply => self.switch_replies(client, arguments.get(2)),
             Local::ClientNoEvict | Local::ClientNoTouch => client::on_or_off(arguments.get(2)),
-            Local::Ok if request.noreply.is_none() => "OK\r\n",
             _ => "",
         }
     }

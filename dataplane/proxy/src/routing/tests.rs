@@ -68,6 +68,8 @@ fn pool(
         databases: 1,
         redis_auth: None,
         redis_user: None,
+        memcached_auth: None,
+        memcached_user: None,
         server_auth: None,
         server_user: None,
         compat: Compat::None,

@@ -1,6 +1,7 @@
 //! Clients, servers and a network around one proxy, in one thread under one seed.
 #![allow(dead_code)]
 
+pub mod dialects;
 pub mod dialogue;
 pub mod many;
 pub mod server;
@@ -70,6 +71,8 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         databases: 16,
         redis_auth: None,
         redis_user: None,
+        memcached_auth: None,
+        memcached_user: None,
         server_auth: None,
         server_user: None,
         compat: Compat::None,

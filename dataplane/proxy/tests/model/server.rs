@@ -1,5 +1,6 @@
 //! Model servers: enough of memcached and Redis to answer what the tests ask, byte for byte.
 
+use super::dialects;
 use super::session::{Databases, Session};
 use std::collections::HashMap;
 use tidegate_config::Protocol;
@@ -76,6 +77,12 @@ fn line_end(input: &[u8]) -> Option<usize> {
 
 /// Bytes used and the reply of the request at the front, if it is whole.
 pub fn memcached(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
+    if input.first() == Some(&0x80) {
+        return dialects::binary(store, input, true);
+    }
+    if input.starts_with(b"m") {
+        return dialects::meta(store, input, true);
+    }
     let end = line_end(input)?;
     let words: Vec<&[u8]> = input[..end]
         .split(|&b| b == b' ')

@@ -5,7 +5,7 @@ mod made;
 mod random;
 mod shipped;
 
-use crate::{Compat, Config, HashKind, Protocol, QueueMap, Queues, limits};
+use crate::{Compat, Config, HashKind, Protocol, QueueMap, Queues, Secret, limits};
 use std::collections::BTreeMap;
 
 /// The least that is a configuration.
@@ -539,6 +539,49 @@ fn warnings_name_what_is_seldom_meant() {
     ];
     for (warning, part) in warnings.iter().zip(parts) {
         assert!(warning.contains(part), "{warning}");
+    }
+}
+
+#[test]
+fn users_of_memcached_have_a_name_and_a_password() {
+    let both = "memcached_auth = \"hunter2\"\nmemcached_user = \"alice\"\n";
+    let config = parse(&format!("{MINIMAL}\n{both}"));
+    let pool = &config.pools[0];
+    assert_eq!(pool.memcached_user.as_deref(), Some("alice"));
+    assert_eq!(
+        pool.memcached_auth.as_ref().map(Secret::reveal),
+        Some("hunter2")
+    );
+    let effective = config.effective_toml();
+    assert!(effective.contains("memcached_user = \"alice\"") && !effective.contains("hunter2"));
+    for (text, expected) in [
+        (
+            format!("{MINIMAL}\nmemcached_auth = \"x\"\n"),
+            "memcached_auth needs memcached_user",
+        ),
+        (
+            format!("{MINIMAL}\nmemcached_user = \"x\"\n"),
+            "memcached_user needs memcached_auth",
+        ),
+        (
+            format!("{MINIMAL}\ncompat = \"twemproxy\"\n{both}"),
+            "memcached_auth is not for pools with compat",
+        ),
+        (
+            format!("{MINIMAL}\n{both}").replace("hunter2", "a b"),
+            "memcached_auth must be 1 to 255 bytes without blanks",
+        ),
+        (
+            format!("{REDIS}{both}"),
+            "memcached_auth needs protocol = \"memcached\"",
+        ),
+    ] {
+        let faults = faults(&text);
+        assert!(
+            faults.iter().any(|fault| fault.contains(expected)),
+            "{expected}: {faults:#?}"
+        );
+        assert!(faults.iter().all(|fault| !fault.contains("hunter2")));
     }
 }
 

@@ -51,6 +51,8 @@ fn the_example_shows_every_option_with_its_default() {
         "hash_tag",
         "redis_auth",
         "redis_user",
+        "memcached_auth",
+        "memcached_user",
         "server_auth",
         "server_user",
         "user",
