@@ -85,16 +85,14 @@ fn arity_leaves_room_for_what_is_looked_for() {
         let least = u32::from(command.arity.unsigned_abs());
         let needed = match (command.rule, command.keys) {
             (Rule::Key(position), _) => u32::from(position) + 1,
-            (Rule::Split(_), _) => 2,
+            (Rule::Split(_), _) | (_, KeySpec::SortStore | KeySpec::Streams(_)) => 2,
             // Those that may have no keys are asked how many they have.
             (_, KeySpec::Range { .. } | KeySpec::Plain) => 1,
             (_, KeySpec::Counted(position) | KeySpec::CountedOrNone(position)) => {
                 u32::from(position) + 1
             }
             (_, KeySpec::StoreCounted) => 3,
-            (_, KeySpec::SortStore) => 2,
             (_, KeySpec::GeoStore(from)) => u32::from(from),
-            (_, KeySpec::Streams(_)) => 2,
         };
         assert!(least >= needed, "{}", command.name);
     }
