@@ -16,10 +16,20 @@ const REDIS: &str = "
 The commands of Redis 7.0, and those that 7.2 and 7.4 added. A command that is not here gets the error that Redis gives to an unknown
 one, and so does a wrong number of arguments. `Arguments` counts what follows the name.
 
+* *To the server of its key*: one server is all that it needs, and the key says which.
+* *Divided among the servers of its keys*: each server gets its part, and the replies become one.
+* *To the server of its keys, which have to belong to one*: a server needs all of them at once.
+* *To any server*: the answer is the same everywhere.
+* *To every server*: what it asks for or changes is spread over all of them.
+* *To the server that serves publish and subscribe*: those who publish have to meet those who subscribe.
+* *On a server connection of its own*: it waits, or leaves something behind on the connection, which others must not share.
+* *Answered by the proxy*: it is about the client's connection, which ends here.
+
 Keys *belong to one server* if the pool has one, or if they have the same hash tag (`hash_tag`), or by chance. If they do not, the client
 gets `-CROSSSLOT` with the name of the command and the hash tag, and no server hears of it. Such a request is held as a whole, so
-`request_hold_bytes` is the most that it may have; with a single key there is no such limit. A pool with `distribution = \"random\"` has all
-keys on every server, as far as the proxy knows: its requests go where the first key does.
+`request_hold_bytes` is the most that it may have. With a single key there is no such limit, except for `SORT`, `GEORADIUS`,
+`GEORADIUSBYMEMBER`, `XREAD` and `XREADGROUP`, whose options say where the keys are. A pool with `distribution = \"random\"` has all keys on
+every server, as far as the proxy knows: its requests go where the first key does.
 
 | command | arguments | what becomes of it | |
 |---|---|---|---|

@@ -4,7 +4,7 @@ use crate::cuts::pieces;
 use crate::framing::{Frame, Framed};
 use tidegate_protocol::{
     NextKey, Parsed, REQUEST_TOKEN_BYTES_MAX, Recovery, Refusal, RefusalText, Request, RequestRest,
-    Resume, next_key,
+    Resume, next_key, write_inline,
 };
 
 /// The function that is tried.
@@ -225,6 +225,16 @@ impl Connection {
                 self.found.push(Found::Request { request, wire });
                 true
             }
+            Parsed::Inline { bytes, wire_bytes } => {
+                assert_eq!(self.resume, Resume::default(), "the parser starts anew");
+                assert!(bytes > 0 && bytes <= here, "a line of {bytes} of {here}");
+                let mut wire = Vec::new();
+                write_inline(&self.buffer[..bytes], &mut wire);
+                assert_eq!(wire.len(), wire_bytes, "the array is as long as was said");
+                self.take(bytes);
+                self.buffer.splice(..0, wire);
+                true
+            }
             Parsed::Skip { bytes } => {
                 assert_eq!(self.resume, Resume::default(), "the parser starts anew");
                 assert!(bytes > 0 && bytes <= here, "skips {bytes} of {here}");
@@ -322,6 +332,11 @@ fn render(text: &RefusalText, buffer: &[u8]) -> Vec<u8> {
                 _ => b'?',
             });
             before.bytes().chain(shown).chain(after.bytes()).collect()
+        }
+        RefusalText::Binary(head, status) => {
+            let text = status.text();
+            let header = head.reply_header(status, 0, text.len() as u32);
+            [&header, text.as_bytes()].concat()
         }
     }
 }

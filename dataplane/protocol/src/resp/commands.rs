@@ -72,7 +72,7 @@ pub(super) struct Command {
     pub(super) why: &'static str,
 }
 
-/// One and the same key at position 1 and no other, which is what most commands have.
+/// A key at position 1 and no other, as most commands have it.
 pub(super) const ONE: (Rule, KeySpec) = (Rule::Key(1), KeySpec::Plain);
 
 /// The key behind the name of a subcommand.

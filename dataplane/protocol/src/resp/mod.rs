@@ -9,6 +9,7 @@ mod frequent;
 mod inline;
 pub(crate) mod limits;
 mod lookup;
+mod plan;
 pub(crate) mod reply;
 mod reply3;
 mod request;

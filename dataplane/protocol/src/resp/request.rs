@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::commands::{Command, KeySpec, Rule};
+use super::commands::Command;
 use super::limits::REDIS_ARGUMENTS_MAX;
 use super::lookup::Rows;
+use super::plan::{BAD_KEY_COUNT, count_fault, counted, plan};
 use super::{BulkHeader, bulk_fault, bulk_header, frequent, inline, lookup, whole};
 use crate::reply::ReplyShape;
 use crate::request::{
-    Local, Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Sought, Split,
-    incomplete,
+    Parsed, Recovery, Refusal, RefusalText, Request, Resume, Route, Sought, incomplete,
 };
 use crate::rest::{Ends, RequestRest};
 use crate::scan::{NumberLine, number_line};
@@ -18,11 +18,6 @@ const BAD_COUNT: Refusal = Refusal::close("-ERR Protocol error: invalid multibul
 
 /// Longest argument that can be a subcommand's name or a count; a longer one is not waited for.
 const WORD_BYTES_MAX: u32 = 32;
-
-const BAD_KEY_COUNT: &str = "-ERR value is not an integer or out of range\r\n";
-const NEGATIVE_KEY_COUNT: &str = "-ERR Number of keys can't be negative\r\n";
-const NO_KEY: &str = "-ERR numkeys should be greater than 0\r\n";
-const TOO_MANY_KEYS: &str = "-ERR Number of keys can't be greater than number of args\r\n";
 
 /// Most bytes of an unknown command's name that its error reply shows, as in Redis.
 const SHOWN_NAME_BYTES_MAX: u32 = 128;
@@ -195,101 +190,6 @@ fn skip_rest(reply: &'static str, at: usize, args_left: u32) -> Refusal {
     }
 }
 
-/// How a request is looked at further.
-struct Plan {
-    route: Route,
-    /// Arguments behind the name up to the one that is sought. 0: none is.
-    until: u8,
-    sought: Sought,
-}
-
-impl Plan {
-    const fn new(route: Route, sought: Sought, until: u8) -> Self {
-        Self {
-            route,
-            until,
-            sought,
-        }
-    }
-}
-
-/// What is to be looked at in a request of `argc` arguments, or the error reply if it is not taken.
-#[inline]
-fn plan(command: &'static Command, argc: u32) -> Result<Plan, &'static str> {
-    let arity = i32::from(command.arity);
-    let fits = argc == arity.unsigned_abs() || arity < 0 && argc > arity.unsigned_abs();
-    if command.rule == Rule::Refused {
-        return Err(command.refusal);
-    }
-    if !fits {
-        return Err(command.wrong_arity);
-    }
-    if command.subcommands.1 > 0 && argc > 1 {
-        return Ok(Plan::new(Route::Any, Sought::Subcommand, 1));
-    }
-    let plan = match command.rule {
-        Rule::Key(position) => Plan::new(Route::Key, Sought::Key, position),
-        Rule::Together | Rule::Pinned(_) => return plan_keys(command, argc),
-        Rule::Split(Split::Mset) if argc.is_multiple_of(2) => return Err(command.wrong_arity),
-        Rule::Split(Split::Mset) if argc == 3 => Plan::new(Route::Key, Sought::Key, 1),
-        Rule::Split(_) if argc == 2 => Plan::new(Route::Key, Sought::Key, 1),
-        Rule::Split(split) => Plan::new(Route::Split(split), Sought::Key, 1),
-        Rule::Local(local) => match local {
-            Local::Ping if argc > 2 => return Err(command.wrong_arity),
-            Local::Auth if argc > 3 => return Err("-ERR syntax error\r\n"),
-            Local::Ping | Local::Auth => {
-                Plan::new(Route::Local(local), Sought::Key, argc as u8 - 1)
-            }
-            Local::Select => Plan::new(Route::Local(local), Sought::Key, 1),
-            _ => Plan::new(Route::Local(local), Sought::Key, 0),
-        },
-        Rule::Any => Plan::new(Route::Any, Sought::Key, 0),
-        Rule::Broadcast(merge) => Plan::new(Route::Broadcast(merge), Sought::Key, 0),
-        Rule::Scan => Plan::new(Route::Scan, Sought::Key, 0),
-        Rule::Channel => Plan::new(Route::Channel, Sought::Key, 0),
-        // Without an argument behind the count it can only be 0.
-        Rule::FirstCounted(position) if argc <= u32::from(position) + 1 => {
-            return Err(command.refusal);
-        }
-        Rule::FirstCounted(position) => Plan::new(Route::Key, Sought::Count, position),
-        Rule::Container | Rule::Refused => return Err(command.wrong_arity),
-    };
-    Ok(plan)
-}
-
-/// The same for a command whose keys have to belong to one server.
-#[cold]
-fn plan_keys(command: &'static Command, argc: u32) -> Result<Plan, &'static str> {
-    let route = match command.rule {
-        Rule::Pinned(pin) => Route::Pinned(pin),
-        _ => Route::Together,
-    };
-    Ok(match command.keys {
-        KeySpec::Range { first, last, step } => {
-            let keys = whole::keys_in_range(argc, first, last, step);
-            if !argc
-                .saturating_sub(u32::from(first))
-                .is_multiple_of(u32::from(step))
-            {
-                return Err(command.wrong_arity);
-            }
-            match (keys, route) {
-                (0, Route::Together) => Plan::new(Route::Any, Sought::Key, 0),
-                (0, _) => Plan::new(route, Sought::Key, 0),
-                (1, Route::Together) => Plan::new(Route::Key, Sought::Key, first),
-                _ => Plan::new(route, Sought::Key, first),
-            }
-        }
-        KeySpec::Counted(position) | KeySpec::CountedOrNone(position) => {
-            Plan::new(route, Sought::Count, position)
-        }
-        KeySpec::StoreCounted | KeySpec::SortStore | KeySpec::GeoStore(_) => {
-            Plan::new(route, Sought::Key, 1)
-        }
-        KeySpec::Plain | KeySpec::Streams(_) => Plan::new(route, Sought::Key, 0),
-    })
-}
-
 /// Moves `resume` behind the argument that is sought and looks at it, or returns what was decided before.
 #[inline]
 fn walk(buf: &[u8], resume: &mut Resume) -> Option<Parsed> {
@@ -393,37 +293,6 @@ fn unknown_subcommand(container: &Command, name_start: usize, name_bytes: u32) -
         name_start: name_start as u32,
         name_bytes: name_bytes.min(SHOWN_NAME_BYTES_MAX),
         after: container.refusal,
-    }
-}
-
-/// twemproxy says nothing.
-fn count_fault(command: &Command, reply: &'static str) -> &'static str {
-    match command.rule {
-        Rule::FirstCounted(_) => command.refusal,
-        _ => reply,
-    }
-}
-
-/// Where a request goes whose count of keys is `word`, with `args_left` arguments behind it.
-fn counted(
-    command: &Command,
-    route: Route,
-    word: &[u8],
-    args_left: u32,
-) -> Result<Route, &'static str> {
-    let count = whole::number(word).ok_or(BAD_KEY_COUNT)?;
-    if matches!(command.rule, Rule::FirstCounted(_)) {
-        // How many there are is for the server to say.
-        return if count > 0 { Ok(route) } else { Err(NO_KEY) };
-    }
-    let scripted = matches!(command.keys, KeySpec::CountedOrNone(_));
-    match count {
-        0 if scripted => Ok(Route::First),
-        ..0 if scripted => Err(NEGATIVE_KEY_COUNT),
-        ..=0 => Err(NO_KEY),
-        _ if count > i64::from(args_left) => Err(TOO_MANY_KEYS),
-        1 if route == Route::Together => Ok(Route::Key),
-        _ => Ok(route),
     }
 }
 
