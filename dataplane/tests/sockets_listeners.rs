@@ -297,16 +297,16 @@ fn the_bell_wakes_a_wait_every_time_and_needs_no_silencing() {
     for _ in 0..3 {
         net.bell.ring();
         let started = Instant::now();
-        net.network.wait(net.bell.as_fd(), 20_000_000, false);
+        net.network.wait(net.bell.as_fd(), 20_000_000, 0);
         assert!(started.elapsed() < PATIENCE, "it slept on");
         assert_eq!(net.network.waiting(), 1);
         net.network.receive();
-        net.network.wait(net.bell.as_fd(), 0, false);
+        net.network.wait(net.bell.as_fd(), 0, 0);
         assert_eq!(net.network.waiting(), 0, "one ring is one event");
     }
     let other = net.bell.try_clone().unwrap();
     let ringer = std::thread::spawn(move || other.ring());
-    net.network.wait(net.bell.as_fd(), 20_000_000, false);
+    net.network.wait(net.bell.as_fd(), 20_000_000, 0);
     assert_eq!(net.network.waiting(), 1);
     ringer.join().unwrap();
 }

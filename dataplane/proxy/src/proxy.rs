@@ -52,6 +52,8 @@ pub struct Proxy {
     pub(crate) next_tick_us: u64,
     pub(crate) next_preconnect_us: u64,
     pub(crate) in_flight: usize,
+    /// Requests to servers so far.
+    pub(crate) asked: u64,
     /// How often a server connection was taken out of use because a client does not take its reply.
     pub(crate) reliefs: u64,
     pub(crate) clients_open: usize,
@@ -132,6 +134,7 @@ impl Proxy {
             next_tick_us: now_us + TICK_US,
             next_preconnect_us: now_us,
             in_flight: 0,
+            asked: 0,
             reliefs: 0,
             clients_open: 0,
             draining: false,
@@ -161,6 +164,11 @@ impl Proxy {
     /// Requests that servers have not answered: how much is likely to come back soon.
     pub fn owed(&self) -> usize {
         self.in_flight
+    }
+
+    /// Requests that servers were asked so far.
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// Client connections open.
