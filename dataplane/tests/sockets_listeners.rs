@@ -319,6 +319,9 @@ fn with_reply_only_what_waits_for_its_rest_is_acknowledged_at_once() {
     });
     let (mut client, id) = net.client();
     let acks = |net: &Net| net.network.socket_counters().quick_acks;
+    write(&mut client, b"first");
+    net.until("the first bytes", |streams| streams.received(id) == 5);
+    net.take(id);
     write(&mut client, b"half a req");
     net.until("the bytes", |streams| streams.received(id) == 10);
     assert_eq!(acks(&net), 1, "its sender may wait for that");

@@ -208,12 +208,14 @@ impl Network for SocketNetwork {
     }
 
     fn send(&mut self) -> bool {
+        let for_servers = self.streams.send_to_clients();
         self.streams.acknowledge_read();
-        if self.streams.send_to_clients() && self.gathers() {
+        if for_servers && self.gathers() {
             return true;
         }
         self.gathered = 0;
         self.streams.send_to_all();
+        self.streams.acknowledge_read();
         self.acceptor.resume(&mut self.streams);
         !(self.streams.unread.is_empty()
             && self.streams.ready.is_empty()
