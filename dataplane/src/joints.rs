@@ -100,6 +100,11 @@ impl<S: Streams> Application<S> for Proxy {
         self.owed()
     }
 
+    #[inline]
+    fn asked(&self) -> u64 {
+        self.asked()
+    }
+
     fn pool_counters(&self, pool: usize) -> PoolCounters {
         self.pool_counters(pool)
     }

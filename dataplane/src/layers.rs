@@ -51,6 +51,8 @@ pub trait Application<S: Streams> {
     fn is_drained(&self) -> bool;
     /// Replies that clients wait for.
     fn owed(&self) -> usize;
+    /// Requests that servers were asked so far.
+    fn asked(&self) -> u64;
     /// Something that the operator should read in the log.
     fn take_event(&mut self) -> Option<Event>;
     /// Counts of one pool.

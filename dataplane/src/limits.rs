@@ -28,6 +28,21 @@ pub const LINGER_US: u64 = 40;
 /// A burst of this many frames waits no longer: the gain per frame is used up.
 pub const LINGER_FRAMES: usize = 32;
 
+/// Longest nap before a look at sockets. A wake-up and its calls towards servers cost as much as three requests: with some ten
+/// requests to share that, there is little left to gain, and nobody notices a tenth of a millisecond where so many wait.
+pub const NAP_MAX_US: u64 = 100;
+
+/// Shortest nap. Falling asleep and waking take about half of it.
+pub const NAP_MIN_US: u64 = 10;
+
+/// The part of the time that a reply takes anyway which a nap may add, as a divisor. Smaller: latency that clients notice. Larger:
+/// hardly anything is gathered.
+pub const NAP_PART_DIVISOR: u64 = 8;
+
+/// Requests that have to be expected during a nap. Fewer: many replies are owed by somebody slow, and those who are fast would wait
+/// for nobody. More: short connections, each of which wakes the worker several times for one request, gather less.
+pub const NAP_REQUESTS_MIN: u64 = 1;
+
 /// A turn that takes longer counts as a pause. A turn of a full burst takes a tenth of it; kernels that wait for an
 /// acknowledgement send again after some milliseconds.
 pub const PAUSE_NS: u64 = 1_000_000;
@@ -56,5 +71,8 @@ pub const EVENTS: usize = 256;
 
 const _: () = assert!(IDLE_SPIN_US <= IDLE_AWAKE_US && IDLE_AWAKE_US < SLEEP_MAX_US);
 const _: () = assert!(LINGER_FRAMES <= BURST_FRAMES);
+const _: () = assert!(NAP_MIN_US > 0 && NAP_MIN_US <= NAP_MAX_US && NAP_PART_DIVISOR > 1);
+// What is due in so many replies comes within a nap.
+const _: () = assert!(LINGER_OWED_MIN as u64 >= NAP_PART_DIVISOR * NAP_REQUESTS_MIN);
 const _: () = assert!(PUBLISH_US <= HEARTBEAT_US && SLEEP_MAX_US <= 2 * HEARTBEAT_US);
 const _: () = assert!(PUBLISH_SERVERS > 0 && COMMANDS > 1);

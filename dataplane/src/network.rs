@@ -45,9 +45,9 @@ pub trait Network {
     /// Announces that the loop is about to wait for `bell` as well: who rings it from here on is heard. `false`: something
     /// has arrived meanwhile.
     fn prepare_to_wait(&mut self, bell: &Doorbell) -> bool;
-    /// Waits for arrivals, for `bell`, or for `timeout_us`. With `company` many replies are owed, and the first arrival may wait a
-    /// moment for others where being woken by it alone costs more.
-    fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64, company: bool);
+    /// Waits for arrivals, for `bell`, or for `timeout_us`. The first arrival may wait `nap_us` for others, where being woken by it
+    /// alone costs more.
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64, nap_us: u64);
     /// Accepts no new connection from now on.
     fn stop_accepting(&mut self);
     /// What the streams counted so far.

@@ -126,7 +126,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
             && !self.paths.changed()
     }
 
-    fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64, _company: bool) {
+    fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64, _nap_us: u64) {
         // Unused places repeat the bell, which poll does not mind.
         let mut wake: [PollFd<'_>; PORTS_MAX + 1] =
             std::array::from_fn(|_| PollFd::new(bell, PollFlags::POLLIN));

@@ -233,8 +233,8 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             sleep_us = sleep_us.min(PUBLISH_US);
         }
         self.counters.sleeps += 1;
-        let company = self.linger.expects_company();
-        self.network.wait(self.bell.as_fd(), sleep_us, company);
+        let nap_us = self.linger.nap_us(now_us, self.proxy.asked());
+        self.network.wait(self.bell.as_fd(), sleep_us, nap_us);
         self.idle.slept();
     }
 }

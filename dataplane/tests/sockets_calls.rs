@@ -3,13 +3,14 @@
 mod sockets;
 
 use sockets::{Net, OPTIONS, PATIENCE, config, pattern, read_exactly, write};
+use std::cell::Cell;
 use std::io::Read;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use tidegate_config::AckMode;
 use tidegate_dataplane::network::Network;
 use tidegate_dataplane::sockets::{Endpoint, Listening, SocketConfig, listen};
-use tidegate_proxy::streams::{StreamStatus, Streams};
+use tidegate_proxy::streams::{StreamId, StreamStatus, Streams};
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
@@ -97,6 +98,89 @@ fn a_peer_that_stops_reading_again_and_again_gets_everything() {
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
 }
 
+/// The first bytes of a connection, taken.
+fn no_longer_fresh(net: &mut Net, client: &mut TcpStream, id: StreamId) {
+    write(client, b"hello");
+    net.until("the first bytes", |streams| streams.received(id) == 5);
+    net.take(id);
+}
+
+/// Bytes that this client sent and that are not acknowledged, as the kernel shows them.
+fn unacknowledged(net: &Net, client: &TcpStream) -> u64 {
+    let ports = [client.local_addr().unwrap().port(), net.address.port()];
+    let ends = ports.map(|port| format!(":{port:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row[1].ends_with(&ends[0]) && row[2].ends_with(&ends[1]));
+    let queues = row.expect("the connection is open")[4];
+    u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn half_a_request_is_acknowledged_in_the_turn_that_read_it() {
+    for ack in [AckMode::Immediate, AckMode::WithReply] {
+        let mut net = Net::new(&SocketConfig { ack, ..config() });
+        let (mut client, id) = net.client();
+        let acks = |net: &Net| net.network.socket_counters().quick_acks;
+        for round in 0..20 {
+            write(&mut client, b"half a requ");
+            net.until("the half", |streams| streams.received(id) == 11);
+            assert_eq!(unacknowledged(&net, &client), 0, "{ack:?} {round}");
+            let asked = u64::from(round > 0);
+            assert_eq!(acks(&net), asked * round, "the first needs no call");
+            write(&mut client, b"est");
+            net.turn_until(
+                "the rest",
+                |streams, id| {
+                    if streams.received(id) == 14 {
+                        streams.consume(id, 14);
+                        streams.send(id, b"reply");
+                    }
+                },
+                |streams| streams.received(id) == 0,
+            );
+            assert_eq!(acks(&net), asked * round, "the reply acknowledged");
+            assert_eq!(read_exactly(&mut client, 5), b"reply");
+        }
+    }
+}
+
+#[test]
+fn a_server_is_acknowledged_at_once_while_it_owes_a_reply() {
+    for ack in [AckMode::Immediate, AckMode::WithReply] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut net = Net::new(&SocketConfig {
+            ack,
+            servers: vec![listener.local_addr().unwrap().into()],
+            ..config()
+        });
+        let (mut server, id) = net.server(&listener);
+        // What the proxy says of the server after it read a reply, and the calls that follow.
+        for (owes_nothing, calls) in [(false, 1), (true, 1), (false, 2)] {
+            write(&mut server, b"reply");
+            let taken = Cell::new(false);
+            net.turn_until(
+                "the reply",
+                |streams, id| {
+                    if streams.received(id) == 5 {
+                        streams.consume(id, 5);
+                        streams.expect_reply(id, owes_nothing);
+                        taken.set(true);
+                    }
+                },
+                |_| taken.get(),
+            );
+            assert_eq!(net.network.socket_counters().quick_acks, calls, "{ack:?}");
+        }
+        write(&mut server, b"half");
+        net.streams().expect_reply(id, true);
+        net.until("half a reply", |streams| streams.received(id) == 4);
+        assert_eq!(net.network.socket_counters().quick_acks, 3, "{ack:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_sent_acknowledges_nothing() {
     let mut net = Net::new(&SocketConfig {
@@ -105,6 +189,7 @@ fn what_cannot_be_sent_acknowledges_nothing() {
         ..config()
     });
     let (mut client, id) = net.client();
+    no_longer_fresh(&mut net, &mut client, id);
     let bytes = pattern(65_536);
     while net.network.socket_counters().write_blocked == 0 {
         net.streams().send(id, &bytes);

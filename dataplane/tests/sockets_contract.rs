@@ -500,7 +500,7 @@ fn an_event_of_the_connection_before_means_nothing_to_the_next_in_its_slot() {
     // The kernel reports the new client first, then the end of the old one; meanwhile the old one's deadline passes.
     let _next = TcpStream::connect(net.address).unwrap();
     drop(client);
-    net.network.wait(net.bell.as_fd(), 1_000_000, false);
+    net.network.wait(net.bell.as_fd(), 1_000_000, 0);
     assert_eq!(net.network.waiting(), 2);
     net.network.tick(CLOSE_US);
     assert_eq!(net.network.counters().clients_open, 0);

@@ -174,6 +174,7 @@ impl Proxy {
         server.counters.request_bytes += bytes as u64;
         server.counters.in_flight += 1;
         self.in_flight += 1;
+        self.asked += 1;
         if state.fifo.is_empty() {
             state.progress_us = self.now_us;
         }

@@ -61,6 +61,8 @@ pub struct Proxy {
     /// A connection was wanted and all were taken: one that is idle and not plain gives way.
     pub(crate) crowded: bool,
     pub(crate) in_flight: usize,
+    /// Requests to servers so far.
+    pub(crate) asked: u64,
     /// How often a server connection was taken out of use because a client does not take its reply.
     pub(crate) reliefs: u64,
     pub(crate) clients_open: usize,
@@ -151,6 +153,7 @@ impl Proxy {
             next_flavour_look_us: now_us,
             crowded: false,
             in_flight: 0,
+            asked: 0,
             reliefs: 0,
             clients_open: 0,
             accepted: 0,
@@ -188,6 +191,11 @@ impl Proxy {
     /// Requests that servers have not answered: how much is likely to come back soon.
     pub fn owed(&self) -> usize {
         self.in_flight
+    }
+
+    /// Requests that servers were asked so far.
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// Client connections open.

@@ -23,6 +23,15 @@ impl Proxy {
     /// Reads everything a server connection has, reply by reply.
     pub(crate) fn read_replies<S: Streams>(&mut self, streams: &mut S, link: u32) {
         let stream = self.links[link as usize].stream;
+        self.read_each_reply(streams, link, stream);
+        let state = &self.links[link as usize];
+        if state.open && state.stream == stream {
+            // The rest of a reply, or the next one, may be held back until this is acknowledged.
+            streams.expect_reply(stream, state.fifo.is_empty());
+        }
+    }
+
+    fn read_each_reply<S: Streams>(&mut self, streams: &mut S, link: u32, stream: StreamId) {
         loop {
             let state = &self.links[link as usize];
             if !state.open || state.stream != stream {

@@ -108,6 +108,6 @@ pub trait Streams {
     /// within the stack's own deadline; the id is no longer ours.
     fn release(&mut self, id: StreamId);
     /// Tells whether a reply will soon be sent on `id` for what was received: then, with `ack = "with-reply"`, the
-    /// acknowledgement may wait for it.
+    /// acknowledgement may wait for it. Of a server, whether it owes no reply: then it waits for no acknowledgement.
     fn expect_reply(&mut self, id: StreamId, expected: bool);
 }

@@ -86,3 +86,31 @@ fn a_refused_request_that_is_incomplete_does_not_wait_for_the_reply_to_an_earlie
     assert_eq!(world.streams.received(stream), 0, "it is skipped");
     assert!(!expects(&mut world, client));
 }
+
+#[test]
+fn a_server_waits_for_an_acknowledgement_only_while_it_owes_a_reply() {
+    let (mut world, _) = world(b"get a\r\nget b\r\n");
+    let link = StreamId(world.server_slots(0)[0]);
+    let mut may_wait = |bytes: &[u8]| {
+        world.say(0, bytes);
+        deliver(&mut world);
+        assert_eq!(world.streams.received(link), 0);
+        world.streams.stream(link).expects
+    };
+    assert!(!may_wait(b"END\r\n"), "a second reply is owed");
+    assert!(!may_wait(b"VALUE b 0 2\r\n"), "the rest is owed");
+    assert!(may_wait(b"bb\r\nEND\r\n"));
+}
+
+#[test]
+fn a_server_that_owes_the_rest_of_a_part_is_not_taken_for_one_that_owes_nothing() {
+    let (mut world, client) = world(b"get a\r\n");
+    let link = StreamId(world.server_slots(0)[0]);
+    world.say(0, b"END\r\n");
+    deliver(&mut world);
+    assert!(world.streams.stream(link).expects);
+    say(&mut world, client, b"get a b\r\n");
+    world.say(0, b"VALUE a 0 2\r\naa\r\n");
+    deliver(&mut world);
+    assert!(!world.streams.stream(link).expects);
+}

@@ -1,6 +1,5 @@
 //! Epoll between the loop and the streams.
 
-use crate::limits::LINGER_US;
 use crate::network::Network;
 use crate::sockets::accept::{Acceptor, Full, LISTENER_WORDS};
 use crate::sockets::descriptors::{self, Descriptors};
@@ -209,12 +208,14 @@ impl Network for SocketNetwork {
     }
 
     fn send(&mut self) -> bool {
+        let for_servers = self.streams.send_to_clients();
         self.streams.acknowledge_read();
-        if self.streams.send_to_clients() && self.gathers() {
+        if for_servers && self.gathers() {
             return true;
         }
         self.gathered = 0;
         self.streams.send_to_all();
+        self.streams.acknowledge_read();
         self.acceptor.resume(&mut self.streams);
         !(self.streams.unread.is_empty()
             && self.streams.ready.is_empty()
@@ -236,18 +237,16 @@ impl Network for SocketNetwork {
     }
 
     /// The bell is in the epoll.
-    fn wait(&mut self, _bell: BorrowedFd<'_>, timeout_us: u64, company: bool) {
-        let mut left_us = timeout_us;
-        if company && timeout_us > 0 {
-            let linger_us = LINGER_US.min(timeout_us);
-            std::thread::sleep(Duration::from_micros(linger_us));
+    fn wait(&mut self, _bell: BorrowedFd<'_>, timeout_us: u64, nap_us: u64) {
+        let nap_us = nap_us.min(timeout_us);
+        if nap_us > 0 {
+            std::thread::sleep(Duration::from_micros(nap_us));
             self.look(0);
             if !self.events.is_empty() {
                 return;
             }
-            left_us -= linger_us;
         }
-        self.look(left_us);
+        self.look(timeout_us - nap_us);
     }
 
     fn stop_accepting(&mut self) {

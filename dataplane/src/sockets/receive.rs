@@ -4,9 +4,8 @@ use crate::sockets::slot::Owner;
 use crate::sockets::table::SocketStreams;
 use rustix::event::epoll::EventFlags;
 use rustix::io::{self, Errno};
-use rustix::net::sockopt;
+use rustix::net::{self, RecvFlags, sockopt};
 use std::io::IoSliceMut;
-use std::os::fd::OwnedFd;
 use tidegate_config::AckMode;
 use tidegate_proxy::streams::CloseReason;
 
@@ -79,7 +78,7 @@ impl SocketStreams {
             let (first, second) = state.received.free_parts(&mut self.memory[range]);
             self.counters.reads += 1;
             let outcome = if second.is_empty() {
-                io::read(socket, first)
+                net::recv(socket, first, RecvFlags::empty()).map(|(_, bytes)| bytes)
             } else {
                 io::readv(
                     socket,
@@ -111,44 +110,52 @@ impl SocketStreams {
     /// Bytes have come.
     #[inline]
     fn after_read(&mut self, slot: u32) {
-        let state = self.slot(slot);
+        let state = self.slot_mut(slot);
         if state.owner == Owner::Network {
             if state.unread {
                 self.mark_unread(slot);
             }
             return;
         }
-        match self.ack {
-            AckMode::Immediate => self.quick_ack(slot),
-            AckMode::WithReply => self.mark_read(slot),
+        if state.tcp && !std::mem::take(&mut state.fresh) {
+            state.owes_ack = true;
+            self.mark_read(slot);
         }
         self.mark_ready_slot(slot);
     }
 
-    /// Asks the kernel to acknowledge at once. It forgets that again by itself, hence after every receive.
-    #[inline]
-    fn quick_ack(&mut self, slot: u32) {
-        let state = &self.slots[slot as usize];
-        if let (true, Some(socket)) = (state.tcp, &state.socket) {
-            self.counters.quick_acks += 1;
-            set_quick_ack(socket);
-        }
-    }
-
-    /// With `ack = "with-reply"`, after the proxy ran: whatever was received and is neither answered now nor expected to be soon is
-    /// acknowledged, because its sender may wait for that before it sends the rest.
+    /// After the proxy ran and what it wrote was sent: whatever was received and is not acknowledged by that, nor will be soon, is
+    /// acknowledged now, because its sender may wait for that before it sends the rest.
     pub(crate) fn acknowledge_read(&mut self) {
         let pass = self.read.begin();
         for &slot in &pass {
+            let is_server = slot >= self.clients;
             let state = self.slot_mut(slot);
             state.listed_read = false;
-            let waits = !state.reply_expected || !state.received.is_empty();
-            // What is queued acknowledges as well, unless it cannot leave.
-            if waits && (state.queued.is_empty() || state.write_blocked) {
+            if !state.owes_ack {
+                continue;
+            }
+            if !state.queued.is_empty() && !state.write_blocked {
+                // Requests that wait for others leave soon.
+                self.mark_read(slot);
+                continue;
+            }
+            state.owes_ack = false;
+            let may_wait = state.reply_expected && state.received.is_empty();
+            if !may_wait || self.ack == AckMode::Immediate && !is_server {
                 self.quick_ack(slot);
             }
         }
         self.read.finish(pass);
+    }
+
+    /// Asks the kernel to acknowledge at once. It forgets that again by itself, hence every time.
+    fn quick_ack(&mut self, slot: u32) {
+        if let Some(socket) = &self.slots[slot as usize].socket {
+            self.counters.quick_acks += 1;
+            // A failure means a delayed acknowledgement, or that the connection is gone, which the next read tells.
+            let _set = sockopt::set_tcp_quickack(socket, true);
+        }
     }
 
     /// The peer has finished, and everything before that was received.
@@ -163,9 +170,4 @@ impl SocketStreams {
             self.mark_ready_slot(slot);
         }
     }
-}
-
-fn set_quick_ack(socket: &OwnedFd) {
-    // A failure means a delayed acknowledgement, or that the connection is gone, which the next read tells.
-    let _set = sockopt::set_tcp_quickack(socket, true);
 }

@@ -56,6 +56,11 @@ impl SocketStreams {
                 Err(error) => return self.fail(slot, error),
             };
             state.queued.consume(sent, capacity);
+            if sent > 0 {
+                // It carries an acknowledgement, and from now on the kernel waits for more such chances.
+                state.owes_ack = false;
+                state.fresh = false;
+            }
             self.counters.write_bytes += sent as u64;
             if sent < queued {
                 state.write_blocked = true;

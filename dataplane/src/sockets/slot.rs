@@ -64,6 +64,10 @@ pub(crate) struct Slot {
     /// FIN is on its way.
     pub(crate) shut: bool,
     pub(crate) reply_expected: bool,
+    /// Nothing was received from a client yet, nor sent to it. The kernel acknowledges the first bytes by itself at once.
+    pub(crate) fresh: bool,
+    /// Something was received, and nothing that acknowledges it was sent since.
+    pub(crate) owes_ack: bool,
     pub(crate) listed_ready: bool,
     pub(crate) listed_dirty: bool,
     pub(crate) listed_unread: bool,
@@ -97,6 +101,8 @@ impl Slot {
             finished: false,
             shut: false,
             reply_expected: false,
+            fresh: false,
+            owes_ack: false,
             listed_ready: false,
             listed_dirty: false,
             listed_unread: false,
@@ -112,6 +118,7 @@ impl Slot {
             role,
             peer: peer.unwrap_or(NO_ADDRESS),
             tcp: peer.is_some(),
+            fresh: matches!(role, Role::Client(_)),
             generation: self.generation,
             listed_ready: self.listed_ready,
             listed_dirty: self.listed_dirty,

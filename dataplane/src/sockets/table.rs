@@ -38,7 +38,7 @@ pub struct SocketStreams {
     pub(crate) dirty: Marked,
     /// Streams with room for bytes that the kernel may have.
     pub(crate) unread: Marked,
-    /// With `ack = "with-reply"`: streams that were read in this turn.
+    /// Streams that were read and may have to be acknowledged.
     pub(crate) read: Marked,
     pub(crate) connecting: Deadlines,
     pub(crate) closing: Deadlines,

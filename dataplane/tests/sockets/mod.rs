@@ -90,7 +90,7 @@ impl Net {
     pub fn turn(&mut self, mut work: impl FnMut(&mut SocketStreams, StreamId)) {
         self.network.tick(self.now_us);
         let moment_us = if self.pending { 0 } else { 1_000 };
-        self.network.wait(self.bell.as_fd(), moment_us, false);
+        self.network.wait(self.bell.as_fd(), moment_us, 0);
         self.network.receive();
         let streams = self.network.streams();
         while let Some(id) = streams.next_ready() {
