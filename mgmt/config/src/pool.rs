@@ -7,6 +7,7 @@ use crate::limits::{
     BACKLOG, CLIENT_KEEPALIVE_S, NAME_BYTES_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT,
     SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS,
 };
+use crate::partial::Partial;
 use crate::reader::{Field, Reader, Text};
 use crate::secret::Secret;
 use crate::server::ServerConfig;
@@ -132,6 +133,9 @@ pub struct PoolConfig {
     pub redis_auth: Option<Secret>,
     /// Sent to the servers on connect (Redis).
     pub server_auth: Option<Secret>,
+    /// What a reply of several servers becomes when one of them fails. Without meaning where `compat` is twemproxy, which has a rule of
+    /// its own.
+    pub partial: Partial,
     /// Whose habits the pool keeps where the protocol leaves a choice.
     pub compat: Compat,
 }
@@ -180,6 +184,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         client_keepalive_s: reader.number_or_none("client_keepalive_s", &CLIENT_KEEPALIVE_S),
         redis_auth: password(&mut reader, "redis_auth", protocol),
         server_auth: password(&mut reader, "server_auth", protocol),
+        partial: reader.choice("partial", Partial::NAMES, Partial::default()),
         compat: reader.choice("compat", Compat::NAMES, Compat::default()),
     };
     let at = reader.at();

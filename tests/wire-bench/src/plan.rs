@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tidegate_config::{
-    Compat, Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Compat, Distribution, HashKind, IdleMode, Partial, PoolConfig, Protocol, ServerConfig,
+    WorkerConfig,
 };
 use tidegate_port::wire::WireConfig;
 
@@ -121,6 +122,7 @@ impl Plan {
             client_keepalive_s: None,
             redis_auth: None,
             server_auth: None,
+            partial: Partial::Error,
             compat: Compat::None,
         }
     }

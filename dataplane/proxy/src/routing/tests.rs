@@ -4,7 +4,7 @@ use super::{Router, value};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tidegate_config::{
-    Compat, Distribution, Endpoint, HashKind, PoolConfig, Protocol, ServerConfig,
+    Compat, Distribution, Endpoint, HashKind, Partial, PoolConfig, Protocol, ServerConfig,
 };
 
 /// What nutcracker did: for each pool, one digit per key that names the server it went to.
@@ -67,6 +67,7 @@ fn pool(
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        partial: Partial::Error,
         compat: Compat::None,
     }
 }

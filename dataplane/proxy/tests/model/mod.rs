@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, PoolConfig, Protocol, ServerConfig,
-    WorkerConfig,
+    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, Partial, PoolConfig, Protocol,
+    ServerConfig, WorkerConfig,
 };
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
@@ -67,6 +67,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         client_keepalive_s: None,
         redis_auth: None,
         server_auth: None,
+        partial: Partial::Error,
         compat: Compat::None,
     }
 }
