@@ -1,6 +1,7 @@
 //! Measuring replies.
 
 use crate::memcached::reply::scan_values;
+use crate::memcached::stats::scan_stats;
 use crate::resp::reply::scan_resp;
 use crate::scan::find_byte;
 
@@ -13,6 +14,8 @@ pub enum ReplyShape {
     Line,
     /// memcached VALUE blocks up to END, or one error line.
     Values,
+    /// memcached STAT lines up to END, or one line: an error, RESET or OK.
+    Stats,
 }
 
 /// Longest piece of a reply that [`ReplyScanner::scan`] has to see whole: a VALUE line with the longest key is about 320 bytes long. With
@@ -102,6 +105,15 @@ impl ReplyScanner {
         }
     }
 
+    /// A scanner of `count` RESP values in a row: the elements of an array whose header was read already.
+    pub fn elements(count: u64) -> Self {
+        Self {
+            begun: true,
+            values_left: count,
+            ..Self::new(ReplyShape::Resp)
+        }
+    }
+
     /// Measures how much of `buf` belongs to the reply, and moves on by that much: the next call starts behind it.
     ///
     /// It stops before a token that is not whole in `buf`, which is at most [`REPLY_TOKEN_BYTES_MAX`] long; longer
@@ -112,6 +124,7 @@ impl ReplyScanner {
             ReplyShape::Resp => scan_resp(self, buf),
             ReplyShape::Values => scan_values(self, buf),
             ReplyShape::Line => self.scan_single_line(buf),
+            ReplyShape::Stats => scan_stats(self, buf),
         }
     }
 

@@ -57,6 +57,10 @@ pub enum Merge {
     Random,
     /// INFO.
     Info,
+    /// memcached flush_all, verbosity and cache_memlimit: `OK` if all said so, else the first other line.
+    FlushAll,
+    /// memcached stats: counts are added.
+    Stats,
 }
 
 /// What a request has to do with a server connection of the client's own. [`Request::keys`] lists the keys of those that have some.
@@ -142,8 +146,6 @@ pub enum Local {
     ClientNoTouch,
     /// memcached version.
     Version,
-    /// memcached verbosity: OK, unless `Request::noreply` is there. Not used for unknown commands.
-    Ok,
 }
 
 /// One parsed request. Ranges count from the front of the buffer.

@@ -117,10 +117,53 @@ fn what_the_proxy_answers_is_told() {
         ("version\r\n", "local Version"),
         ("version x\n", "local Version"),
         ("quit\r\n", "local Quit"),
-        ("verbosity 1\r\n", "local Ok"),
-        ("verbosity 1 noreply\r\n", "local Ok noreply"),
+    ] {
+        assert_request_gives(request, expected);
+    }
+}
+
+#[test]
+fn what_concerns_every_server_is_told() {
+    const BAD_DELAY: &str = "refuse CLIENT_ERROR invalid exptime argument";
+    const OF_ONE: &str =
+        "refuse SERVER_ERROR these statistics are about one server: ask the server itself";
+    for (request, expected) in [
+        ("verbosity 1\r\n", "broadcast FlushAll verbosity"),
+        (
+            "verbosity 1 noreply\r\n",
+            "broadcast FlushAll verbosity noreply",
+        ),
         ("verbosity x\r\n", BAD_FORMAT),
         ("verbosity\r\n", "refuse ERROR"),
+        ("cache_memlimit 64\r\n", "broadcast FlushAll cache_memlimit"),
+        ("cache_memlimit x\r\n", "refuse ERROR"),
+        ("cache_memlimit\r\n", "refuse ERROR"),
+        ("flush_all\r\n", "broadcast FlushAll flush_all"),
+        ("flush_all 0\r\n", "broadcast FlushAll flush_all"),
+        ("flush_all -1\n", "broadcast FlushAll flush_all"),
+        (
+            "flush_all 5 noreply\r\n",
+            "broadcast FlushAll flush_all noreply",
+        ),
+        (
+            "  flush_all  noreply \r\n",
+            "broadcast FlushAll flush_all noreply",
+        ),
+        ("flush_all x\r\n", BAD_DELAY),
+        ("flush_all x noreply\r\n", "refuse "),
+        ("flush_all noreply noreply\r\n", "refuse "),
+        ("flush_all 1 2 3\r\n", "refuse ERROR"),
+        ("stats\r\n", "broadcast Stats stats"),
+        ("stats items\r\n", "broadcast Stats stats"),
+        ("stats sizes_enable\r\n", "broadcast Stats stats"),
+        ("stats settings\r\n", "any stats"),
+        ("stats reset\r\n", "broadcast FlushAll stats"),
+        ("stats detail on\r\n", "broadcast FlushAll stats"),
+        ("stats detail dump\r\n", OF_ONE),
+        ("stats conns\r\n", OF_ONE),
+        ("stats cachedump 1 10\r\n", OF_ONE),
+        ("stats noreply\r\n", "refuse ERROR"),
+        ("stats a\tb\r\n", BAD_FORMAT),
     ] {
         assert_request_gives(request, expected);
     }
@@ -188,15 +231,6 @@ fn a_faulty_line_is_refused_alone() {
         ("verbosity noreply\r\n", "refuse "),
         ("incr k 1 noreply x\r\n", "refuse ERROR"),
         ("touch k\r\n", "refuse ERROR"),
-        (
-            "stats items\r\n",
-            "refuse SERVER_ERROR command is not supported by the proxy",
-        ),
-        (
-            "flush_all\r\n",
-            "refuse SERVER_ERROR command is not supported by the proxy",
-        ),
-        ("flush_all noreply\r\n", "refuse "),
         (
             "mg k v\r\n",
             "refuse SERVER_ERROR command is not supported by the proxy",

@@ -45,15 +45,15 @@ impl Proxy {
                     None => self.fail_request(streams, client, request, source, Fault::AllEjected),
                 }
             }
-            Route::Local(
-                local @ (Local::Ping | Local::Quit | Local::Auth | Local::Select | Local::Ok),
-            ) => self.answer_locally(streams, client, request, source, local),
+            Route::Local(local @ (Local::Ping | Local::Quit | Local::Auth | Local::Select)) => {
+                self.answer_locally(streams, client, request, source, local)
+            }
             Route::Split(kind) => self.split(streams, client, request, source, kind),
-            Route::Local(_)
-            | Route::Broadcast(_)
-            | Route::Scan
-            | Route::Channel
-            | Route::Pinned(_) => self.refuse_unsupported(streams, client, request, source),
+            Route::Broadcast(merge) => self.broadcast(streams, client, request, source, merge),
+            Route::Scan => self.scan(streams, client, request, source),
+            Route::Local(_) | Route::Channel | Route::Pinned(_) => {
+                self.refuse_unsupported(streams, client, request, source)
+            }
         }
     }
 

@@ -15,10 +15,12 @@
 pub mod routing;
 pub mod streams;
 
+mod broadcast;
 mod chunks;
 mod compat;
 mod deliver;
 mod dispatch;
+mod failed_parts;
 mod fault;
 mod hold;
 mod limits;
@@ -28,6 +30,7 @@ mod merge;
 mod proxy;
 mod read;
 mod replies;
+mod reserve;
 mod session;
 mod slab;
 mod split;

@@ -52,7 +52,6 @@ impl Proxy {
             Local::Auth => self.authenticate(client, argument),
             Local::Select if argument == Some(b"0") => "+OK\r\n",
             Local::Select => "-ERR DB index is out of range (the proxy serves database 0)\r\n",
-            Local::Ok if request.noreply.is_none() => "OK\r\n",
             // `dispatch` knows what becomes of the others.
             _ => "",
         };

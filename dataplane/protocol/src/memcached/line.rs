@@ -61,6 +61,16 @@ impl<'a> Line<'a> {
         self.is_at_end().then_some((tokens, count))
     }
 
+    /// Where the name of the command ends.
+    pub(super) fn name_end(&self) -> usize {
+        let blanks = self
+            .content
+            .iter()
+            .take_while(|&&byte| byte == b' ')
+            .count();
+        token_end(self.content, blanks)
+    }
+
     /// Whether a control character stands in the line.
     pub(super) fn has_control(&self) -> bool {
         self.content.iter().any(u8::is_ascii_control)

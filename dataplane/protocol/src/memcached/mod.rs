@@ -14,6 +14,7 @@ mod line;
 mod other;
 pub(crate) mod reply;
 mod retrieval;
+pub(crate) mod stats;
 mod storage;
 pub(crate) mod twemproxy;
 
@@ -117,10 +118,13 @@ fn parse_command(buf: &[u8], mut line: Line) -> Parsed {
         b"quit" => other::quit(&line),
         b"verbosity" => other::parse_verbosity(line),
         b"ms" => storage::refuse_meta_set(line),
-        b"flush_all" => other::refuse_flush_all(line),
-        b"mg" | b"md" | b"ma" | b"mn" | b"me" | b"stats" | b"slabs" | b"lru" | b"lru_crawler"
-        | b"watch" | b"shutdown" | b"cache_memlimit" | b"extstore" | b"refresh_certs"
-        | b"misbehave" | b"bget" => refuse_line(&line, UNSUPPORTED),
+        b"flush_all" => other::parse_flush_all(line),
+        b"cache_memlimit" => other::parse_memlimit(line),
+        b"stats" => other::stats(line),
+        b"mg" | b"md" | b"ma" | b"mn" | b"me" | b"slabs" | b"lru" | b"lru_crawler" | b"watch"
+        | b"shutdown" | b"extstore" | b"refresh_certs" | b"misbehave" | b"bget" => {
+            refuse_line(&line, UNSUPPORTED)
+        }
         _ => refuse_line(&line, ERROR),
     }
 }

@@ -19,7 +19,7 @@ fn takes(request: &Request, buf: &[u8]) -> bool {
     let noreply = usize::from(request.noreply.is_some());
     let mut words = words_from(buf, request.key.end);
     match request.name {
-        "gat" | "gats" | "verbosity" => false,
+        "gat" | "gats" | "verbosity" | "flush_all" | "cache_memlimit" | "stats" => false,
         // These two have no key: the first word is the name.
         "version" => words.count() == 1,
         "delete" => words.count() == noreply,

@@ -2,10 +2,12 @@
 #![allow(dead_code)]
 
 pub mod dialogue;
+pub mod joined;
 pub mod many;
 pub mod server;
 pub mod streams;
 pub mod traffic;
+pub mod whole;
 
 use server::ModelServer;
 use std::collections::HashMap;
