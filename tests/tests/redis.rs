@@ -190,8 +190,6 @@ fn wrong_requests_get_an_error_and_never_silence(scene: &mut Scene) {
     scene.on_client(|| {
         let wrong: &[&[u8]] = &[
             b"*1\r\n$4\r\nKEYS\r\n",
-            b"*2\r\n$4\r\nKEYS\r\n$1\r\n*\r\n",
-            b"*1\r\n$8\r\nFLUSHALL\r\n",
             b"*1\r\n$5\r\nMULTI\r\n",
             b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n",
             b"*1\r\n$3\r\nGET\r\n",
@@ -231,7 +229,7 @@ fn a_refused_command_leaves_the_connection_usable(scene: &mut Scene) {
     let plan = scene.plan();
     scene.on_client(|| {
         let mut client = plan.redis(Family::V4);
-        for refused in ["KEYS *", "GET", "MULTI", "nonsense"] {
+        for refused in ["SAVE", "GET", "MULTI", "nonsense"] {
             assert!(
                 matches!(client.words(refused).unwrap(), Value::Error(_)),
                 "{refused}"
