@@ -149,8 +149,8 @@ fn wrong_requests_get_an_error_and_never_silence(scene: &mut Scene) {
     scene.on_client(|| {
         let long_key = "k".repeat(251);
         let wrong = [
-            "flush_all\r\n".to_owned(),
-            "stats\r\n".to_owned(),
+            "flush_all x\r\n".to_owned(),
+            "stats nonsense\r\n".to_owned(),
             "nonsense\r\n".to_owned(),
             "\r\n".to_owned(),
             "get\r\n".to_owned(),

@@ -9,12 +9,14 @@
 //!   too large to be there as a whole.
 //! - [`parse_request_as_twemproxy`] does the same for pools whose clients rely on twemproxy's judgement of requests.
 //! - [`ReplyScanner`] measures a server's reply; [`parse_array_header`], [`parse_value_header`], [`parse_integer_reply`] and
-//!   [`parse_status_reply`] look into the replies that are merged.
+//!   [`parse_status_reply`] look into the replies that are merged, [`parse_bulk_reply`], [`parse_scan_reply`] and [`parse_reply_front`]
+//!   into those of several servers to one request.
 //!
 //! What a parser accepts here is at most what the server behind accepts, and it ends where the server sees it end. A request
 //! that the server frames differently would put the replies of a shared server connection out of step, so a doubtful length is refused.
 #![forbid(unsafe_code)]
 
+mod joined_parts;
 mod keys;
 mod memcached;
 mod pieces;
@@ -25,6 +27,7 @@ mod resp;
 mod rest;
 mod scan;
 
+pub use joined_parts::*;
 pub use keys::*;
 pub use memcached::binary::{
     BINARY_HEADER_BYTES, BINARY_REQUEST_MAGIC, BinaryHead, BinaryStatus, StatFrame,

@@ -3,6 +3,7 @@
 use crate::memcached::binary::{BinaryHead, reply::scan_frame};
 use crate::memcached::meta::{Quiet, reply::scan_meta};
 use crate::memcached::reply::scan_values;
+use crate::memcached::stats::scan_stats;
 use crate::resp::reply::scan_resp;
 use crate::scan::find_byte;
 
@@ -15,6 +16,8 @@ pub enum ReplyShape {
     Line,
     /// memcached VALUE blocks up to END, or one error line.
     Values,
+    /// memcached STAT lines up to END, or one line: an error, RESET or OK.
+    Stats,
     /// One reply to a memcached meta command: `VA` with a data block, or one line.
     Meta(Quiet),
     /// One binary frame, in answer to this request.
@@ -29,7 +32,7 @@ impl ReplyShape {
     #[inline]
     pub fn is_changed(self) -> bool {
         match self {
-            Self::Resp | Self::Line | Self::Values => false,
+            Self::Resp | Self::Line | Self::Values | Self::Stats => false,
             Self::Meta(quiet) => quiet != Quiet::No,
             Self::Binary(_) => true,
         }
@@ -141,6 +144,15 @@ impl ReplyScanner {
         Self { opaque, ..self }
     }
 
+    /// A scanner of `count` RESP values in a row: the elements of an array whose header was read already.
+    pub fn elements(count: u64) -> Self {
+        Self {
+            begun: true,
+            values_left: count,
+            ..Self::new(ReplyShape::Resp)
+        }
+    }
+
     /// Measures how much of `buf` belongs to the reply, and moves on by that much: the next call starts behind it.
     ///
     /// It stops before a token that is not whole in `buf`, which is at most [`REPLY_TOKEN_BYTES_MAX`] long; longer
@@ -153,6 +165,7 @@ impl ReplyScanner {
             ReplyShape::Line => self.scan_single_line(buf),
             ReplyShape::Meta(_) => scan_meta(self, buf),
             ReplyShape::Binary(head) => scan_frame(self, head, buf),
+            ReplyShape::Stats => scan_stats(self, buf),
         }
     }
 

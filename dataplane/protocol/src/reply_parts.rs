@@ -81,13 +81,13 @@ pub enum ValueHeader {
 }
 
 /// How a line at the front of a buffer ends.
-enum LineEnd {
+pub(crate) enum LineEnd {
     Incomplete,
     At(usize),
     Malformed,
 }
 
-fn line_end(buf: &[u8], bytes_max: usize) -> LineEnd {
+pub(crate) fn line_end(buf: &[u8], bytes_max: usize) -> LineEnd {
     match find_byte(buf, 0, b'\n') {
         Some(end) if end > 0 && buf[end - 1] == b'\r' && end < bytes_max => LineEnd::At(end + 1),
         Some(_) => LineEnd::Malformed,

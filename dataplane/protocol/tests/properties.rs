@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate_protocol::{
     Parsed, Protocol, Quiet, ReplyShape, Resume, Route, Split, ValueHeader, parse_array_header,
-    parse_integer_reply, parse_request, parse_status_reply, parse_value_header,
+    parse_bulk_reply, parse_cursor, parse_integer_reply, parse_reply_front, parse_request,
+    parse_scan_reply, parse_status_reply, parse_value_header,
 };
 
 /// Bytes of which a good part looks like one of the protocols.
@@ -167,7 +168,8 @@ proptest! {
 
     #[test]
     fn pieces_of_a_reply_do_not_matter(stream in streams(), cuts in vec(any::<usize>(), 0..6)) {
-        for shape in [ReplyShape::Resp, ReplyShape::Line, ReplyShape::Values, ReplyShape::Meta(Quiet::No)] {
+        for shape in [ReplyShape::Resp, ReplyShape::Line, ReplyShape::Values, ReplyShape::Stats, ReplyShape::Meta(Quiet::No)] {
+            parse_reply_front(shape, &stream);
             let whole = measure(shape, [&stream[..]]);
             match measure(shape, cut(&stream, &cuts)) {
                 Ok((bytes, error, true)) => prop_assert_eq!(whole, Ok((bytes, error, true))),
@@ -180,6 +182,9 @@ proptest! {
         parse_integer_reply(&stream);
         parse_status_reply(&stream);
         parse_value_header(&stream);
+        parse_bulk_reply(&stream);
+        parse_scan_reply(&stream);
+        parse_cursor(&stream);
     }
 
     #[test]

@@ -4,9 +4,10 @@ mod driver;
 
 use driver::{measure, segmentations};
 use tidegate_protocol::{
-    ArrayHeader, LineReply, REPLY_LINE_BYTES_MAX, REPLY_TOKEN_BYTES_MAX, ReplyError, ReplyScanner,
-    ReplyShape, ValueHeader, parse_array_header, parse_integer_reply, parse_status_reply,
-    parse_value_header,
+    ArrayHeader, BulkReply, LineReply, REPLY_LINE_BYTES_MAX, REPLY_TOKEN_BYTES_MAX, ReplyError,
+    ReplyFront, ReplyScanner, ReplyShape, ScanReply, ValueHeader, parse_array_header,
+    parse_bulk_reply, parse_cursor, parse_integer_reply, parse_reply_front, parse_scan_reply,
+    parse_status_reply, parse_value_header,
 };
 
 /// Asserts that `reply` is measured whole in any pieces, with more bytes behind it and without.
@@ -58,6 +59,192 @@ fn resp_values_are_measured() {
     for reply in ["-ERR no\r\n", "-\r\n", "-OOM x\r\n"] {
         assert_measured(ReplyShape::Resp, reply, true);
     }
+}
+
+#[test]
+fn statistics_are_measured_up_to_their_end() {
+    let long = format!("STAT ssl_ciphers {}\r\nEND\r\n", "x".repeat(1_000));
+    for reply in [
+        "END\r\n",
+        "STAT a 1\r\nEND\r\n",
+        "STAT a 1\r\nSTAT b \r\nSTAT c END\r\nEND\r\n",
+        "RESET\r\n",
+        "OK\r\n",
+        &long,
+    ] {
+        assert_measured(ReplyShape::Stats, reply, false);
+    }
+    for reply in [
+        "ERROR\r\n",
+        "CLIENT_ERROR usage\r\n",
+        "STAT a 1\r\nSERVER_ERROR out of memory writing stats\r\n",
+    ] {
+        assert_measured(ReplyShape::Stats, reply, true);
+    }
+    for reply in [
+        "VALUE a 0 1\r\n",
+        "\r\n",
+        "STAT a 1\r\nRESET\r\n",
+        "STAT a 1\r\nOK\r\n",
+        "STAT a 1\n",
+        "STATUS\r\n",
+    ] {
+        assert_faulty(ReplyShape::Stats, reply, ReplyError::BadLine);
+    }
+}
+
+/// `look` at every front of `wire` is `incomplete`, and at all of it `whole`, whatever follows.
+fn assert_look<T: PartialEq + std::fmt::Debug>(
+    look: impl Fn(&[u8]) -> T,
+    wire: &str,
+    incomplete: &T,
+    whole: &T,
+) {
+    for end in 0..wire.len() {
+        assert_eq!(
+            look(&wire.as_bytes()[..end]),
+            *incomplete,
+            "{:?}",
+            &wire[..end]
+        );
+    }
+    for behind in ["", "x", "\r\n"] {
+        assert_eq!(
+            look(format!("{wire}{behind}").as_bytes()),
+            *whole,
+            "{wire:?}"
+        );
+    }
+}
+
+#[test]
+fn one_string_is_found_in_either_version_of_the_protocol() {
+    for (wire, whole) in [
+        (
+            "$12\r\n",
+            BulkReply::Bulk {
+                content_bytes: 12,
+                bytes: 5,
+            },
+        ),
+        (
+            "=15\r\ntxt:",
+            BulkReply::Verbatim {
+                content_bytes: 11,
+                bytes: 9,
+            },
+        ),
+        ("$-1\r\n", BulkReply::Null { bytes: 5 }),
+        ("_\r\n", BulkReply::Null { bytes: 3 }),
+        ("-ERR no\r\n", BulkReply::Error { bytes: 9 }),
+    ] {
+        assert_look(parse_bulk_reply, wire, &BulkReply::Incomplete, &whole);
+    }
+    for wire in [
+        "$-2\r\n",
+        "=3\r\ntxt:",
+        "=9\r\ntxtx",
+        "_x",
+        "*1\r\n",
+        ":1\r\n",
+        "$x",
+    ] {
+        assert_eq!(
+            parse_bulk_reply(wire.as_bytes()),
+            BulkReply::Malformed,
+            "{wire}"
+        );
+    }
+}
+
+#[test]
+fn cursors_of_scan_have_all_64_bits() {
+    for cursor in [0, 7, 1 << 47, u64::MAX] {
+        let digits = cursor.to_string();
+        let wire = format!("*2\r\n${}\r\n{digits}\r\n", digits.len());
+        let whole = ScanReply::Cursor {
+            cursor,
+            bytes: wire.len(),
+        };
+        assert_look(parse_scan_reply, &wire, &ScanReply::Incomplete, &whole);
+    }
+    let error = ScanReply::Error { bytes: 9 };
+    assert_look(
+        parse_scan_reply,
+        "-ERR no\r\n",
+        &ScanReply::Incomplete,
+        &error,
+    );
+    for wire in [
+        "*3\r\n",
+        "*2\r\n:1\r\n",
+        "*2\r\n$0\r\n\r\n",
+        "*2\r\n$1\r\nx\r\n",
+        "*2\r\n$20\r\n18446744073709551616\r\n",
+        "*2\r\n$21\r\n",
+        "*2\r\n$1\r\n1xx",
+        "*2\r\n$-1\r\n",
+    ] {
+        assert_eq!(
+            parse_scan_reply(wire.as_bytes()),
+            ScanReply::Malformed,
+            "{wire:?}"
+        );
+    }
+    for digits in [
+        "",
+        "-1",
+        "+1",
+        " 1",
+        "1 ",
+        "0x1",
+        "18446744073709551616",
+        "000000000000000000001",
+    ] {
+        assert_eq!(parse_cursor(digits.as_bytes()), None, "{digits:?}");
+    }
+}
+
+#[test]
+fn error_lines_are_found_at_the_front_of_any_reply() {
+    let look = |shape| move |bytes: &[u8]| parse_reply_front(shape, bytes);
+    let incomplete = ReplyFront::Incomplete;
+    for (shape, wire) in [
+        (ReplyShape::Resp, "-ERR no\r\n"),
+        (ReplyShape::Line, "ERROR\r\n"),
+        (ReplyShape::Stats, "SERVER_ERROR no\r\n"),
+    ] {
+        let error = ReplyFront::Error { bytes: wire.len() };
+        assert_look(look(shape), wire, &incomplete, &error);
+    }
+    assert_look(
+        look(ReplyShape::Stats),
+        "STAT a 1\r\n",
+        &incomplete,
+        &ReplyFront::Value,
+    );
+    assert_eq!(parse_reply_front(ReplyShape::Resp, b"$"), ReplyFront::Value);
+    assert_eq!(
+        parse_reply_front(ReplyShape::Line, b"?"),
+        ReplyFront::Malformed
+    );
+    assert_eq!(
+        parse_reply_front(ReplyShape::Line, b"OK\n"),
+        ReplyFront::Malformed
+    );
+}
+
+#[test]
+fn the_elements_of_an_array_are_measured_together() {
+    let mut scanner = ReplyScanner::elements(3);
+    let scan = scanner
+        .scan(b"$1\r\na\r\n*2\r\n:1\r\n:2\r\n-x\r\n+OK\r\n")
+        .unwrap();
+    assert_eq!((scan.bytes, scan.done), (23, true));
+    assert!(
+        !scanner.is_error(),
+        "an error inside an array is an element"
+    );
 }
 
 #[test]

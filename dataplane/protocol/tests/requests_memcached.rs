@@ -126,28 +126,47 @@ fn what_the_proxy_answers_is_told() {
 }
 
 #[test]
-fn what_is_for_all_servers_is_told() {
+fn what_concerns_every_server_is_told() {
+    const BAD_DELAY: &str = "refuse CLIENT_ERROR invalid exptime argument";
+    const OF_ONE: &str =
+        "refuse SERVER_ERROR these statistics are about one server: ask the server itself";
     for (request, expected) in [
-        ("flush_all\r\n", "broadcast FlushAll flush_all"),
-        ("flush_all -1\r\n", "broadcast FlushAll flush_all"),
-        ("flush_all 10 20\r\n", "broadcast FlushAll flush_all"),
-        (
-            "flush_all noreply\r\n",
-            "broadcast FlushAll flush_all noreply",
-        ),
-        (
-            "  flush_all  10  noreply \n",
-            "broadcast FlushAll flush_all noreply",
-        ),
         ("verbosity 1\r\n", "broadcast FlushAll verbosity"),
-        ("verbosity 1 x\r\n", "broadcast FlushAll verbosity"),
         (
             "verbosity 1 noreply\r\n",
             "broadcast FlushAll verbosity noreply",
         ),
+        ("verbosity x\r\n", BAD_FORMAT),
+        ("verbosity\r\n", "refuse ERROR"),
         ("cache_memlimit 64\r\n", "broadcast FlushAll cache_memlimit"),
+        ("cache_memlimit x\r\n", "refuse ERROR"),
+        ("cache_memlimit\r\n", "refuse ERROR"),
+        ("flush_all\r\n", "broadcast FlushAll flush_all"),
+        ("flush_all 0\r\n", "broadcast FlushAll flush_all"),
+        ("flush_all -1\n", "broadcast FlushAll flush_all"),
+        (
+            "flush_all 5 noreply\r\n",
+            "broadcast FlushAll flush_all noreply",
+        ),
+        (
+            "  flush_all  noreply \r\n",
+            "broadcast FlushAll flush_all noreply",
+        ),
+        ("flush_all x\r\n", BAD_DELAY),
+        ("flush_all x noreply\r\n", "refuse "),
+        ("flush_all noreply noreply\r\n", "refuse "),
+        ("flush_all 1 2 3\r\n", "refuse ERROR"),
         ("stats\r\n", "broadcast Stats stats"),
         ("stats items\r\n", "broadcast Stats stats"),
+        ("stats sizes_enable\r\n", "broadcast Stats stats"),
+        ("stats settings\r\n", "any stats"),
+        ("stats reset\r\n", "broadcast FlushAll stats"),
+        ("stats detail on\r\n", "broadcast FlushAll stats"),
+        ("stats detail dump\r\n", OF_ONE),
+        ("stats conns\r\n", OF_ONE),
+        ("stats cachedump 1 10\r\n", OF_ONE),
+        ("stats noreply\r\n", "refuse ERROR"),
+        ("stats a\tb\r\n", BAD_FORMAT),
     ] {
         assert_request_gives(request, expected);
     }

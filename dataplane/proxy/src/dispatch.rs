@@ -52,7 +52,9 @@ impl Proxy {
             Route::Local(local) => self.answer_locally(streams, client, request, source, local),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
             Route::Together => self.send_together(streams, client, request, source),
-            Route::Broadcast(_) | Route::Scan | Route::Channel | Route::Pinned(_) => {
+            Route::Broadcast(merge) => self.broadcast(streams, client, request, source, merge),
+            Route::Scan => self.scan(streams, client, request, source),
+            Route::Channel | Route::Pinned(_) => {
                 self.refuse_unsupported(streams, client, request, source)
             }
         }

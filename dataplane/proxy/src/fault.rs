@@ -17,6 +17,8 @@ pub enum Fault {
     NoRoute,
     /// Every server of the pool is ejected.
     AllEjected,
+    /// The server is ejected.
+    Ejected,
     /// The server sent something that is not a reply.
     Garbage,
     /// The reply was too large to wait for its turn, or to be merged.
@@ -41,6 +43,8 @@ pub enum Fault {
     NoResource,
     /// The process has no file descriptor for another connection.
     NoDescriptor,
+    /// The request needs more entries in the worker's tables than these have.
+    NoEntries,
 }
 
 macro_rules! texts {
@@ -69,6 +73,7 @@ texts! {
     Closed => "Connection closed by server",
     NoRoute => "No route to host",
     AllEjected => "No server available: all are ejected",
+    Ejected => "Server is ejected after failures",
     Garbage => "Invalid reply from server",
     OverHold => "Reply too large to be held by the proxy (limit client_reply_hold_bytes)",
     RequestTooLarge => "Request too large to be held by the proxy (limit request_hold_bytes)",
@@ -81,6 +86,7 @@ texts! {
     PartFailed => "Server answered a part of the request with an error",
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
     NoDescriptor => "Proxy is out of file descriptors (limit open files)",
+    NoEntries => "Pool has more servers than the proxy can ask at once (limit requests_max)",
 }
 
 impl Fault {
@@ -110,6 +116,7 @@ impl Fault {
             | Self::NoResp3
             | Self::NoDatabase
             | Self::NoDescriptor
+            | Self::NoEntries
             | Self::PartFailed => false,
             Self::Refused
             | Self::TimedOut
@@ -117,6 +124,7 @@ impl Fault {
             | Self::Closed
             | Self::NoRoute
             | Self::AllEjected
+            | Self::Ejected
             | Self::Garbage
             | Self::Unauthorized
             | Self::OutOfStep

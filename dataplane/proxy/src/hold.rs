@@ -42,6 +42,26 @@ impl Chain {
     }
 }
 
+/// A place in a chain from which its bytes are read without being taken out. Valid as long as nothing is taken out of the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    chunk: u32,
+    at: u32,
+    /// Bytes behind it.
+    left: usize,
+}
+
+impl Place {
+    /// The front of a chain.
+    pub fn front(chain: &Chain) -> Self {
+        Self {
+            chunk: chain.head,
+            at: chain.start,
+            left: chain.bytes,
+        }
+    }
+}
+
 /// The block.
 #[derive(Debug)]
 pub struct HoldPool {
@@ -132,6 +152,48 @@ impl HoldPool {
         &self.bytes[at + chain.start as usize..at + end]
     }
 
+    /// Copies the next line that fits `out` into it, without its end, and moves behind it. A last line may lack its end. `None`: there
+    /// are no more.
+    pub fn line<'a>(&self, place: &mut Place, out: &'a mut [u8]) -> Option<&'a [u8]> {
+        while place.left > 0 {
+            if let Some(bytes) = self.line_or_skip(place, out) {
+                let line = &out[..bytes];
+                return Some(line.strip_suffix(b"\r").unwrap_or(line));
+            }
+        }
+        None
+    }
+
+    /// The bytes of the next line up to LF; `None` if it was too long.
+    fn line_or_skip(&self, place: &mut Place, out: &mut [u8]) -> Option<usize> {
+        let mut bytes = 0;
+        let mut fits = true;
+        while place.left > 0 {
+            if place.at as usize == CHUNK_BYTES {
+                place.chunk = self.next[place.chunk as usize];
+                place.at = 0;
+            }
+            let from = place.chunk as usize * CHUNK_BYTES + place.at as usize;
+            let here = (CHUNK_BYTES - place.at as usize).min(place.left);
+            let data = &self.bytes[from..from + here];
+            let end = data.iter().position(|&byte| byte == b'\n');
+            let content = &data[..end.unwrap_or(here)];
+            let room = out.get_mut(bytes..bytes + content.len());
+            fits = fits && room.is_some();
+            if let Some(room) = room.filter(|_| fits) {
+                room.copy_from_slice(content);
+                bytes += content.len();
+            }
+            let passed = content.len() + usize::from(end.is_some());
+            place.at += passed as u32;
+            place.left -= passed;
+            if end.is_some() {
+                break;
+            }
+        }
+        fits.then_some(bytes)
+    }
+
     /// Drops `n` bytes from the front.
     pub fn advance(&mut self, chain: &mut Chain, mut n: usize) {
         assert!(n <= chain.bytes, "only bytes of the chain can be dropped");
@@ -217,6 +279,38 @@ mod tests {
         assert!(pool.append(&mut chain, &[2; 548]));
         pool.clear(&mut chain);
         assert_eq!(pool.free_bytes(), 2048);
+    }
+
+    #[test]
+    fn lines_are_read_across_chunks_and_long_ones_are_passed_over() {
+        let mut pool = HoldPool::new(16 * 1024);
+        let mut chain = Chain::EMPTY;
+        let mut wanted = Vec::new();
+        assert!(pool.append(&mut chain, b"passed"));
+        pool.advance(&mut chain, 6);
+        for n in 0..100 {
+            let line = "x".repeat(n * 7 % 60);
+            let end = if n % 2 == 0 { "\r\n" } else { "\n" };
+            assert!(pool.append(&mut chain, format!("{line}{end}").as_bytes()));
+            wanted.push(line);
+            if n % 9 == 0 {
+                assert!(pool.append(&mut chain, &[b'l'; 70]));
+                assert!(pool.append(&mut chain, b"\r\n"));
+            }
+        }
+        assert!(pool.append(&mut chain, b"last"));
+        wanted.push("last".to_owned());
+        let (mut place, mut out) = (Place::front(&chain), [0; 64]);
+        let mut got = Vec::new();
+        while let Some(line) = pool.line(&mut place, &mut out) {
+            got.push(String::from_utf8(line.to_vec()).unwrap());
+        }
+        assert_eq!(got, wanted);
+        assert!(
+            pool.line(&mut Place::front(&Chain::EMPTY), &mut out)
+                .is_none()
+        );
+        pool.clear(&mut chain);
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub const CHUNK_KEYS_MAX: usize = 4096;
 /// default of 16 MiB a value may have 32 KiB on average. More keys would lower that; fewer would cost round trips.
 pub const CHUNK_VALUES_MAX: usize = 512;
 
+/// Different fields in the joined reply to INFO or stats; those beyond are left out. `INFO everything` of Redis 7 has some 700 if all its
+/// commands were called, `stats items` of memcached 1,800 if all its slab classes are in use. Each takes 240 bytes, reserved once per
+/// worker and touched when it is used.
+pub const JOINED_FIELDS_MAX: usize = 2048;
+
+/// Longest line of such a reply; a longer one is left out. The longest that servers write name a path or an address.
+pub const JOINED_LINE_BYTES_MAX: usize = 1024;
+
 /// Which part of the table of keys one chunk may take. With 1 it would wait until no other client uses the table.
 pub const CHUNK_KEYS_SHARE: usize = 4;
 

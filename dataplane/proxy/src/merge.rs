@@ -3,22 +3,24 @@
 //! A part is taken apart as it arrives: each key's piece is noted with its length and kept in the fragment's chain. When all
 //! parts are there, the pieces are sent in the order of the request's keys, from the chains, without another copy.
 
-use crate::compat::Several;
 use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::links::itoa;
 use crate::proxy::Proxy;
 use crate::replies::drops_replies;
 use crate::slab::NIL;
-use crate::state::Phase;
+use crate::state::{Join, Phase};
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{
     ArrayHeader, LineReply, ReplyShape, Split as SplitKind, ValueHeader, parse_array_header,
     parse_integer_reply, parse_status_reply, parse_value_header,
 };
 
+/// What MGET has in the place of a key that is missing.
+const NULL: &str = "$-1\r\n";
+
 /// How a look at the bytes of a fragment's reply ended.
-enum Step {
+pub(crate) enum Step {
     /// More bytes have to come.
     More,
     /// Look again.
@@ -76,7 +78,9 @@ impl Proxy {
         fragment: u32,
         bytes: &[u8],
     ) -> Result<(Step, usize), Fault> {
-        let kind = self.splits[self.fragments[fragment].split].kind;
+        let Join::Keys(kind) = self.splits[self.fragments[fragment].split].join else {
+            return self.broadcast_step(link, fragment, bytes);
+        };
         match self.fragments[fragment].phase {
             Phase::Start => match kind {
                 SplitKind::Sum => self.integer_step(fragment, bytes),
@@ -89,6 +93,8 @@ impl Proxy {
                 self.element_step(link, fragment, left, begun, bytes)
             }
             Phase::Values => self.values_step(link, fragment, bytes),
+            // The other phases are of replies without keys.
+            Phase::Rest | Phase::Content { .. } | Phase::Integers { .. } => Err(Fault::Garbage),
             Phase::Block { left } => {
                 let n = left.min(bytes.len());
                 self.keep(fragment, &bytes[..n]);
@@ -224,6 +230,14 @@ impl Proxy {
 
     /// Keeps bytes of the piece at the cursor, unless the merged reply failed or gets too large.
     fn keep(&mut self, fragment: u32, bytes: &[u8]) {
+        if self.hold_part(fragment, bytes) {
+            let cursor = self.fragments[fragment].cursor;
+            self.keys[cursor].part_bytes += bytes.len() as u32;
+        }
+    }
+
+    /// Holds bytes of a fragment's reply. False: the merged reply failed, or would get too large.
+    pub(crate) fn hold_part(&mut self, fragment: u32, bytes: &[u8]) -> bool {
         let part = &mut self.fragments[fragment];
         let split = &mut self.splits[part.split];
         if split.failed.is_some()
@@ -231,37 +245,19 @@ impl Proxy {
             || self.pendings[split.pending].client == NIL
         {
             self.hold.clear(&mut part.chain);
-            return;
+            return false;
         }
         split.held_bytes += bytes.len() as u64;
         let allowed = split.held_bytes <= self.limits.client_reply_hold_bytes as u64;
         if allowed && self.hold.append(&mut part.chain, bytes) {
-            self.keys[part.cursor].part_bytes += bytes.len() as u32;
-            return;
+            return true;
         }
         self.hold.clear(&mut part.chain);
         let client = self.pendings[split.pending].client;
         let pool = &mut self.pools[self.clients[client as usize].pool as usize];
         pool.counters.replies_over_hold += 1;
         split.failed = Some(pool.text(Fault::OverHold));
-    }
-
-    /// A server answered its part with an error: the first such line becomes the answer to the whole request.
-    fn error_line(&mut self, fragment: u32, line: &[u8]) -> Result<(Step, usize), Fault> {
-        let part = &self.fragments[fragment];
-        let split = &mut self.splits[part.split];
-        let pool = &self.pools[self.servers[part.server as usize].pool as usize];
-        if pool.is_failure(line) {
-            return Err(Fault::Failing);
-        }
-        if split.failed.is_none() && split.error.is_empty() {
-            if self.pendings[split.pending].several != Several::No {
-                split.failed = Some(pool.text(Fault::PartFailed));
-            } else if !self.hold.append(&mut split.error, line) {
-                split.failed = Some(pool.text(Fault::OverHold));
-            }
-        }
-        Ok((Step::Done, line.len()))
+        false
     }
 
     /// The reply of a fragment is complete: its connection goes on with the next.
@@ -276,37 +272,7 @@ impl Proxy {
         self.go_on(streams, link);
     }
 
-    /// The server of a fragment failed.
-    pub(crate) fn fail_fragment<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        fragment: u32,
-        fault: Fault,
-    ) {
-        let part = &mut self.fragments[fragment];
-        let pool = self.servers[part.server as usize].pool;
-        self.hold.clear(&mut part.chain);
-        let pool = &mut self.pools[pool as usize];
-        let split = &mut self.splits[part.split];
-        if split.failed.is_none() && split.error.is_empty() {
-            pool.counters.forward_errors += 1;
-            split.failed = Some(pool.text(fault));
-            let entry = &mut self.pendings[split.pending];
-            entry.closes = entry.several == Several::Read && fault.is_of_server();
-        }
-        self.count_fragment(streams, fragment);
-    }
-
-    /// A fragment's connection was ended because of its client, which has caused nobody's failure.
-    pub(crate) fn abandon_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
-        let part = &self.fragments[fragment];
-        let pool = &self.pools[self.servers[part.server as usize].pool as usize];
-        let text = pool.text(Fault::Unfinished);
-        self.splits[part.split].failed.get_or_insert(text);
-        self.fail_fragment(streams, fragment, Fault::Unfinished);
-    }
-
-    fn count_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
+    pub(crate) fn count_fragment<S: Streams>(&mut self, streams: &mut S, fragment: u32) {
         let split = self.fragments[fragment].split;
         self.splits[split].outstanding -= 1;
         if self.splits[split].outstanding == 0 {
@@ -333,8 +299,11 @@ impl Proxy {
             }
             return fits;
         }
+        let Join::Keys(kind) = state.join else {
+            return self.send_joined(streams, client, split);
+        };
         let keys = state.keys as usize;
-        let (before, number) = match state.kind {
+        let (before, number) = match kind {
             SplitKind::Sum => ("integer", state.sum.unsigned_abs() as usize),
             SplitKind::Mget => ("array", keys),
             SplitKind::Mset => ("ok", 0),
@@ -363,24 +332,39 @@ impl Proxy {
                 _ => {}
             }
         }
-        match state.kind {
+        match kind {
             SplitKind::Sum | SplitKind::Mset => true,
-            SplitKind::Mget => self.send_pieces(streams, id, split),
+            SplitKind::Mget => self.send_pieces(streams, id, split, NULL),
             SplitKind::MemcachedGet => {
-                self.send_pieces(streams, id, split)
+                self.send_pieces(streams, id, split, "")
                     && streams.send_room(id) >= 5
                     && streams.send(id, b"END\r\n") == 5
             }
         }
     }
 
-    fn send_pieces<S: Streams>(&mut self, streams: &mut S, id: StreamId, split: u32) -> bool {
+    /// Sends the pieces of all keys, and `miss` in place of those that were lost.
+    fn send_pieces<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        id: StreamId,
+        split: u32,
+        miss: &str,
+    ) -> bool {
         loop {
             let state = &mut self.splits[split];
             if state.emit_key == NIL {
                 return true;
             }
             let record = self.keys[state.emit_key];
+            if self.fragments[record.fragment].lost {
+                if streams.send_room(id) < miss.len() {
+                    return false;
+                }
+                streams.send(id, miss.as_bytes());
+                state.emit_key = record.next;
+                continue;
+            }
             if !state.emit_started {
                 state.emit_started = true;
                 state.emit_left = record.part_bytes as usize;
@@ -402,7 +386,7 @@ impl Proxy {
     }
 }
 
-fn send_chain<S: Streams>(
+pub(crate) fn send_chain<S: Streams>(
     hold: &mut crate::hold::HoldPool,
     chain: &mut Chain,
     streams: &mut S,

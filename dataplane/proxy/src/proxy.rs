@@ -14,7 +14,7 @@ use crate::state::{
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
-use tidegate_config::{Compat, PoolConfig, WorkerConfig};
+use tidegate_config::{Compat, Partial, PoolConfig, WorkerConfig};
 use tidegate_protocol::{REQUEST_TOKEN_BYTES_MAX, ReplyScanner, ReplyShape};
 
 /// All sessions, server connections and requests of one worker.
@@ -45,6 +45,8 @@ pub struct Proxy {
     pub(crate) touched: Vec<u16>,
     /// Of each key of the request at hand: the position of its server in the pool.
     pub(crate) owners: Vec<u16>,
+    /// What several servers tell about themselves, while it is joined.
+    pub(crate) fields: crate::broadcast::Fields,
     pub(crate) table_waiting: WaitList,
     /// A table entry came free since waiting clients were last woken.
     pub(crate) freed: bool,
@@ -134,6 +136,7 @@ impl Proxy {
             parts: vec![crate::split::Part::default(); most_servers],
             touched: Vec::with_capacity(most_servers),
             owners: Vec::with_capacity(limits.split_keys_max as usize),
+            fields: crate::broadcast::Fields::new(),
             table_waiting: WaitList::EMPTY,
             freed: false,
             stall_queue: VecDeque::with_capacity(slots),
@@ -288,6 +291,7 @@ fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
         pool,
         index,
         connections: config.server_connections,
+        name: config.servers[index].name.as_str().into(),
         links: vec![NIL; Flavour::count(config) * config.server_connections as usize],
         idle: Vec::with_capacity(EXCLUSIVE_IDLE_MAX),
         refused: vec![None; Flavour::count(config)],
@@ -303,6 +307,7 @@ fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
 
 fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
     Pool {
+        name: config.name.as_str().into(),
         protocol: config.protocol,
         router: Router::new(config, seed),
         first_server,
@@ -320,6 +325,7 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         client_user: config.redis_user.clone().or(config.memcached_user.clone()),
         server_auth: config.server_auth.clone(),
         server_user: config.server_user.clone(),
+        misses: config.partial == Partial::Misses && config.compat == Compat::None,
         twemproxy: config.compat == Compat::Twemproxy,
         any: 0,
         counters: PoolCounters::default(),

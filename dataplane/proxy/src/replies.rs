@@ -407,7 +407,7 @@ pub(crate) fn drops_replies(shape: Option<ReplyShape>, line: &[u8]) -> bool {
         Some(ReplyShape::Values) => {
             !line.starts_with(b"ERROR") && !line.starts_with(b"CLIENT_ERROR")
         }
-        Some(ReplyShape::Line | ReplyShape::Meta(_)) => {
+        Some(ReplyShape::Line | ReplyShape::Stats | ReplyShape::Meta(_)) => {
             line.starts_with(b"SERVER_ERROR out of memory writing get response")
         }
         Some(ReplyShape::Resp | ReplyShape::Binary(_)) | None => false,

@@ -2,12 +2,11 @@
 
 use crate::fault::Fault;
 use crate::hold::Chain;
-use crate::limits::LINK_REQUESTS_MAX;
 use crate::links::itoa;
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
-use crate::state::{Answer, Entry, Fragment, KeyRecord, Phase, Split, Target, WaitFor};
+use crate::state::{Answer, Entry, Fragment, Join, KeyRecord, Lost, Phase, Split, Target};
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{ReplyShape, Request, Split as SplitKind};
 
@@ -15,10 +14,12 @@ use tidegate_protocol::{ReplyShape, Request, Split as SplitKind};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Part {
     /// Keys, and bytes of their wire forms.
-    keys: u32,
-    bytes: usize,
-    link: u32,
+    pub keys: u32,
+    pub bytes: usize,
+    pub link: u32,
     fragment: u32,
+    /// The server cannot be reached, and its keys are misses.
+    pub lost: Option<Fault>,
 }
 
 /// Why a request cannot be divided now.
@@ -28,9 +29,6 @@ pub(crate) enum Obstacle {
     /// It is answered with this.
     Fault(Fault),
 }
-
-/// Most bytes of a part besides its keys and the prefix: `*1048577`, CR LF twice.
-const PART_FRAME_BYTES: usize = 16;
 
 impl Proxy {
     pub(crate) fn split<S: Streams>(
@@ -98,13 +96,17 @@ impl Proxy {
             .plan_parts(pool, request, bytes, &mut touched)
             .map_err(Obstacle::Fault)
             .and_then(|()| {
-                if let [one] = touched[..] {
+                if let [one] = touched[..]
+                    && !self.misses(pool, kind)
+                {
                     return Ok(Some(one as usize));
                 }
-                self.reserve_parts(streams, client, request, &touched)?;
+                self.reserve_parts(streams, client, request, &touched, kind)?;
                 if let Some(pending) = self.push_pending(streams, client, false) {
                     self.pendings[pending].several = self.several(client, request);
-                    self.send_parts(streams, client, request, bytes, kind, &touched, pending);
+                    let split =
+                        self.send_parts(streams, client, request, bytes, kind, &touched, pending);
+                    self.complete_if_answered(streams, split);
                 }
                 Ok(None)
             });
@@ -127,13 +129,13 @@ impl Proxy {
         let result = self
             .plan_parts(pool, request, bytes, &mut touched)
             .map_err(Obstacle::Fault)
-            .and_then(|()| self.reserve_parts(streams, client, request, &touched))
+            .and_then(|()| self.reserve_parts(streams, client, request, &touched, kind))
             .map(|()| self.send_parts(streams, client, request, bytes, kind, &touched, pending));
         self.forget_parts(touched);
         result
     }
 
-    fn forget_parts(&mut self, mut touched: Vec<u16>) {
+    pub(crate) fn forget_parts(&mut self, mut touched: Vec<u16>) {
         for index in touched.drain(..) {
             self.parts[index as usize] = Part::default();
         }
@@ -168,57 +170,6 @@ impl Proxy {
         Ok(())
     }
 
-    /// Makes sure that every part can be sent now, so that a request is never sent in half.
-    fn reserve_parts<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        touched: &[u16],
-    ) -> Result<(), Obstacle> {
-        let keys: u32 = touched
-            .iter()
-            .map(|&index| self.parts[index as usize].keys)
-            .sum();
-        let pool = self.clients[client as usize].pool;
-        if keys as usize > self.keys.limit() || touched.len() > self.fragments.limit() {
-            return Err(Obstacle::Fault(Fault::RequestTooLarge));
-        }
-        if self.keys.room() < keys as usize
-            || self.fragments.room() < touched.len()
-            || self.splits.room() == 0
-        {
-            self.pools[pool as usize].counters.paused_requests += 1;
-            self.wait(client, WaitFor::Table);
-            return Err(Obstacle::Wait);
-        }
-        for &index in touched {
-            let server = self.server_id(pool, index as usize).0;
-            let link = match self.shared_link(streams, client, server) {
-                Ok(Some(link)) => link,
-                Ok(None) => {
-                    self.wait_for_server(client, server);
-                    return Err(Obstacle::Wait);
-                }
-                Err(fault) => return Err(Obstacle::Fault(fault)),
-            };
-            let part = &mut self.parts[index as usize];
-            part.link = link;
-            let bytes = part.bytes + request.prefix.len() + PART_FRAME_BYTES;
-            let stream = self.links[link as usize].stream;
-            if bytes > streams.send_capacity(stream) {
-                return Err(Obstacle::Fault(Fault::RequestTooLarge));
-            }
-            if bytes > streams.send_room(stream)
-                || self.links[link as usize].fifo.len() >= LINK_REQUESTS_MAX
-            {
-                self.wait_for_server(client, server);
-                return Err(Obstacle::Wait);
-            }
-        }
-        Ok(())
-    }
-
     /// Sends every part. There is room for all of them, and a free entry for each in the tables.
     #[allow(clippy::too_many_arguments)] // The request, how it is divided, and on whose behalf.
     fn send_parts<S: Streams>(
@@ -231,18 +182,23 @@ impl Proxy {
         touched: &[u16],
         pending: u32,
     ) -> Option<u32> {
-        let split = self.splits.take(new_split(kind, pending))?;
+        let split = self.splits.take(new_split(Join::Keys(kind), pending))?;
         let pool = self.clients[client as usize].pool;
         self.pools[pool as usize].counters.fragments += touched.len() as u64;
         for &index in touched {
-            self.open_part(streams, split, pool, index, request, bytes);
+            self.open_part(streams, split, pool, index, request, bytes, kind);
         }
         let mut keys = 0;
         for (place, key) in request.keys(bytes).enumerate() {
             // The router is not asked twice: a pool with the distribution `random` would get another answer, and the parts
             // would not be those that were counted.
             let index = self.owners[place];
-            let Part { link, fragment, .. } = self.parts[index as usize];
+            let Part {
+                link,
+                fragment,
+                lost,
+                ..
+            } = self.parts[index as usize];
             let first_of_part = self.fragments[fragment].first_key == NIL;
             let hash = if kind == SplitKind::MemcachedGet {
                 self.key_hash(&bytes[key.key])
@@ -250,21 +206,27 @@ impl Proxy {
                 0
             };
             self.note_key(split, fragment, hash);
+            keys += 1;
+            if lost.is_some() {
+                continue;
+            }
             let stream = self.links[link as usize].stream;
             if kind == SplitKind::MemcachedGet && !first_of_part {
                 streams.send(stream, b" ");
             }
             streams.send(stream, &bytes[key.wire]);
-            keys += 1;
         }
         self.splits[split].keys = keys;
         for &index in touched {
-            self.close_part(streams, index, request, kind);
+            if self.parts[index as usize].lost.is_none() {
+                self.close_part(streams, index, request, kind);
+            }
         }
         Some(split)
     }
 
     /// Takes a fragment and sends what stands before its keys.
+    #[allow(clippy::too_many_arguments)] // As above.
     fn open_part<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -273,8 +235,10 @@ impl Proxy {
         index: u16,
         request: &Request,
         bytes: &[u8],
+        kind: SplitKind,
     ) {
         let server = self.server_id(pool, index as usize).0;
+        let lost = self.parts[index as usize].lost;
         let fragment = self.fragments.take(Fragment {
             split,
             server,
@@ -284,16 +248,22 @@ impl Proxy {
             keys: 0,
             cursor: NIL,
             phase: Phase::Start,
+            lost: lost.is_some(),
+            value: 0,
             chain: Chain::EMPTY,
         });
         let Some(fragment) = fragment else { return };
         let state = &mut self.splits[split];
         state.first_fragment = fragment;
-        state.outstanding += 1;
         let part = &mut self.parts[index as usize];
         part.fragment = fragment;
+        if let Some(fault) = lost {
+            state.lost.get_or_insert(Lost { server, fault });
+            return;
+        }
+        state.outstanding += 1;
         let stream = self.links[part.link as usize].stream;
-        let arguments = match state.kind {
+        let arguments = match kind {
             SplitKind::MemcachedGet => None,
             SplitKind::Mset => Some(1 + 2 * part.keys as usize),
             SplitKind::Mget | SplitKind::Sum => Some(1 + part.keys as usize),
@@ -360,14 +330,7 @@ impl Proxy {
     /// Tells keys apart when VALUE blocks come back. Two keys with one hash could at worst swap their places in the merged reply:
     /// each block still carries its own key. The seed keeps anybody from choosing such keys.
     pub(crate) fn key_hash(&self, key: &[u8]) -> u64 {
-        let mut hash = self.seed ^ 0xcbf2_9ce4_8422_2325;
-        for chunk in key.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 29;
-        }
-        hash ^ key.len() as u64
+        hash_of(self.seed, key)
     }
 
     /// Gives everything of a split request back. Fragments that still wait for replies must not exist.
@@ -394,6 +357,15 @@ impl Proxy {
         self.freed = true;
     }
 
+    /// Completes a split request that no server was asked for: none could be reached.
+    pub(crate) fn complete_if_answered<S: Streams>(&mut self, streams: &mut S, split: Option<u32>) {
+        if let Some(split) = split
+            && self.splits[split].outstanding == 0
+        {
+            self.complete_split(streams, split);
+        }
+    }
+
     /// All fragments are complete: the merged reply, or the error in its place, is ready.
     pub(crate) fn complete_split<S: Streams>(&mut self, streams: &mut S, split: u32) {
         let pending = self.splits[split].pending;
@@ -402,6 +374,14 @@ impl Proxy {
             self.give_split(split);
             self.give_pending(pending);
             return;
+        }
+        match self.splits[split].join {
+            Join::Keys(_) if self.splits[split].lost.is_some() => {
+                self.pool_of(client).counters.replies_partial += 1;
+            }
+            Join::Keys(_) => {}
+            Join::Servers(merge) => self.join_servers(client, split, merge),
+            Join::Scan => self.join_scan(client, split),
         }
         if let Some(hold) = self.chunks_under_way(client, pending) {
             return self.complete_chunk(streams, client, hold, split);
@@ -416,9 +396,21 @@ impl Proxy {
     }
 }
 
-pub(crate) fn new_split(kind: SplitKind, pending: u32) -> Split {
+/// A hash of `key` that only who knows the seed can foresee.
+pub(crate) fn hash_of(seed: u64, key: &[u8]) -> u64 {
+    let mut hash = seed ^ 0xcbf2_9ce4_8422_2325;
+    for chunk in key.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 29;
+    }
+    hash ^ key.len() as u64
+}
+
+pub(crate) fn new_split(join: Join, pending: u32) -> Split {
     Split {
-        kind,
+        join,
         pending,
         first_key: NIL,
         last_key: NIL,
@@ -428,9 +420,13 @@ pub(crate) fn new_split(kind: SplitKind, pending: u32) -> Split {
         sum: 0,
         failed: None,
         error: Chain::EMPTY,
+        lost: None,
+        own_section: false,
+        cursor: 0,
         held_bytes: 0,
         header_sent: false,
         emit_key: NIL,
+        emit_fragment: NIL,
         emit_left: 0,
         emit_started: false,
     }

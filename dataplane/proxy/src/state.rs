@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_config::{Protocol, Secret};
 use tidegate_protocol::{
-    BinaryHead, Protocol as Dialect, ReplyScanner, ReplyShape, RequestRest, Resume,
+    BinaryHead, Merge, Protocol as Dialect, ReplyScanner, ReplyShape, RequestRest, Resume,
     Split as SplitKind,
 };
 
@@ -265,6 +265,7 @@ pub(crate) struct Server {
     pub pool: u16,
     /// Position in its pool.
     pub index: usize,
+    pub name: Box<str>,
     /// Shared connections of each flavour.
     pub connections: u32,
     /// Shared connections, flavour by flavour; [`NIL`] where none is open.
@@ -287,6 +288,7 @@ pub(crate) struct Server {
 
 /// One pool.
 pub(crate) struct Pool {
+    pub name: Box<str>,
     pub protocol: Protocol,
     pub router: Router,
     /// Its servers are `first_server ..`.
@@ -305,6 +307,8 @@ pub(crate) struct Pool {
     pub server_auth: Option<Secret>,
     /// Whose password that is; `None`: the default user's.
     pub server_user: Option<String>,
+    /// The keys of a failed server are misses in a read of several keys: see `tidegate_config::Partial`.
+    pub misses: bool,
     /// Whether it keeps the habits of twemproxy.
     pub twemproxy: bool,
     /// Where `Route::Any` looked last.
@@ -322,10 +326,28 @@ impl Pool {
     }
 }
 
-/// One request whose keys belong to several servers.
+/// How the replies to the parts of a request are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// Each part has some of the keys.
+    Keys(SplitKind),
+    /// Each part is the whole request, to another server.
+    Servers(Merge),
+    /// There is one part, a step of SCAN on one server.
+    Scan,
+}
+
+/// A server that has no part in the reply to a request, and why.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub server: u16,
+    pub fault: Fault,
+}
+
+/// One request that several servers answer.
 #[derive(Debug)]
 pub(crate) struct Split {
-    pub kind: SplitKind,
+    pub join: Join,
     /// The request; it outlives its client.
     pub pending: u32,
     pub first_key: u32,
@@ -340,10 +362,18 @@ pub(crate) struct Split {
     pub failed: Option<&'static str>,
     /// A server's own error line, said instead of the merged reply.
     pub error: Chain,
+    /// The first server that could not answer a request for all of them.
+    pub lost: Option<Lost>,
+    /// INFO: the proxy's own section is shown.
+    pub own_section: bool,
+    /// SCAN: where the client is to go on.
+    pub cursor: u64,
     pub held_bytes: u64,
     /// While the merged reply is sent: whether its header is, the next key, and what is left of its part.
     pub header_sent: bool,
     pub emit_key: u32,
+    /// The same for a request without keys: the fragment.
+    pub emit_fragment: u32,
     pub emit_left: usize,
     pub emit_started: bool,
 }
@@ -366,6 +396,12 @@ pub(crate) enum Phase {
     Values,
     /// This many bytes of a VALUE block are to come.
     Block { left: usize },
+    /// Of a reply that is joined with those of other servers, this many bytes of content, then CR LF.
+    Content { left: usize },
+    /// The same: what is left of it is measured as a whole.
+    Rest,
+    /// The same: so many integers.
+    Integers { left: u32 },
 }
 
 /// The part of a split request that one server answers.
@@ -381,6 +417,10 @@ pub(crate) struct Fragment {
     /// The key whose part comes next.
     pub cursor: u32,
     pub phase: Phase,
+    /// The server failed, and the others' replies make up the answer.
+    pub lost: bool,
+    /// What a reply that is joined with those of other servers says, if that is a number.
+    pub value: i64,
     pub chain: Chain,
 }
 

@@ -6,7 +6,7 @@ mod model;
 
 use model::traffic::{Asked, Shape, Traffic, generate};
 use model::{Rng, World, limits, pool};
-use tidegate_config::{Compat, Distribution, PoolConfig, Protocol, WorkerConfig};
+use tidegate_config::{Compat, Distribution, Partial, PoolConfig, Protocol, WorkerConfig};
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 use tidegate_proxy::streams::ServerId;
 
@@ -26,6 +26,7 @@ fn replies(protocol: Protocol, mut bytes: &[u8]) -> (Vec<&[u8]>, bool) {
             Protocol::Memcached if bytes.starts_with(b"VALUE") || bytes.starts_with(b"END") => {
                 ReplyShape::Values
             }
+            Protocol::Memcached if bytes.starts_with(b"STAT") => ReplyShape::Stats,
             Protocol::Memcached => ReplyShape::Line,
         };
         let scan = ReplyScanner::new(shape)
@@ -103,6 +104,7 @@ fn fits(protocol: Protocol, reply: &[u8], asked: &Asked) -> bool {
                 && memcached_values_fit(reply, keys)
         }
         (Asked::Values(keys), Protocol::Redis) => redis_values_fit(reply, keys),
+        (Asked::Start(start), _) => reply.starts_with(start.as_bytes()),
         (Asked::Status(lines), _) => lines.iter().any(|&line| {
             if line == ":" {
                 reply.starts_with(b":")
@@ -123,6 +125,11 @@ fn config(rng: &mut Rng, protocol: Protocol) -> (PoolConfig, WorkerConfig) {
             Distribution::Modula
         },
         auto_eject_hosts: rng.one_in(2),
+        partial: if rng.one_in(2) {
+            Partial::Misses
+        } else {
+            Partial::Error
+        },
         server_retry_timeout_ms: 20,
         server_failure_limit: 1 + rng.below(3) as u32,
         preconnect: rng.one_in(2),
@@ -268,6 +275,7 @@ fn small_requests_get_fitting_replies_whatever_their_servers_and_neighbours_do()
         large_one_in: 0,
         large_bytes: 0,
         many_keys_one_in: 0,
+        whole_one_in: 9,
     };
     for seed in 1..50 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {
@@ -284,6 +292,7 @@ fn large_requests_get_fitting_replies_whatever_their_servers_and_neighbours_do()
         large_one_in: 5,
         large_bytes: 12_000,
         many_keys_one_in: 3,
+        whole_one_in: 9,
     };
     for seed in 1..50 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {

@@ -63,6 +63,7 @@ fn small_requests_of_both_protocols_are_answered_in_order() {
         large_one_in: 0,
         large_bytes: 0,
         many_keys_one_in: 0,
+        whole_one_in: 0,
     };
     for seed in 1..40 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {
@@ -80,6 +81,7 @@ fn requests_larger_than_the_receive_buffer_are_held_and_larger_than_the_hold_are
         large_one_in: 3,
         large_bytes: 2_000,
         many_keys_one_in: 0,
+        whole_one_in: 0,
     };
     let streamed = Shape {
         requests: 120,
@@ -87,6 +89,7 @@ fn requests_larger_than_the_receive_buffer_are_held_and_larger_than_the_hold_are
         large_one_in: 5,
         large_bytes: 50_000,
         many_keys_one_in: 0,
+        whole_one_in: 0,
     };
     for seed in 1..25 {
         for protocol in [Protocol::Memcached, Protocol::Redis] {
@@ -105,6 +108,7 @@ fn requests_with_hundreds_of_keys_are_answered_in_order_among_others() {
         large_one_in: 40,
         large_bytes: 9_000,
         many_keys_one_in: 3,
+        whole_one_in: 0,
     };
     let roomy = WorkerConfig {
         client_reply_hold_bytes: 4 << 20,
@@ -124,6 +128,7 @@ fn tight_tables_make_clients_wait_and_nothing_else() {
         large_one_in: 6,
         large_bytes: 3_000,
         many_keys_one_in: 0,
+        whole_one_in: 0,
     };
     for seed in 1..25 {
         let tight = WorkerConfig {

@@ -2,6 +2,7 @@
 
 use crate::compat::Compat;
 use crate::config::Config;
+use crate::partial::Partial;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
 use crate::port::{AckMode, Driver, PortConfig, RssMode};
 use crate::warnings::of_packets_alone;
@@ -142,6 +143,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
             None => writeln!(out, "# {user_key}: default")?,
         }
     }
+    writeln!(out, "partial = {}", word(Partial::NAMES, pool.partial))?;
     writeln!(out, "compat = {}", word(Compat::NAMES, pool.compat))
 }
 

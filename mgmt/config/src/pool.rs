@@ -7,6 +7,7 @@ use crate::limits::{
     BACKLOG, CLIENT_KEEPALIVE_S, DATABASES, NAME_BYTES_MAX, SERVER_CONNECTIONS,
     SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS, USER_BYTES_MAX,
 };
+use crate::partial::Partial;
 use crate::reader::{Field, Reader, Text};
 use crate::secret::Secret;
 use crate::server::ServerConfig;
@@ -142,6 +143,9 @@ pub struct PoolConfig {
     pub server_auth: Option<Secret>,
     /// The user that servers know by it; `None`: they are sent the password alone.
     pub server_user: Option<String>,
+    /// What a reply of several servers becomes when one of them fails. Without meaning where `compat` is twemproxy, which has a rule of
+    /// its own.
+    pub partial: Partial,
     /// Whose habits the pool keeps where the protocol leaves a choice.
     pub compat: Compat,
 }
@@ -195,6 +199,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         memcached_user: user(&mut reader, "memcached_user", "memcached_auth"),
         server_auth: password(&mut reader, "server_auth", protocol),
         server_user: user(&mut reader, "server_user", "server_auth"),
+        partial: reader.choice("partial", Partial::NAMES, Partial::default()),
         compat: reader.choice("compat", Compat::NAMES, Compat::default()),
     };
     let at = reader.at();

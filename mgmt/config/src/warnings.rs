@@ -1,8 +1,10 @@
 //! What is allowed and yet seldom meant.
 
+use crate::compat::Compat;
 use crate::config::Config;
 use crate::ketama::ketama_digests;
 use crate::limits::{HALF_OPEN_MAX, SOURCE_PORTS};
+use crate::partial::Partial;
 use crate::pool::{Distribution, PoolConfig};
 use crate::worker::{IdleMode, WorkerConfig};
 use std::collections::BTreeMap;
@@ -20,9 +22,21 @@ impl Config {
                 warnings.extend(loopback(pool));
             }
             warnings.extend(cut_off(self, pool));
+            warnings.extend(without_misses(pool));
         }
         warnings
     }
+}
+
+/// twemproxy has a rule of its own for replies that lack a part.
+fn without_misses(pool: &PoolConfig) -> Option<String> {
+    let ignored = pool.partial == Partial::Misses && pool.compat == Compat::Twemproxy;
+    ignored.then(|| {
+        format!(
+            "pool {:?}: partial = \"misses\" has no meaning with compat = \"twemproxy\": a failed server makes an error of the whole request",
+            pool.name
+        )
+    })
 }
 
 fn shared_cores(config: &Config) -> Vec<String> {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tidegate_config::{
-    Compat, Distribution, HashKind, IdleMode, PoolConfig, Protocol, ServerConfig, WorkerConfig,
+    Compat, Distribution, HashKind, IdleMode, Partial, PoolConfig, Protocol, ServerConfig,
+    WorkerConfig,
 };
 use tidegate_port::wire::WireConfig;
 
@@ -126,6 +127,7 @@ impl Plan {
             memcached_user: None,
             server_auth: None,
             server_user: None,
+            partial: Partial::Error,
             compat: Compat::None,
         }
     }

@@ -18,6 +18,7 @@ pub(crate) mod meta;
 mod other;
 pub(crate) mod reply;
 mod retrieval;
+pub(crate) mod stats;
 mod storage;
 pub(crate) mod twemproxy;
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::reply::ReplyShape;
 use crate::request::{Local, Merge, Parsed, Request, Route};
 use crate::scan::unsigned;
 
@@ -10,6 +11,9 @@ use super::storage::is_exptime;
 use super::{BAD_FORMAT, ERROR, line_request, refuse_line, unless_noreply};
 
 const BAD_DELAY: &str = "CLIENT_ERROR invalid exptime argument\r\n";
+
+const OF_ONE_SERVER: &str =
+    "SERVER_ERROR these statistics are about one server: ask the server itself\r\n";
 
 const DELETE_USAGE: &str =
     "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n";
@@ -106,12 +110,34 @@ pub(super) fn parse_flush_all(mut line: Line) -> Parsed {
     Parsed::Whole(broadcast(&line, "flush_all", Merge::FlushAll, noreply))
 }
 
-/// `stats`, whatever follows.
-pub(super) fn stats(line: Line) -> Parsed {
+/// `stats [<what> …]`: what servers count, put together; their settings, which should be the same on all, as one of them has them.
+/// Statistics about the connections or items of one server are for that server to tell.
+pub(super) fn stats(mut line: Line) -> Parsed {
     if line.has_control() {
         return refuse_line(&line, BAD_FORMAT);
     }
-    Parsed::Whole(broadcast(&line, "stats", Merge::Stats, None))
+    let what = line.next_token();
+    let more = line.next_token();
+    let request = match (&line.content[what], &line.content[more]) {
+        (b"" | b"items" | b"slabs" | b"sizes" | b"sizes_enable" | b"sizes_disable", _) => Request {
+            reply: ReplyShape::Stats,
+            ..broadcast(&line, "stats", Merge::Stats, None)
+        },
+        (b"settings", _) => Request {
+            route: Route::Any,
+            reply: ReplyShape::Stats,
+            argc: 0,
+            ..line_request(&line, "stats")
+        },
+        (b"reset", _) | (b"detail", b"on" | b"off") => {
+            broadcast(&line, "stats", Merge::FlushAll, None)
+        }
+        (b"conns" | b"cachedump" | b"detail" | b"extstore" | b"proxy" | b"dump", _) => {
+            return refuse_line(&line, OF_ONE_SERVER);
+        }
+        _ => return refuse_line(&line, ERROR),
+    };
+    Parsed::Whole(request)
 }
 
 fn broadcast(

@@ -19,8 +19,8 @@ fn takes(request: &Request, buf: &[u8]) -> bool {
     let noreply = usize::from(request.noreply.is_some());
     let mut words = words_from(buf, request.key.end);
     match request.name {
-        "gat" | "gats" | "flush_all" | "verbosity" | "cache_memlimit" | "stats" => false,
-        "mg" | "ms" | "md" | "ma" | "me" | "mn" => false,
+        "gat" | "gats" | "flush_all" | "verbosity" | "cache_memlimit" | "stats" | "mg" | "ms"
+        | "md" | "ma" | "me" | "mn" => false,
         // These two have no key: the first word is the name.
         "version" => words.count() == 1,
         "delete" => words.count() == noreply,

@@ -303,7 +303,11 @@ impl Proxy {
         let outcome = self.split_chunk(streams, client, &request, bytes, chunk.kind, chunk.pending);
         self.holds[hold as usize] = buffer;
         match outcome {
-            Ok(Some(split)) => self.chunk_asked(streams, client, hold, split),
+            Ok(Some(split)) => {
+                let go_on = self.chunk_asked(streams, client, hold, split);
+                self.complete_if_answered(streams, Some(split));
+                go_on
+            }
             Ok(None) => self.fail_chunks(streams, client, hold, Fault::NoResource),
             Err(Obstacle::Wait) => false,
             Err(Obstacle::Fault(fault)) => self.fail_chunks(streams, client, hold, fault),

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Entry, Fragment, Phase, Target, WaitFor};
+use crate::state::{Entry, Fragment, Join, Phase, Target, WaitFor};
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{ReplyShape, Split as SplitKind, ValueFront};
 
@@ -93,9 +93,10 @@ impl Proxy {
 
     /// Takes the entries of a chunk that is one SET.
     fn open_value(&mut self, pending: u32, server: u16) -> Option<u32> {
-        let split = self
-            .splits
-            .take(crate::split::new_split(SplitKind::Mset, pending))?;
+        let split = self.splits.take(crate::split::new_split(
+            Join::Keys(SplitKind::Mset),
+            pending,
+        ))?;
         let fragment = self.fragments.take(Fragment {
             split,
             server,
@@ -105,6 +106,8 @@ impl Proxy {
             keys: 0,
             cursor: NIL,
             phase: Phase::Start,
+            lost: false,
+            value: 0,
             chain: Chain::EMPTY,
         });
         let state = &mut self.splits[split];

@@ -4,7 +4,7 @@ use super::{Router, value};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tidegate_config::{
-    Compat, Distribution, Endpoint, HashKind, PoolConfig, Protocol, ServerConfig,
+    Compat, Distribution, Endpoint, HashKind, Partial, PoolConfig, Protocol, ServerConfig,
 };
 
 /// What nutcracker did: for each pool, one digit per key that names the server it went to.
@@ -72,6 +72,7 @@ fn pool(
         memcached_user: None,
         server_auth: None,
         server_user: None,
+        partial: Partial::Error,
         compat: Compat::None,
     }
 }

@@ -3,11 +3,13 @@
 
 pub mod dialects;
 pub mod dialogue;
+pub mod joined;
 pub mod many;
 pub mod server;
 pub mod session;
 pub mod streams;
 pub mod traffic;
+pub mod whole;
 
 use server::ModelServer;
 use session::Session;
@@ -15,8 +17,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, PoolConfig, Protocol, ServerConfig,
-    WorkerConfig,
+    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, Partial, PoolConfig, Protocol,
+    ServerConfig, WorkerConfig,
 };
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
@@ -75,6 +77,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         memcached_user: None,
         server_auth: None,
         server_user: None,
+        partial: Partial::Error,
         compat: Compat::None,
     }
 }

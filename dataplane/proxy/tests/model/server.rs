@@ -130,7 +130,8 @@ pub fn memcached(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
             Some(_) => b"DELETED\r\n".to_vec(),
             None => b"NOT_FOUND\r\n".to_vec(),
         },
-        other => panic!("the proxy sent {other:?}"),
+        other => super::whole::memcached(store, other)
+            .unwrap_or_else(|| panic!("the proxy sent {other:?}")),
     };
     assert!(
         !input[..end].ends_with(b"noreply"),
@@ -217,7 +218,8 @@ pub fn redis(store: &mut Store, input: &[u8]) -> Option<(usize, Vec<u8>)> {
             rest,
         ) => format!(":{}\r\n", rest.len()).into_bytes(),
         (b"AUTH", [_]) => b"+OK\r\n".to_vec(),
-        other => panic!("the proxy sent {other:?}"),
+        (name, args) => super::whole::redis(store, name, args)
+            .unwrap_or_else(|| panic!("the proxy sent {:?} {args:?}", input.escape_ascii())),
     };
     Some((at, reply))
 }

@@ -21,6 +21,8 @@ pub enum Asked {
     Values(Vec<Vec<u8>>),
     /// One of these, or a number when it ends with `:`.
     Status(&'static [&'static str]),
+    /// Anything that starts like this.
+    Start(&'static str),
 }
 
 pub struct Shape {
@@ -31,6 +33,8 @@ pub struct Shape {
     pub large_bytes: usize,
     /// One Redis request over several keys in so many has hundreds of them.
     pub many_keys_one_in: usize,
+    /// One request in so many is for all servers. Only where the replies of a single server are not expected.
+    pub whole_one_in: usize,
 }
 
 fn bulk(arg: &[u8]) -> Vec<u8> {
@@ -75,6 +79,13 @@ pub fn generate(rng: &mut Rng, protocol: Protocol, client: usize, shape: &Shape)
         asked: Vec::new(),
     };
     for n in 0..shape.requests {
+        if shape.whole_one_in > 0 && rng.one_in(shape.whole_one_in) {
+            let (request, start) = whole_request(rng, protocol);
+            traffic.requests.extend(request);
+            traffic.replies += 1;
+            traffic.asked.push(Asked::Start(start));
+            continue;
+        }
         match protocol {
             Protocol::Memcached => {
                 memcached_request(rng, client, shape, n, &mut store, &mut traffic);
@@ -86,6 +97,33 @@ pub fn generate(rng: &mut Rng, protocol: Protocol, client: usize, shape: &Shape)
 }
 
 type Store = HashMap<Vec<u8>, Vec<u8>>;
+
+fn whole_request(rng: &mut Rng, protocol: Protocol) -> (Vec<u8>, &'static str) {
+    let lines: &[(&str, &str)] = match protocol {
+        Protocol::Redis => &[
+            ("DBSIZE", ":"),
+            ("KEYS c1*", "*"),
+            ("FLUSHALL", "+OK\r\n"),
+            ("SCRIPT LOAD s", "$1\r\ns\r\n"),
+            ("SCRIPT EXISTS s t", "*2\r\n:"),
+            ("RANDOMKEY", "$"),
+            ("INFO", "$"),
+            ("SCAN 0 COUNT 5", "*2\r\n$"),
+            ("SCAN 7", "*2\r\n$"),
+        ],
+        Protocol::Memcached => &[
+            ("stats", "STAT "),
+            ("stats reset", "RESET\r\n"),
+            ("flush_all", "OK\r\n"),
+        ],
+    };
+    let (line, start) = lines[rng.below(lines.len())];
+    let request = match protocol {
+        Protocol::Redis => resp(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>()),
+        Protocol::Memcached => format!("{line}\r\n").into_bytes(),
+    };
+    (request, start)
+}
 
 fn memcached_request(
     rng: &mut Rng,

@@ -5,7 +5,7 @@ mod made;
 mod random;
 mod shipped;
 
-use crate::{Compat, Config, HashKind, Protocol, QueueMap, Queues, Secret, limits};
+use crate::{Compat, Config, HashKind, Partial, Protocol, QueueMap, Queues, Secret, limits};
 use std::collections::BTreeMap;
 
 /// The least that is a configuration.
@@ -278,6 +278,22 @@ fn a_pool_keeps_its_own_habits_or_those_of_twemproxy() {
 }
 
 #[test]
+fn a_pool_says_what_becomes_of_replies_that_lack_a_part() {
+    let partial = |line: &str| parse(&format!("{MINIMAL}{line}")).pools[0].partial;
+    assert_eq!(partial(""), Partial::Error);
+    assert_eq!(partial("partial = \"error\"\n"), Partial::Error);
+    assert_eq!(partial("partial = \"misses\"\n"), Partial::Misses);
+    let faults = faults(&format!("{MINIMAL}partial = \"yes\"\n"));
+    assert_one(&faults, &["partial", "yes", "error, misses"]);
+    let both = format!("{MINIMAL}partial = \"misses\"\ncompat = \"twemproxy\"\n");
+    let warnings = parse(&both).warnings();
+    assert!(
+        warnings.iter().any(|warning| warning.contains("partial")),
+        "{warnings:#?}"
+    );
+}
+
+#[test]
 fn the_effective_configuration_parses_to_the_same_one() {
     for text in [
         MINIMAL.to_owned(),
@@ -286,6 +302,7 @@ fn the_effective_configuration_parses_to_the_same_one() {
             "redis_auth = \"hunter2\"\nserver_auth = \"hunter3\"",
             "databases = 3",
         ),
+        format!("{MINIMAL}partial = \"misses\"\n"),
         format!("{MINIMAL}[worker]\nuser = \"cache\"\nsource_address = \"2001:db8::1\"\n"),
         format!("name = \"edge-1\"\n{MINIMAL}").replace("interface", "mtu_bytes = 1400\ninterface"),
         MINIMAL
