@@ -34,6 +34,22 @@ impl Proxy {
             self.answer_text(streams, client, text);
             return true;
         }
+        if self.clients[client as usize].pin != NIL {
+            return self.dispatch_pinned(streams, client, request, source, server);
+        }
+        self.dispatch_route(streams, client, request, source, server)
+    }
+
+    /// Sends a request where it belongs that does not belong to an own connection.
+    #[inline]
+    pub(crate) fn dispatch_route<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        server: Option<usize>,
+    ) -> bool {
         match request.route {
             Route::Key | Route::Together => match server {
                 Some(index) => self.send_request(streams, client, request, source, index),
@@ -46,8 +62,13 @@ impl Proxy {
                 }
             }
             Route::Local(local) => self.answer_locally(streams, client, request, source, local),
+            Route::Channel => {
+                let index = crate::pinned::CHANNEL_SERVER;
+                self.send_request(streams, client, request, source, index)
+            }
+            Route::Pinned(pin) => self.pin_request(streams, client, request, source, pin),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
-            Route::Broadcast(_) | Route::Scan | Route::Channel | Route::Pinned(_) => {
+            Route::Broadcast(_) | Route::Scan => {
                 self.refuse_unsupported(streams, client, request, source)
             }
         }
@@ -248,17 +269,7 @@ impl Proxy {
         silent: bool,
     ) -> Option<u32> {
         let silent = silent || self.is_muted(client);
-        let pending = self.pendings.take(Pending {
-            client,
-            next: NIL,
-            answer: Answer::Waiting,
-            silent,
-            begun: false,
-            instead: None,
-            several: Several::No,
-            closes: false,
-            chain: crate::hold::Chain::EMPTY,
-        })?;
+        let pending = self.pendings.take(new_pending(client, silent))?;
         let state = &mut self.clients[client as usize];
         let last = state.tail;
         state.tail = pending;
@@ -311,6 +322,23 @@ impl Proxy {
         };
         self.pendings[pending].chain = chain;
         self.flush(streams, client);
+    }
+}
+
+/// A request of which nothing is answered.
+#[inline]
+pub(crate) fn new_pending(client: u32, silent: bool) -> Pending {
+    Pending {
+        client,
+        next: NIL,
+        answer: Answer::Waiting,
+        silent,
+        push: false,
+        begun: false,
+        instead: None,
+        several: Several::No,
+        closes: false,
+        chain: crate::hold::Chain::EMPTY,
     }
 }
 

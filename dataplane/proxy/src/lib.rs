@@ -29,6 +29,7 @@ mod limits;
 mod links;
 mod local;
 mod merge;
+mod pinned;
 mod proxy;
 mod read;
 mod replies;

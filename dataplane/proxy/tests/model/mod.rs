@@ -5,6 +5,7 @@ pub mod dialogue;
 pub mod many;
 pub mod server;
 pub mod session;
+pub mod states;
 pub mod streams;
 pub mod traffic;
 
@@ -62,6 +63,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
             .collect(),
         timeout_ms: Some(400),
         server_connections: 1,
+        own_connections_max: 128,
         preconnect: false,
         auto_eject_hosts: false,
         server_retry_timeout_ms: 1000,
@@ -230,6 +232,7 @@ impl World {
         };
         let model = &mut self.servers[server.0 as usize];
         if stream.aborted || matches!(stream.status, StreamStatus::Closed(_)) {
+            model.states.remove(&slot);
             self.inputs.remove(&slot);
             self.outputs.remove(&slot);
             return false;
@@ -250,7 +253,12 @@ impl World {
             input.extend(data);
             let output = self.outputs.entry(slot).or_default();
             let session = self.sessions.entry(stream.serial).or_default();
-            moved |= model.serve(session, input, output);
+            moved |= model.serve(slot, session, input, output);
+            for (other, bytes) in model.outbox.drain(..) {
+                moved = true;
+                self.outputs.entry(other).or_default().extend(bytes);
+            }
+            let output = self.outputs.entry(slot).or_default();
             let give = if model.trickles { 1 } else { give };
             let n = stream.received.push(&output[..give.min(output.len())]);
             output.drain(..n);
@@ -291,6 +299,9 @@ impl World {
         };
         self.inputs.retain(|slot, _| alive(slot));
         self.outputs.retain(|slot, _| alive(slot));
+        for server in &mut self.servers {
+            server.states.retain(|slot, _| alive(slot));
+        }
         moved
     }
 
