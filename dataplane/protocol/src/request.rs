@@ -99,14 +99,6 @@ pub enum Pin {
     Ssubscribe,
     /// SUNSUBSCRIBE: the channels, if there are any, are keys.
     Sunsubscribe,
-    /// memcached flush_all, verbosity, cache_memlimit: `OK` if all said so, else the first other line.
-    FlushAll,
-    /// memcached stats: counts are added.
-    Stats,
-    /// The same in binary.
-    BinaryFlush,
-    /// The same in binary: one frame for each statistic, then an empty one.
-    BinaryStats,
 }
 
 /// How the keys of a request are spread and its replies joined.

@@ -111,7 +111,8 @@ impl Proxy {
             state.tail = NIL;
             streams.expect_reply(StreamId(client), false);
         }
-        if !self.pendings[pending].silent {
+        let entry = &self.pendings[pending];
+        if !(entry.silent || entry.push) {
             self.pools[state.pool as usize].counters.replies += 1;
         }
         // Once nothing is under way, a client that sent FIN is done, and one that waited for that goes on.
@@ -125,6 +126,9 @@ impl Proxy {
         state.full = false;
         if resume {
             streams.mark_ready(StreamId(client));
+        }
+        if self.pendings[pending].push {
+            self.pushes_sent(client, pending);
         }
         self.give_pending(pending);
     }

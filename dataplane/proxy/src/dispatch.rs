@@ -30,6 +30,22 @@ impl Proxy {
         if self.must_authenticate(client, request) {
             return self.refuse_unauthenticated(streams, client, request, source);
         }
+        if self.clients[client as usize].pin != NIL {
+            return self.dispatch_pinned(streams, client, request, source, server);
+        }
+        self.dispatch_route(streams, client, request, source, server)
+    }
+
+    /// Sends a request where it belongs that does not belong to an own connection.
+    #[inline]
+    pub(crate) fn dispatch_route<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        server: Option<usize>,
+    ) -> bool {
         match request.route {
             Route::Key | Route::Base64Key => match server {
                 Some(index) => self.send_request(streams, client, request, source, index),
@@ -50,13 +66,15 @@ impl Proxy {
                 | Local::SaslStep),
             ) => self.answer_memcached(streams, client, request, source, local),
             Route::Local(local) => self.answer_locally(streams, client, request, source, local),
+            Route::Channel => {
+                let index = crate::pinned::CHANNEL_SERVER;
+                self.send_request(streams, client, request, source, index)
+            }
+            Route::Pinned(pin) => self.pin_request(streams, client, request, source, pin),
             Route::Split(kind) => self.split(streams, client, request, source, kind),
             Route::Together => self.send_together(streams, client, request, source),
             Route::Broadcast(merge) => self.broadcast(streams, client, request, source, merge),
             Route::Scan => self.scan(streams, client, request, source),
-            Route::Channel | Route::Pinned(_) => {
-                self.refuse_unsupported(streams, client, request, source)
-            }
         }
     }
 
@@ -266,18 +284,7 @@ impl Proxy {
         silent: bool,
     ) -> Option<u32> {
         let silent = silent || self.is_muted(client);
-        let pending = self.pendings.take(Pending {
-            client,
-            next: NIL,
-            answer: Answer::Waiting,
-            silent,
-            begun: false,
-            instead: None,
-            several: Several::No,
-            binary: None,
-            closes: false,
-            chain: crate::hold::Chain::EMPTY,
-        })?;
+        let pending = self.pendings.take(new_pending(client, silent))?;
         let state = &mut self.clients[client as usize];
         let last = state.tail;
         state.tail = pending;
@@ -330,6 +337,24 @@ impl Proxy {
         };
         self.pendings[pending].chain = chain;
         self.flush(streams, client);
+    }
+}
+
+/// A request of which nothing is answered.
+#[inline]
+pub(crate) fn new_pending(client: u32, silent: bool) -> Pending {
+    Pending {
+        client,
+        next: NIL,
+        answer: Answer::Waiting,
+        silent,
+        push: false,
+        begun: false,
+        instead: None,
+        several: Several::No,
+        binary: None,
+        closes: false,
+        chain: crate::hold::Chain::EMPTY,
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Fault {
     PartFailed,
     /// Every connection slot, source port or table entry that the request needs is taken for good.
     NoResource,
+    /// As many clients as the pool allows have a server connection of their own.
+    NoOwnConnection,
     /// The process has no file descriptor for another connection.
     NoDescriptor,
     /// The request needs more entries in the worker's tables than these have.
@@ -85,6 +87,7 @@ texts! {
     Failing => "Server cannot serve (OOM, BUSY or LOADING)",
     PartFailed => "Server answered a part of the request with an error",
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
+    NoOwnConnection => "No server connection left for a client of its own (limit own_connections_max)",
     NoDescriptor => "Proxy is out of file descriptors (limit open files)",
     NoEntries => "Pool has more servers than the proxy can ask at once (limit requests_max)",
 }
@@ -115,6 +118,7 @@ impl Fault {
             | Self::NoResource
             | Self::NoResp3
             | Self::NoDatabase
+            | Self::NoOwnConnection
             | Self::NoDescriptor
             | Self::NoEntries
             | Self::PartFailed => false,

@@ -32,6 +32,7 @@ mod limits;
 mod links;
 mod local;
 mod merge;
+mod pinned;
 mod proxy;
 mod quiet;
 mod read;

@@ -17,6 +17,24 @@ pub const HOLDS_MAX: usize = 128;
 /// requests, few enough that a thousand waiters do not spend their time finding it full again.
 pub const WAKE_BATCH: usize = 64;
 
+/// Requests without a key at the front of a transaction, which are kept until a key chooses the server. There is hardly ever one; a
+/// client that sends more gets an error.
+pub const EARLY_REQUESTS_MAX: u32 = 16;
+
+/// Bytes of them. They are kept in the memory for replies, which is not there for requests.
+pub const EARLY_BYTES_MAX: usize = 2048;
+
+/// Places in the queue of a client's own connection that are left for the proxy's requests in front of the client's: those above
+/// and a few more. Fewer, and the queue would grow.
+pub const OWN_LINK_SPARE: usize = 32;
+
+/// How much of a subscription's confirmation is looked at for the number of subscriptions. Names of channels are shorter by far; behind
+/// a longer one the connection is kept, as if there were a subscription, until the next confirmation.
+pub const CONFIRMATION_BYTES_MAX: usize = 1024;
+
+/// Longest error line around the name of a command.
+pub const NAME_LINE_BYTES_MAX: usize = 256;
+
 /// How often timeouts are looked at, in microseconds. Server timeouts are set in milliseconds; 2 ms late is within
 /// what any of them means, and looking costs a few instructions per connection.
 pub const TICK_US: u64 = 2_000;
@@ -70,3 +88,6 @@ pub const LIBRARY_BYTES_MAX: usize = 64;
 /// Shorter, and clients that wait for the connection could miss the answer and cause another attempt; longer, and a server that is
 /// back stays unused.
 pub const GREETING_RETRY_US: u64 = 200_000;
+
+const _: () =
+    assert!((EARLY_REQUESTS_MAX as usize) < OWN_LINK_SPARE && OWN_LINK_SPARE < LINK_REQUESTS_MAX);

@@ -117,6 +117,7 @@ impl Proxy {
         state.position = NIL;
         state.writer = NIL;
         state.greetings = 0;
+        state.pin = NIL;
         state.expired = 0;
         state.scanning = false;
         state.measured = 0;
@@ -148,6 +149,9 @@ impl Proxy {
             StreamStatus::Connecting => return,
             StreamStatus::Open | StreamStatus::HalfClosed => {}
         }
+        if self.links[link as usize].pin != NIL {
+            self.rest(link);
+        }
         let writer = self.links[link as usize].writer;
         if writer != NIL {
             streams.mark_ready(crate::streams::StreamId(writer));
@@ -171,7 +175,9 @@ impl Proxy {
     /// Ends a server connection; every request on it is answered with the reason.
     pub(crate) fn close_link<S: Streams>(&mut self, streams: &mut S, link: u32, fault: Fault) {
         self.note_refusal(link, fault);
-        let idle = self.links[link as usize].fifo.is_empty();
+        let state = &self.links[link as usize];
+        let idle = state.fifo.is_empty() && state.pin == NIL;
+        let subscriber = self.subscriber_on(link);
         let server = self.detach_link(streams, link);
         let counters = &mut self.servers[server as usize].counters;
         match fault {
@@ -193,6 +199,9 @@ impl Proxy {
         self.fail_fifo(streams, link, fault);
         self.free_links.push(link);
         self.wake_server(streams, server);
+        if subscriber != NIL {
+            self.lose_subscriber(streams, subscriber, server, fault);
+        }
     }
 
     /// Takes the connection out of every table but keeps its queue.
@@ -203,6 +212,9 @@ impl Proxy {
         state.open = false;
         state.writer = NIL;
         self.flavoured -= u32::from(state.flavour != Flavour::PLAIN);
+        if state.pin != NIL {
+            self.unlink_pin(link);
+        }
         let owner = &mut self.servers[server as usize];
         owner.counters.connections -= 1;
         if position == NIL {
@@ -249,7 +261,7 @@ impl Proxy {
         fault: Fault,
     ) {
         match target {
-            Target::Nobody | Target::Handshake(_) => {}
+            Target::Nobody | Target::Handshake(_) | Target::Own => {}
             Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
             Target::Pending(pending) => {
                 let entry = &mut self.pendings[pending];
@@ -258,7 +270,7 @@ impl Proxy {
                     self.give_pending(pending);
                     return;
                 }
-                if entry.begun {
+                if entry.begun || entry.push {
                     // Forgetting the client leaves this one as nobody's, and nothing else refers to it.
                     self.close_client(streams, client, crate::session::Closing::Broken);
                     self.give_pending(pending);
@@ -318,6 +330,9 @@ impl Proxy {
     }
 
     fn detach_finished<S: Streams>(&mut self, streams: &mut S, link: u32) -> u16 {
+        if self.links[link as usize].pin != NIL {
+            self.unlink_pin(link);
+        }
         let state = &self.links[link as usize];
         let (server, stream, position) = (state.server, state.stream, state.position);
         self.flavoured -= u32::from(state.flavour != Flavour::PLAIN);

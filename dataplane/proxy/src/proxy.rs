@@ -6,6 +6,7 @@ use crate::identity::Identity;
 use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
 };
+use crate::pinned::Pinned;
 use crate::routing::Router;
 use crate::slab::{NIL, Slab};
 use crate::state::{
@@ -30,6 +31,13 @@ pub struct Proxy {
     pub(crate) pendings: Slab<Pending>,
     pub(crate) splits: Slab<Split>,
     pub(crate) fragments: Slab<Fragment>,
+    /// Clients with a server connection of their own.
+    pub(crate) pins: Slab<Pinned>,
+    /// Server connections that belong to a client, and how many there may be.
+    pub(crate) own_links: usize,
+    pub(crate) own_links_max: usize,
+    /// Requests among those in flight that servers may keep for hours.
+    pub(crate) resting: usize,
     pub(crate) keys: Slab<KeyRecord>,
     pub(crate) identities: Slab<Identity>,
     pub(crate) hold: HoldPool,
@@ -124,6 +132,10 @@ impl Proxy {
             pendings: Slab::new(requests),
             splits: Slab::new(requests),
             fragments: Slab::new(requests),
+            pins: Slab::new(slots),
+            own_links: 0,
+            own_links_max: own_connections(pools, links_max),
+            resting: 0,
             keys: Slab::new(limits.split_keys_max as usize),
             identities: Slab::new(limits.clients_max as usize),
             hold: HoldPool::new(limits.reply_hold_bytes),
@@ -193,7 +205,7 @@ impl Proxy {
 
     /// Requests that servers have not answered: how much is likely to come back soon.
     pub fn owed(&self) -> usize {
-        self.in_flight
+        self.in_flight.saturating_sub(self.resting)
     }
 
     /// Requests that servers were asked so far.
@@ -286,6 +298,17 @@ impl Proxy {
     }
 }
 
+/// How many own connections there may be in all: never so many that a server could not have its shared ones.
+fn own_connections(pools: &[PoolConfig], links_max: usize) -> usize {
+    let wanted = pools.iter().map(|pool| pool.own_connections_max as usize);
+    let shared = pools
+        .iter()
+        .map(|pool| pool.servers.len() * pool.server_connections as usize);
+    wanted
+        .sum::<usize>()
+        .min(links_max.saturating_sub(shared.sum()))
+}
+
 fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
     Server {
         pool,
@@ -323,6 +346,7 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         databases: config.databases as u16,
         client_auth: config.redis_auth.clone().or(config.memcached_auth.clone()),
         client_user: config.redis_user.clone().or(config.memcached_user.clone()),
+        own_connections_max: config.own_connections_max,
         server_auth: config.server_auth.clone(),
         server_user: config.server_user.clone(),
         misses: config.partial == Partial::Misses && config.compat == Compat::None,
@@ -340,6 +364,7 @@ fn new_link() -> Link {
         flavour: Flavour::PLAIN,
         position: NIL,
         writer: NIL,
+        pin: NIL,
         fifo: VecDeque::with_capacity(LINK_REQUESTS_MAX),
         greetings: 0,
         expired: 0,

@@ -28,16 +28,16 @@ impl Proxy {
                 return;
             }
             let begun = matches!(state.mode, Mode::Upload { .. } | Mode::Chunks(_));
-            if self.draining && !begun {
-                return;
-            }
             if state.barrier && !begun {
                 if state.pending > 0 {
                     return;
                 }
                 state.barrier = false;
             }
-            let go_on = match state.mode {
+            if self.draining && !begun && !self.in_transaction(client) {
+                return;
+            }
+            let go_on = match self.clients[client as usize].mode {
                 Mode::Normal => self.take_from_ring(streams, client),
                 Mode::Greeting => self.take_greeting(streams, client),
                 Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
@@ -216,7 +216,9 @@ impl Proxy {
         client: u32,
         source: Source,
     ) -> bool {
-        if let Some(front) = self.clients[client as usize].resume.divided() {
+        if let Some(front) = self.clients[client as usize].resume.divided()
+            && !self.keeps_requests(client)
+        {
             return self.begin_chunks(streams, client, source, &front);
         }
         let text = self.pool_of(client).text(Fault::RequestTooLarge);
@@ -264,6 +266,9 @@ impl Proxy {
         let counters = &mut self.pool_of(client).counters;
         counters.requests += 1;
         counters.requests_refused += 1;
+        if self.clients[client as usize].pin != crate::slab::NIL {
+            self.spoil(client);
+        }
         self.clients[client as usize].resume = Resume::default();
         match refusal.reply {
             RefusalText::Constant("") => {}

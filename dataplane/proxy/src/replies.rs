@@ -3,6 +3,7 @@
 use crate::compat::Several;
 use crate::fault::Fault;
 use crate::handshake::Greeting;
+use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::session::Closing;
 use crate::slab::NIL;
@@ -41,6 +42,10 @@ impl Proxy {
                 if streams.received(stream) == 0 {
                     return;
                 }
+                if state.pin != NIL && !state.scanning && !self.sort_value(streams, link) {
+                    return;
+                }
+                let state = &self.links[link as usize];
                 let Some(&entry) = state.fifo.front() else {
                     // A reply nobody asked for: whatever it is, everything after it would be off by one.
                     return self.close_link(streams, link, Fault::Garbage);
@@ -96,7 +101,9 @@ impl Proxy {
                 return Err(Fault::Failing);
             }
         }
-        if state.scanner.is_push() {
+        if state.scanner.is_push()
+            && (state.pin == NIL || self.pins[state.pin].purpose != Purpose::Subscriber)
+        {
             // Nobody asked for it, and whoever waits for a reply must not get it for one.
             return Err(Fault::Garbage);
         }
@@ -215,6 +222,11 @@ impl Proxy {
         pending: u32,
         client: u32,
     ) -> Moved {
+        if self.pendings[pending].push {
+            // Nothing can be told in place of a message, and a client that misses one has to know.
+            self.close_client(streams, client, Closing::Stalled);
+            return Moved::All;
+        }
         let mut chain =
             std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
         self.hold.clear(&mut chain);
@@ -260,7 +272,8 @@ impl Proxy {
                 self.pools[pool as usize].counters.late_replies += 1;
             }
             Target::Handshake(greeting) => self.greeting_taken(link, greeting),
-            Target::Fragment(_) => {}
+            Target::Own if failed => self.doubt(link),
+            Target::Own | Target::Fragment(_) => {}
         }
         self.go_on(streams, link);
     }
@@ -325,7 +338,11 @@ impl Proxy {
             return;
         }
         if state.position == NIL {
-            self.park_link(streams, link);
+            if state.pin == NIL {
+                self.park_link(streams, link);
+            } else {
+                self.own_link_idle(streams, link);
+            }
             return;
         }
         let server = &mut self.servers[state.server as usize];

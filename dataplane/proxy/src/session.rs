@@ -28,7 +28,15 @@ impl Proxy {
         if state.head != NIL {
             self.flush(streams, client);
         }
+        if self.clients[client as usize].pin != NIL {
+            self.feed(streams, client);
+        }
         self.read_client(streams, client);
+        if self.clients[client as usize].pin != NIL
+            && self.pinned_ready(streams, client, half_closed)
+        {
+            return;
+        }
         self.settle(streams, client, half_closed);
     }
 
@@ -41,11 +49,16 @@ impl Proxy {
         }
         let uploading = matches!(state.mode, Mode::Upload { .. });
         let waits = state.wait.what != crate::state::WaitFor::Nothing;
-        let done = state.closing || (self.draining && !uploading) || (half_closed && !waits);
-        if !done {
-            return;
+        let begun = uploading || self.in_transaction(client);
+        let done = state.closing || (self.draining && !begun) || (half_closed && !waits);
+        if done {
+            self.close_in_order(streams, client);
         }
-        if !state.closing {
+    }
+
+    /// Closes a client behind the replies that it has.
+    pub(crate) fn close_in_order<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        if !self.clients[client as usize].closing {
             self.pool_of(client).counters.client_eof += 1;
         }
         // FIN follows the replies that are still queued; the stack sees to it that they arrive.
@@ -100,11 +113,15 @@ impl Proxy {
         state.pending = 0;
         let mode = std::mem::replace(&mut state.mode, Mode::Normal);
         let stalled = std::mem::replace(&mut state.stalled_link, NIL);
+        let pin = std::mem::replace(&mut state.pin, NIL);
         match mode {
             Mode::Hold(hold) => self.give_hold(hold),
             Mode::Upload { link, .. } => self.abandon_upload(streams, link),
             Mode::Chunks(hold) => self.abandon_chunks(streams, hold),
             Mode::Greeting | Mode::Normal | Mode::Skip(_) => {}
+        }
+        if pin != NIL {
+            self.forget_pin(streams, pin);
         }
         if stalled != NIL && self.links[stalled as usize].open {
             streams.mark_ready(self.links[stalled as usize].stream);

@@ -120,6 +120,8 @@ pub(crate) struct Client {
     pub pending: u32,
     /// The server connection that is not read because this client takes no reply.
     pub stalled_link: u32,
+    /// Its entry among the clients with a server connection of their own; [`NIL`]: none.
+    pub pin: u32,
     pub wait: Wait,
     pub mode: Mode,
     pub resume: Resume,
@@ -155,6 +157,7 @@ impl Client {
             tail: NIL,
             pending: 0,
             stalled_link: NIL,
+            pin: NIL,
             wait: Wait::NONE,
             mode: Mode::Normal,
             resume: Resume::default(),
@@ -191,6 +194,8 @@ pub(crate) struct Pending {
     pub answer: Answer,
     /// The client wants no reply.
     pub silent: bool,
+    /// No reply, but what its server sent to a subscriber unasked.
+    pub push: bool,
     /// Part of the reply has been given to the client's stream: it cannot be replaced by an error any more.
     pub begun: bool,
     /// The reply is dropped and this told in its place: it is too large to wait, or an error that the client is not to see.
@@ -211,6 +216,8 @@ pub(crate) enum Target {
     Nobody,
     /// The reply to what we said at first.
     Handshake(Greeting),
+    /// The reply to a request that the proxy itself made on a client's own connection.
+    Own,
     Pending(u32),
     Fragment(u32),
 }
@@ -235,6 +242,8 @@ pub(crate) struct Link {
     pub position: u32,
     /// The client that uploads on it.
     pub writer: u32,
+    /// The entry of the client whose own connection it is; [`NIL`]: nobody's.
+    pub pin: u32,
     pub fifo: VecDeque<Entry>,
     /// What was said at first, without a reply so far, that no request may overtake.
     pub greetings: u8,
@@ -301,6 +310,7 @@ pub(crate) struct Pool {
     pub preconnect: bool,
     /// Databases that clients can select.
     pub databases: u16,
+    pub own_connections_max: u32,
     pub client_auth: Option<Secret>,
     /// Whose password that is; `None`: the default user's.
     pub client_user: Option<String>,

@@ -23,6 +23,8 @@ pub struct TablesInUse {
     pub queued: usize,
     /// Clients that said something about themselves.
     pub identities: usize,
+    /// Clients with a server connection of their own, and such connections on which something is owed to nobody.
+    pub pins: usize,
     /// Clients in wait lists.
     pub waiting: usize,
     /// Server connections that a client which does not read has taken out of shared use.
@@ -55,6 +57,7 @@ impl Proxy {
             request_holds: self.holds.len() - self.free_holds.len(),
             queued: self.links.iter().map(|link| link.fifo.len()).sum(),
             identities: self.identities.in_use(),
+            pins: self.pins.in_use(),
             waiting: servers
                 .clone()
                 .map(|server| &server.waiting)

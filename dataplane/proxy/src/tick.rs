@@ -36,7 +36,7 @@ impl Proxy {
 
     /// When [`Proxy::tick`] has something to do next, if nothing else happens before.
     pub fn next_timer_us(&self) -> Option<u64> {
-        if self.in_flight > 0 {
+        if self.owed() > 0 {
             return Some(self.next_tick_us);
         }
         let ejected = self
@@ -85,6 +85,11 @@ impl Proxy {
         let Some(timeout_us) = self.pools[pool as usize].timeout_us else {
             return;
         };
+        if self.links[link as usize].pin != NIL
+            && self.give_up_connecting(streams, link, timeout_us)
+        {
+            return;
+        }
         let mut timed_out = 0u64;
         // A reply that is on its way counts as late only when it stands still, and not when its client does. Those behind
         // it do not wait for that: their time is their own.
@@ -142,6 +147,7 @@ impl Proxy {
         }
         if timed_out > 0 {
             self.count_timeouts(link, timed_out);
+            self.doubt(link);
             let state = &mut self.links[link as usize];
             if self.now_us >= state.failure_noted_us + timeout_us {
                 state.failure_noted_us = self.now_us;

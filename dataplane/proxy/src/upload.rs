@@ -38,8 +38,12 @@ impl Proxy {
             return self.skip_upload(streams, client, request, rest, source, text);
         }
         let pool = self.clients[client as usize].pool;
+        if self.keeps_requests(client) {
+            return self.start_own_upload(streams, client, request, rest, source, server);
+        }
         let server = match request.route {
             Route::Key => server,
+            Route::Channel => Some(crate::pinned::CHANNEL_SERVER),
             route => self.server_without_key(client, route),
         };
         let server = server
@@ -70,6 +74,22 @@ impl Proxy {
             self.park_link(streams, link);
             return false;
         };
+        self.begin_upload(streams, client, link, request, rest, source, pending);
+        true
+    }
+
+    /// Sends the front of a streamed request; the rest goes the same way as it comes.
+    #[allow(clippy::too_many_arguments)] // The request, where it stands, and where it goes.
+    pub(crate) fn begin_upload<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        link: u32,
+        request: &Request,
+        rest: RequestRest,
+        source: Source,
+        pending: u32,
+    ) {
         self.send_front(streams, client, link, request, source, pending);
         let counters = &mut self.pool_of(client).counters;
         counters.requests += 1;
@@ -87,7 +107,6 @@ impl Proxy {
         state.progress_us = self.now_us;
         // What has arrived is an incomplete request: it is acknowledged at once, or the client may never send the rest.
         streams.expect_reply(StreamId(client), false);
-        true
     }
 
     fn send_front<S: Streams>(
@@ -126,7 +145,7 @@ impl Proxy {
         self.clients[client as usize].need = 1;
     }
 
-    fn skip_upload<S: Streams>(
+    pub(crate) fn skip_upload<S: Streams>(
         &mut self,
         streams: &mut S,
         client: u32,
@@ -271,7 +290,7 @@ impl Proxy {
                     self.give_pending(pending);
                 }
                 Target::Fragment(fragment) => self.abandon_fragment(streams, fragment),
-                Target::Pending(_) | Target::Nobody | Target::Handshake(_) => {}
+                Target::Pending(_) | Target::Nobody | Target::Handshake(_) | Target::Own => {}
             }
         }
         self.free_links.push(link);

@@ -97,6 +97,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
     writeln!(out, "]")?;
     writeln!(out, "timeout_ms = {}", pool.timeout_ms.unwrap_or(0))?;
     writeln!(out, "server_connections = {}", pool.server_connections)?;
+    writeln!(out, "own_connections_max = {}", pool.own_connections_max)?;
     writeln!(out, "preconnect = {}", pool.preconnect)?;
     writeln!(out, "auto_eject_hosts = {}", pool.auto_eject_hosts)?;
     writeln!(

@@ -110,6 +110,11 @@ pub const DATABASES: Limit = Limit::new(16, 1, 1_024);
 /// Longest name of a user. Why: it is compared with what clients send, and sent on every new server connection.
 pub const USER_BYTES_MAX: usize = 255;
 
+/// `own_connections_max`: clients of one worker that may have a server connection of their own, for transactions, blocking commands and
+/// subscriptions. Why: half of `server_connections_max`, so that one pool cannot take all of it. 0: such commands get an error. Too
+/// low: clients are refused (`pins_refused`). Too high: each is a connection to a server, which has limits of its own.
+pub const OWN_CONNECTIONS_MAX: Limit = Limit::new(128, 0, 65_536);
+
 /// `server_retry_timeout_ms`. Why: twemproxy's default. Too low: clients pay for probing a dead server. Too high: a server that
 /// is back stays unused.
 pub const SERVER_RETRY_TIMEOUT_MS: Limit = Limit::new(30_000, 1, 86_400_000);

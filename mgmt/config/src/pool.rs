@@ -4,8 +4,8 @@ use crate::address;
 use crate::compat::Compat;
 use crate::endpoint::Listen;
 use crate::limits::{
-    BACKLOG, CLIENT_KEEPALIVE_S, DATABASES, NAME_BYTES_MAX, SERVER_CONNECTIONS,
-    SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS, USER_BYTES_MAX,
+    BACKLOG, CLIENT_KEEPALIVE_S, DATABASES, NAME_BYTES_MAX, OWN_CONNECTIONS_MAX,
+    SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS, USER_BYTES_MAX,
 };
 use crate::partial::Partial;
 use crate::reader::{Field, Reader, Text};
@@ -119,6 +119,8 @@ pub struct PoolConfig {
     pub timeout_ms: Option<u32>,
     /// Connections of each worker to each server.
     pub server_connections: u32,
+    /// Clients of each worker that may have a server connection of their own at once (Redis).
+    pub own_connections_max: u32,
     /// Open server connections at start.
     pub preconnect: bool,
     /// Take a failing server out of the distribution.
@@ -182,6 +184,9 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         timeout_ms: reader.number_or_none("timeout_ms", &TIMEOUT_MS),
         server_connections: reader
             .number_u32("server_connections", &SERVER_CONNECTIONS)
+            .value,
+        own_connections_max: reader
+            .number_u32("own_connections_max", &OWN_CONNECTIONS_MAX)
             .value,
         preconnect: reader.flag("preconnect", false),
         auto_eject_hosts: reader.flag("auto_eject_hosts", false),

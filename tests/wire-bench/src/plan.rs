@@ -115,6 +115,7 @@ impl Plan {
             servers: servers.collect(),
             timeout_ms: Some(10_000),
             server_connections: 1,
+            own_connections_max: 128,
             preconnect: true,
             auto_eject_hosts: false,
             server_retry_timeout_ms: 30_000,

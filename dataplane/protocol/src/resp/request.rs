@@ -327,7 +327,7 @@ fn measure_rest(buf: &[u8], resume: &mut Resume) -> Parsed {
         };
     }
     match request.route {
-        Route::Key | Route::Any | Route::First => {
+        Route::Key | Route::Any | Route::First | Route::Channel => {
             let need = (at + resume.rest.bytes_min()).max(buf.len() + 1);
             Parsed::Head {
                 request,

@@ -121,6 +121,11 @@ impl Router {
         self.hash_tag
     }
 
+    /// Whether a key has no server of its own.
+    pub fn is_random(&self) -> bool {
+        matches!(self.table, Table::Random(_))
+    }
+
     /// How many servers are in the distribution.
     pub fn live(&self) -> usize {
         self.live

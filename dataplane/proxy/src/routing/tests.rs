@@ -60,6 +60,7 @@ fn pool(
         servers: servers.iter().map(|text| server(text)).collect(),
         timeout_ms: None,
         server_connections: 1,
+        own_connections_max: 128,
         preconnect: false,
         auto_eject_hosts: true,
         server_retry_timeout_ms: 30_000,

@@ -7,6 +7,7 @@ pub mod joined;
 pub mod many;
 pub mod server;
 pub mod session;
+pub mod states;
 pub mod streams;
 pub mod traffic;
 pub mod whole;
@@ -65,6 +66,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
             .collect(),
         timeout_ms: Some(400),
         server_connections: 1,
+        own_connections_max: 128,
         preconnect: false,
         auto_eject_hosts: false,
         server_retry_timeout_ms: 1000,
@@ -236,6 +238,7 @@ impl World {
         };
         let model = &mut self.servers[server.0 as usize];
         if stream.aborted || matches!(stream.status, StreamStatus::Closed(_)) {
+            model.states.remove(&slot);
             self.inputs.remove(&slot);
             self.outputs.remove(&slot);
             return false;
@@ -256,7 +259,12 @@ impl World {
             input.extend(data);
             let output = self.outputs.entry(slot).or_default();
             let session = self.sessions.entry(stream.serial).or_default();
-            moved |= model.serve(session, input, output);
+            moved |= model.serve(slot, session, input, output);
+            for (other, bytes) in model.outbox.drain(..) {
+                moved = true;
+                self.outputs.entry(other).or_default().extend(bytes);
+            }
+            let output = self.outputs.entry(slot).or_default();
             let give = if model.trickles { 1 } else { give };
             let n = stream.received.push(&output[..give.min(output.len())]);
             output.drain(..n);
@@ -297,6 +305,9 @@ impl World {
         };
         self.inputs.retain(|slot, _| alive(slot));
         self.outputs.retain(|slot, _| alive(slot));
+        for server in &mut self.servers {
+            server.states.retain(|slot, _| alive(slot));
+        }
         moved
     }
 

@@ -2,7 +2,8 @@
 
 use super::dialects;
 use super::session::{Databases, Session};
-use std::collections::HashMap;
+use super::states::State;
+use std::collections::{HashMap, VecDeque};
 use tidegate_config::Protocol;
 
 pub struct ModelServer {
@@ -20,6 +21,13 @@ pub struct ModelServer {
     pub requests: usize,
     pub seen: Vec<Vec<u8>>,
     pub databases: Databases,
+    /// What is kept for each connection, by stream slot (Redis).
+    pub states: HashMap<u32, State>,
+    pub lists: HashMap<Vec<u8>, VecDeque<Vec<u8>>>,
+    /// Items that were taken from lists.
+    pub popped: Vec<Vec<u8>>,
+    /// What goes to connections that did not ask just now.
+    pub outbox: Vec<(u32, Vec<u8>)>,
 }
 
 impl ModelServer {
@@ -35,12 +43,17 @@ impl ModelServer {
             requests: 0,
             seen: Vec::new(),
             databases: Databases::default(),
+            states: HashMap::new(),
+            lists: HashMap::new(),
+            popped: Vec::new(),
+            outbox: Vec::new(),
         }
     }
 
-    /// Answers every whole request in `input`, which came on a connection with this `session`.
+    /// Answers every whole request in `input`, which came on the connection `slot` with this `session`.
     pub fn serve(
         &mut self,
+        slot: u32,
         session: &mut Session,
         input: &mut Vec<u8>,
         output: &mut Vec<u8>,
@@ -49,7 +62,7 @@ impl ModelServer {
         loop {
             let answered = match self.protocol {
                 Protocol::Memcached => memcached(&mut self.store, input),
-                Protocol::Redis => session.serve(&mut self.store, &mut self.databases, input),
+                Protocol::Redis => self.serve_one(slot, session, input),
             };
             let Some((used, reply)) = answered else {
                 return any;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 /// One connection.
 #[derive(Default)]
 pub struct Session {
-    resp3: bool,
+    pub resp3: bool,
     database: usize,
 }
 
