@@ -7,7 +7,7 @@ use model::traffic::resp;
 use model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
 use tidegate_protocol::{ReplyScanner, ReplyShape};
-use tidegate_proxy::streams::ServerId;
+use tidegate_proxy::streams::{ServerId, StreamId};
 
 fn world() -> World {
     World::new(&[pool(Protocol::Redis, 2)], &limits(), 5)
@@ -404,21 +404,44 @@ fn a_refused_subscription_is_told_and_nothing_is_kept() {
     let client = subscriber(&mut world, &["SUBSCRIBE a"]);
     take(&mut world, client);
     // As an access list would: the error comes in place of the confirmations, in front of the answer to the mark.
-    world.servers[0].garbage = Some(b"-NOPERM no\r\n".to_vec());
-    world.clients[client].to_send = commands(&["SUBSCRIBE b"]);
-    while world.servers[0].garbage.is_some() {
-        let before = world.servers[0].requests;
-        world.servers[0].requests = 0;
-        world.step();
-        if world.servers[0].requests > 0 {
-            world.servers[0].garbage = None;
-        }
-        world.servers[0].requests += before;
-    }
-    assert_eq!(
-        goes_on(&mut world, client, &["PING"]),
-        "-NOPERM no\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+    let pong = "*2\r\n$4\r\npong\r\n$8\r\ntidegate\r\n";
+    answer_with(
+        &mut world,
+        client,
+        "SUBSCRIBE b",
+        &format!("-NOPERM no\r\n{pong}"),
     );
+    assert_eq!(take(&mut world, client), "-NOPERM no\r\n");
+    says(&mut world, &["PUBLISH a m"]);
+    assert_eq!(take(&mut world, client), message("a", "m"));
+    // What is left is not known without an answer to the mark, so the connection goes to nobody else.
+    answer_with(
+        &mut world,
+        client,
+        "SUBSCRIBE c",
+        "-NOPERM no\r\n-NOPERM no\r\n",
+    );
+    assert_eq!(take(&mut world, client), "-NOPERM no\r\n");
+    assert!(world.clients[client].finished);
+    assert_all_clean(&world);
+}
+
+/// Has a subscriber ask, and lets the server answer with `reply` whatever it is.
+fn answer_with(world: &mut World, client: usize, line: &str, reply: &str) {
+    let states = &world.servers[0].states;
+    let of_subscriber = |slot: &u32| states.get(slot).is_some_and(|state| !state.is_clean());
+    let slot = world
+        .server_slots(0)
+        .into_iter()
+        .find(of_subscriber)
+        .unwrap();
+    world.servers[0].stopped = true;
+    world.clients[client].to_send = commands(&[line]);
+    world.settle(20_000);
+    world.streams.stream(StreamId(slot)).sent.clear();
+    world.outputs.insert(slot, reply.as_bytes().to_vec());
+    world.servers[0].stopped = false;
+    world.settle(20_000);
 }
 
 #[test]
@@ -540,7 +563,11 @@ fn pushed(resp2: &str) -> String {
 #[test]
 fn with_resp3_messages_come_between_replies_and_never_within_one() {
     for (piece, deaf) in [(7, false), (90, true), (700, false)] {
-        let mut world = world();
+        let patient = PoolConfig {
+            timeout_ms: None,
+            ..pool(Protocol::Redis, 2)
+        };
+        let mut world = World::new(&[patient], &limits(), 5);
         world.piece = piece;
         let [[a, _], [b, _]] = keys_of_both(&mut world);
         let large = "v".repeat(1_500);
@@ -579,6 +606,14 @@ fn with_resp3_messages_come_between_replies_and_never_within_one() {
             .map(|line| pushed(&message("news", line.split(' ').next_back().unwrap())))
             .collect();
         assert_eq!(pushes, expected, "piece {piece}");
+        let whole = format!("$1500\r\n{large}\r\n");
+        let odd: Vec<(usize, String)> = replies
+            .iter()
+            .map(|reply| reply.replace('v', ""))
+            .enumerate()
+            .filter(|&(n, _)| replies[n] != whole)
+            .collect();
+        assert!(odd.is_empty(), "piece {piece}: {odd:?}");
         assert_eq!(replies, vec![format!("$1500\r\n{large}\r\n"); 30]);
         let got = goes_on(
             &mut world,

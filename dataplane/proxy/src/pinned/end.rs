@@ -23,6 +23,10 @@ impl Proxy {
         if state.leaving {
             return self.end_leaving(streams, client);
         }
+        if state.doubtful {
+            // Whether there are subscriptions is not known, and so neither is to whom the connection belongs.
+            return self.close_link(streams, link, Fault::Garbage);
+        }
         if std::mem::take(&mut state.asked) {
             state.subscribed = if self.links[link as usize].flavour.is_resp3() {
                 state.counts != [0; 2]
@@ -125,7 +129,7 @@ impl Proxy {
     #[cold]
     pub(crate) fn doubt(&mut self, link: u32) {
         let pin = self.links[link as usize].pin;
-        if pin != NIL && self.pins[pin].purpose == Purpose::Transaction {
+        if pin != NIL {
             self.pins[pin].aborted = true;
             self.pins[pin].doubtful = true;
         }
