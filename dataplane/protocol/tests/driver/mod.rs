@@ -134,7 +134,7 @@ impl Client {
                 assert!(!rest.is_done());
                 assert!(matches!(
                     request.route,
-                    Route::Key | Route::Base64Key | Route::Any | Route::First
+                    Route::Key | Route::Base64Key | Route::Any | Route::First | Route::Channel
                 ));
                 if self.heads != Heads::Take {
                     self.need = need;
