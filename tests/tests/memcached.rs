@@ -162,7 +162,6 @@ fn wrong_requests_get_an_error_and_never_silence(scene: &mut Scene) {
             "incr a\r\n".to_owned(),
             "incr a b\r\n".to_owned(),
             "set a 0 0 3\r\nabcde\r\n".to_owned(),
-            "mg a v\r\n".to_owned(),
             format!("get {}\r\n", "x".repeat(100_000)),
         ];
         for request in wrong {

@@ -92,7 +92,7 @@ fn streams_are_found_behind_the_options() {
     );
     gives(
         "XREAD COUNT 1 STREAMS a b 0",
-        "refuse -ERR Unbalanced list of streams: for each stream key an ID or '$' must be specified.",
+        "refuse -ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
     );
     gives("XREAD COUNT 1 a 0", "refuse -ERR syntax error");
     gives("XREAD COUNT 1 STREAMS", "refuse -ERR syntax error");

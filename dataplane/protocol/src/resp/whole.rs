@@ -10,7 +10,7 @@ use crate::rest::RequestRest;
 
 const SYNTAX: &str = "-ERR syntax error\r\n";
 const UNBALANCED: &str =
-    "-ERR Unbalanced list of streams: for each stream key an ID or '$' must be specified.\r\n";
+    "-ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.\r\n";
 const BAD_COUNT: &str = "-ERR value is not an integer or out of range\r\n";
 const NO_SOURCE: &str = "-ERR at least 1 input key is needed\r\n";
 

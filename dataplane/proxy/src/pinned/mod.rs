@@ -5,11 +5,11 @@
 //! server has answered the request that ends the state: EXEC, DISCARD, UNWATCH, the command that waited, the last UNSUBSCRIBE. Wherever
 //! that is in doubt it is closed instead.
 //!
-//! - `transaction`: WATCH, MULTI and what follows.
+//! - `watch` and `transaction`: WATCH, MULTI and what follows.
 //! - `blocking`: commands that the server answers when it likes.
 //! - `subscriber`: what subscribed clients may ask; `pushes`: what their servers send unasked;
 //!   `confirmation`: how to tell.
-//! - `owner`: which server a request needs.
+//! - `owner`: which server a request needs; `send`: how it gets there.
 //! - `end`: how a connection is given back, or lost, and what becomes of its client.
 //!
 //! A request on another connection must neither overtake nor be overtaken, so the first request on an own connection waits until the
@@ -20,18 +20,18 @@ mod confirmation;
 mod end;
 mod owner;
 mod pushes;
+mod send;
 mod subscriber;
 mod transaction;
+mod watch;
 
 use crate::fault::Fault;
 use crate::hold::Chain;
-use crate::limits::{LINK_REQUESTS_MAX, OWN_LINK_SPARE};
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
-use crate::state::{Entry, Target};
-use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Pin, ReplyShape, Request, RequestRest, Route};
+use crate::streams::Streams;
+use tidegate_protocol::{Pin, Request, RequestRest, Route};
 
 /// Position in its pool of the server that serves all channels and patterns.
 pub(crate) const CHANNEL_SERVER: usize = 0;
@@ -290,119 +290,6 @@ impl Proxy {
             self.unpin(streams, client);
         }
         Err(fault.is_some_and(|fault| self.fail_request(streams, client, request, source, fault)))
-    }
-
-    /// Whether `bytes` can be sent on an own connection now.
-    fn own_room<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        link: u32,
-        bytes: usize,
-    ) -> Room {
-        let state = &self.links[link as usize];
-        let (stream, server) = (state.stream, state.server);
-        if bytes > streams.send_capacity(stream) {
-            return Room::Never;
-        }
-        let queue_is_long = state.fifo.len() + OWN_LINK_SPARE > LINK_REQUESTS_MAX;
-        if bytes > streams.send_room(stream) || queue_is_long {
-            self.wait_for_server(client, server);
-            return Room::Later;
-        }
-        Room::Here
-    }
-
-    /// Sends the request on the client's own connection, and passes the reply on. The caller has checked the room. A request
-    /// that is `patient` never times out.
-    fn send_own<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        link: u32,
-        request: &Request,
-        source: Source,
-        patient: bool,
-    ) -> bool {
-        let Some(pending) = self.push_pending(streams, client, false) else {
-            return false;
-        };
-        self.pass_on(streams, client, link, request, source);
-        let entry = Entry {
-            target: Target::Pending(pending),
-            shape: request.reply,
-            deadline_us: if patient { u64::MAX } else { 0 },
-        };
-        self.enqueue(link, entry, request.bytes);
-        true
-    }
-
-    /// Moves the bytes of the request to a connection that has room for them.
-    fn pass_on<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        link: u32,
-        request: &Request,
-        source: Source,
-    ) {
-        let stream = self.links[link as usize].stream;
-        match source {
-            Source::Ring { .. } => {
-                crate::dispatch::move_all(streams, StreamId(client), stream, request.bytes);
-                self.clients[client as usize].need = 1;
-            }
-            Source::Hold(hold) => {
-                streams.send(stream, &self.holds[hold as usize][..request.bytes]);
-                self.drop_request(streams, client, source, request.bytes);
-            }
-        }
-        self.pool_of(client).counters.requests += 1;
-    }
-
-    /// Sends a request of the proxy's own, whose reply is swallowed.
-    fn send_unseen<S: Streams>(&mut self, streams: &mut S, link: u32, bytes: &[u8]) {
-        streams.send(self.links[link as usize].stream, bytes);
-        let entry = Entry {
-            target: Target::Own,
-            shape: ReplyShape::Resp,
-            deadline_us: 0,
-        };
-        self.enqueue(link, entry, bytes.len());
-    }
-
-    /// Answers with a constant.
-    fn say<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-        text: &'static str,
-    ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_local += 1;
-        self.drop_request(streams, client, source, request.bytes);
-        self.answer_text(streams, client, text);
-        true
-    }
-
-    /// Answers with an error, because of what was asked.
-    fn say_no<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-        text: &'static str,
-    ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_refused += 1;
-        self.drop_request(streams, client, source, request.bytes);
-        self.answer_text(streams, client, text);
-        true
     }
 }
 

@@ -1,16 +1,13 @@
-//! WATCH, MULTI, and what comes until EXEC.
+//! MULTI, and what comes until EXEC.
 //!
 //! A transaction belongs to one server. WATCH chooses it, or the first key behind MULTI; until then MULTI is answered by the proxy, and
 //! requests without a key are kept. From there on the server queues the requests, says so, and executes them: the proxy only
 //! keeps away what belongs elsewhere or what the server would answer differently. Such a request gets an error, and EXEC then gets
 //! EXECABORT, as in Redis after an error.
-//!
-//! Between WATCH and MULTI requests go where they always go, one at a time: a reply to one of them must not be older than the
-//! watching.
 
 use crate::fault::Fault;
 use crate::limits::{EARLY_BYTES_MAX, EARLY_REQUESTS_MAX};
-use crate::pinned::{CHANNEL_SERVER, Purpose, Room, Wanted, is_plain};
+use crate::pinned::{CHANNEL_SERVER, Purpose, Room, is_plain};
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
@@ -24,19 +21,13 @@ const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
 
 const QUEUED: &str = "+QUEUED\r\n";
 const NOT_ONE: &str = "-CROSSSLOT Keys of a transaction must belong to one server (a common hash tag sees to that)\r\n";
-const NOT_ONE_WATCHED: &str =
-    "-CROSSSLOT Watched keys must belong to one server (a common hash tag sees to that)\r\n";
 const NOT_ALL_SERVERS: &str =
     "-ERR a command for all servers cannot be part of a transaction, which belongs to one\r\n";
 const NOT_OF_THE_PROXY: &str =
     "-ERR a command that the proxy answers itself cannot be part of a transaction\r\n";
 const NOT_SUBSCRIBING: &str = "-ERR subscriptions cannot be part of a transaction\r\n";
-const NOT_WHILE_WATCHING: &str =
-    "-ERR not between WATCH and EXEC: the watched keys would be those of another session\r\n";
-const NOT_BOTH: &str =
-    "-ERR a connection that watches keys can neither wait nor subscribe; use another one\r\n";
 const TOO_EARLY: &str = "-ERR too many commands without a key at the front of a transaction\r\n";
-const LOST: &str = "-ERR the server connection of this transaction was lost\r\n";
+pub(super) const LOST: &str = "-ERR the server connection of this transaction was lost\r\n";
 const ABORTED: &str = "-EXECABORT Transaction discarded because of previous errors.\r\n";
 const ABORTED_LOST: &str =
     "-EXECABORT Transaction discarded because its server connection was lost.\r\n";
@@ -73,135 +64,8 @@ impl Proxy {
         self.say(streams, client, request, source, "+OK\r\n")
     }
 
-    /// WATCH of a client that watches nothing.
-    pub(super) fn begin_watching<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-    ) -> bool {
-        if !self.is_alone(client) {
-            return false;
-        }
-        let owner = self.one_server(streams, client, request, source, NOT_ONE_WATCHED);
-        let index = match owner {
-            Ok(index) => index.unwrap_or(0),
-            Err(text) => return self.say_no(streams, client, request, source, text),
-        };
-        let wanted = Wanted {
-            purpose: Purpose::Transaction,
-            index,
-            bytes: request.bytes,
-        };
-        let link = match self.pin_to(streams, client, request, source, wanted) {
-            Ok(link) => link,
-            Err(taken) => return taken,
-        };
-        let pin = self.clients[client as usize].pin;
-        self.pins[pin].watching = true;
-        self.clients[client as usize].barrier = true;
-        self.send_own(streams, client, link, request, source, false)
-    }
-
-    /// A request between WATCH and MULTI.
-    pub(super) fn while_watching<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-        server: Option<usize>,
-    ) -> bool {
-        if !self.is_alone(client) {
-            return false;
-        }
-        let pin = self.clients[client as usize].pin;
-        match request.route {
-            Route::Pinned(Pin::Multi) => {
-                self.pins[pin].multi = true;
-                self.say(streams, client, request, source, "+OK\r\n")
-            }
-            Route::Pinned(Pin::Watch) => self.watch_more(streams, client, request, source),
-            Route::Pinned(Pin::Unwatch) => self.unwatch(streams, client, request, source),
-            Route::Pinned(Pin::Exec) => self.say_no(
-                streams,
-                client,
-                request,
-                source,
-                "-ERR EXEC without MULTI\r\n",
-            ),
-            Route::Pinned(Pin::Discard) => self.say_no(
-                streams,
-                client,
-                request,
-                source,
-                "-ERR DISCARD without MULTI\r\n",
-            ),
-            Route::Pinned(_) => self.say_no(streams, client, request, source, NOT_BOTH),
-            Route::Local(Local::Select | Local::Hello) => {
-                self.say_no(streams, client, request, source, NOT_WHILE_WATCHING)
-            }
-            Route::Local(Local::Reset | Local::Quit) => {
-                self.leave(streams, client);
-                self.dispatch_route(streams, client, request, source, server)
-            }
-            _ => {
-                self.clients[client as usize].barrier = true;
-                self.dispatch_route(streams, client, request, source, server)
-            }
-        }
-    }
-
-    fn watch_more<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-    ) -> bool {
-        let pin = self.clients[client as usize].pin;
-        let link = self.pins[pin].link;
-        if self.pins[pin].lost {
-            return self.say_no(streams, client, request, source, LOST);
-        }
-        let owner = self.one_server(streams, client, request, source, NOT_ONE_WATCHED);
-        match owner {
-            Ok(index) if self.is_there(client, link, index) => {}
-            Ok(_) => return self.say_no(streams, client, request, source, NOT_ONE_WATCHED),
-            Err(text) => return self.say_no(streams, client, request, source, text),
-        }
-        match self.own_room(streams, client, link, request.bytes) {
-            Room::Here => {
-                self.clients[client as usize].barrier = true;
-                self.send_own(streams, client, link, request, source, false)
-            }
-            Room::Later => false,
-            Room::Never => {
-                let fault = Fault::RequestTooLarge;
-                self.fail_request(streams, client, request, source, fault)
-            }
-        }
-    }
-
-    fn unwatch<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-    ) -> bool {
-        let pin = self.clients[client as usize].pin;
-        let link = self.pins[pin].link;
-        if link == NIL {
-            self.unpin(streams, client);
-            return self.say(streams, client, request, source, "+OK\r\n");
-        }
-        self.send_last(streams, client, link, request, source)
-    }
-
     /// Sends the request behind whose reply the connection goes back.
-    fn send_last<S: Streams>(
+    pub(super) fn send_last<S: Streams>(
         &mut self,
         streams: &mut S,
         client: u32,
