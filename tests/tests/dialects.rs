@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::process::Command;
 use tidegate_tests::both_drivers;
 use tidegate_tests::client::Connection;
 use tidegate_tests::client::memcached::Memcached;
@@ -123,11 +124,10 @@ fn meta_request(random: &mut Random) -> Vec<u8> {
             "mg\r\n",
             "mg a q q\r\n",
             "ma k M\r\n",
-            "ms a S2\r\n",
             "me nosuch\r\n",
             "mx\r\n",
             "mg k !\r\n",
-        ][random.below(8)]
+        ][random.below(7)]
         .into(),
         8 => {
             // The key k1 to k3 in base64.
@@ -296,3 +296,40 @@ both_drivers!(
     |stage| LabConfig::new(stage, Family::V4),
     random_meta_commands
 );
+
+both_drivers!(
+    memccapable_finds_nothing_wrong_in_text,
+    three_servers(),
+    |stage| LabConfig::new(stage, Family::V4),
+    |scene| memccapable(scene, "-a")
+);
+
+both_drivers!(
+    memccapable_finds_nothing_wrong_in_binary,
+    three_servers(),
+    |stage| LabConfig::new(stage, Family::V4),
+    |scene| memccapable(scene, "-b")
+);
+
+/// Runs libmemcached's test of servers, where it is installed.
+fn memccapable(scene: &mut Scene, dialect: &str) {
+    let pool = scene.plan().pool(ServerKind::Memcached, Family::V4);
+    let (host, port) = (pool.ip().to_string(), pool.port().to_string());
+    let outcome = scene.on_client(|| {
+        Command::new("memccapable")
+            .args(["-h", &host, "-p", &port, dialect])
+            .output()
+    });
+    let output = match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return eprintln!("skipped: memccapable is not installed");
+        }
+        outcome => outcome.unwrap(),
+    };
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && !said.contains("[FAIL]"),
+        "{said}"
+    );
+    assert!(said.contains("[pass]"), "{said}");
+}

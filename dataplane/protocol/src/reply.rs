@@ -139,6 +139,7 @@ impl ReplyScanner {
         }
     }
 
+    #[must_use]
     /// The same for a binary reply to the request that was sent with this opaque.
     pub fn expecting(self, opaque: u32) -> Self {
         Self { opaque, ..self }

@@ -8,10 +8,7 @@ use crate::read::Source;
 use crate::slab::NIL;
 use crate::state::{Answer, Entry, Mute, Pending, Target, WaitFor};
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{Local, REDIS_NAME_BYTES_MAX, Request, Route};
-
-/// Longest reply to a command that is not supported.
-const UNSUPPORTED_BYTES_MAX: usize = REDIS_NAME_BYTES_MAX + 64;
+use tidegate_protocol::{Local, Request, Route};
 
 impl Proxy {
     /// Takes one whole request. False: it stays where it is, because something it needs is not there yet.
@@ -76,33 +73,6 @@ impl Proxy {
             Route::Broadcast(merge) => self.broadcast(streams, client, request, source, merge),
             Route::Scan => self.scan(streams, client, request, source),
         }
-    }
-
-    /// Answers a request that no part of the proxy takes.
-    #[cold]
-    pub(crate) fn refuse_unsupported<S: Streams>(
-        &mut self,
-        streams: &mut S,
-        client: u32,
-        request: &Request,
-        source: Source,
-    ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_refused += 1;
-        self.drop_request(streams, client, source, request.bytes);
-        let mut line = [0; UNSUPPORTED_BYTES_MAX];
-        let mut bytes = 0;
-        for part in [
-            "-ERR command '",
-            request.name,
-            "' is not supported by the proxy\r\n",
-        ] {
-            line[bytes..bytes + part.len()].copy_from_slice(part.as_bytes());
-            bytes += part.len();
-        }
-        self.answer_bytes(streams, client, &line[..bytes]);
-        true
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::replies::Moved;
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::{ReplyShape, Request};
+use tidegate_protocol::{BINARY_HEADER_BYTES, ReplyShape, Request};
 
 impl Proxy {
     /// Notes what is special about a request on its way to a server. Returns how many bytes of its front were sent, in another form.
@@ -27,7 +27,14 @@ impl Proxy {
                     streams.expect_reply(StreamId(client), false);
                 }
                 self.pendings[pending].binary = Some(head);
-                self.send_header(streams, client, source, link, head)
+                let header: [u8; BINARY_HEADER_BYTES] =
+                    self.with_bytes(streams, client, source, |bytes| {
+                        *bytes.first_chunk().unwrap_or(&[0; BINARY_HEADER_BYTES])
+                    });
+                if matches!(source, Source::Ring { .. }) {
+                    streams.consume(StreamId(client), BINARY_HEADER_BYTES);
+                }
+                self.send_header(streams, &header, link, head)
             }
             _ => {
                 // There may be no reply to carry the acknowledgement.

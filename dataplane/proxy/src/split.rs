@@ -389,6 +389,9 @@ impl Proxy {
         if self.splits[split].has_failed() && self.pendings[pending].begun {
             return self.break_off(streams, client, split, pending);
         }
+        if let Some(head) = self.pendings[pending].binary {
+            return self.complete_binary(streams, client, split, head);
+        }
         self.pendings[pending].answer = Answer::Merged(split);
         if self.clients[client as usize].head == pending {
             self.flush(streams, client);

@@ -3,8 +3,8 @@
 mod model;
 
 use model::dialects::{
-    ADD, ADDQ, DELETE, DELETEQ, GET, GETK, GETKQ, GETQ, HEADER, NOOP, QUIT, QUITQ, SET, SETQ,
-    VERSION, answers, frame, frames, raw_frame,
+    ADD, ADDQ, DELETE, DELETEQ, FLUSH, FLUSHQ, GET, GETK, GETKQ, GETQ, HEADER, NOOP, QUIT, QUITQ,
+    SET, SETQ, STAT, VERSION, answers, frame, frames, raw_frame,
 };
 use model::{Rng, World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
@@ -419,6 +419,102 @@ fn text_and_binary_clients_share_a_pool_and_no_connection() {
         b"VALUE a 0 1\r\nx\r\nEND\r\n"
     );
     assert_eq!(world.streams.connects, 2);
+}
+
+/// The frames that a client gets for requests.
+fn ask(world: &mut World, requests: &[Vec<u8>]) -> Vec<(u8, u16, u32, Vec<u8>)> {
+    let client = world.connect(requests.concat());
+    world.settle(5_000);
+    let (got, rest) = frames(&world.clients[client].got);
+    assert_eq!(rest, 0);
+    got
+}
+
+#[test]
+fn a_flush_reaches_every_server() {
+    for (opcode, quiet) in [(FLUSH, false), (FLUSHQ, true)] {
+        for servers in [1, 3] {
+            let mut world = world(servers, 5);
+            let mut requests: Vec<Vec<u8>> = (0..20)
+                .map(|n| frame(SETQ, format!("k{n}").as_bytes(), b"v", n))
+                .collect();
+            requests.push(frame(NOOP, b"", b"", 1));
+            ask(&mut world, &requests);
+            assert!(world.servers.iter().all(|server| !server.store.is_empty()));
+            let got = ask(
+                &mut world,
+                &[frame(opcode, b"", b"", 7), frame(NOOP, b"", b"", 8)],
+            );
+            assert!(world.servers.iter().all(|server| server.store.is_empty()));
+            let mut expected = vec![(FLUSH, 0, 7, Vec::new()), (NOOP, 0, 8, Vec::new())];
+            expected.drain(..usize::from(quiet));
+            assert_eq!(got, expected);
+        }
+    }
+}
+
+#[test]
+fn a_flush_that_misses_a_server_says_so() {
+    let mut world = world(3, 5);
+    world.streams.refuse.push(ServerId(1));
+    let got = ask(
+        &mut world,
+        &[
+            frame(FLUSHQ, b"", b"", 7),
+            frame(STAT, b"", b"", 8),
+            frame(NOOP, b"", b"", 9),
+        ],
+    );
+    let told: Vec<_> = got
+        .iter()
+        .map(|(opcode, status, opaque, body)| {
+            (
+                *opcode,
+                *status,
+                *opaque,
+                String::from_utf8_lossy(body).into_owned(),
+            )
+        })
+        .collect();
+    let lost = "server server-1: Connection refused";
+    assert_eq!(
+        told,
+        [
+            (
+                FLUSHQ,
+                TEMPORARY_FAILURE,
+                7,
+                format!("{lost}; carried out by 2 servers")
+            ),
+            (STAT, TEMPORARY_FAILURE, 8, lost.to_owned()),
+            (NOOP, 0, 9, String::new()),
+        ]
+    );
+    world.assert_idle("a lost server");
+}
+
+#[test]
+fn statistics_of_all_servers_are_added() {
+    for servers in [1, 3] {
+        let mut world = world(servers, 5);
+        let mut requests: Vec<Vec<u8>> = (0..20)
+            .map(|n| frame(SETQ, format!("k{n}").as_bytes(), b"v", n))
+            .collect();
+        requests.push(frame(STAT, b"", b"", 21));
+        requests.push(frame(STAT, b"nothing", b"", 22));
+        requests.push(frame(GETQ, b"none", b"", 23));
+        requests.push(frame(STAT, b"detail on", b"", 24));
+        let got = ask(&mut world, &requests);
+        let expected = [
+            (STAT, 0, 21, b"pid7".to_vec()),
+            (STAT, 0, 21, b"curr_items20".to_vec()),
+            (STAT, 0, 21, Vec::new()),
+            (STAT, 1, 22, b"Not found".to_vec()),
+            (STAT, 1, 24, b"Not found".to_vec()),
+        ];
+        assert_eq!(got, expected, "{servers} servers");
+        world.assert_idle("statistics");
+    }
 }
 
 fn guarded() -> World {

@@ -170,3 +170,22 @@ fn whatever_servers_tell_about_themselves_makes_a_reply() {
     }
     world.assert_idle("after the last reply");
 }
+
+#[test]
+fn strings_and_nulls_keep_the_form_that_servers_gave_them() {
+    let mut world = world(3);
+    for server in &mut world.servers {
+        server.garbage = Some(b"=27\r\ntxt:# CPU\r\nused_cpu_sys:1\r\n\r\n".to_vec());
+    }
+    assert_eq!(
+        ask(&mut world, &["INFO cpu"]),
+        "=27\r\ntxt:# CPU\r\nused_cpu_sys:3\r\n\r\n"
+    );
+    for server in &mut world.servers {
+        server.garbage = Some(b"_\r\n".to_vec());
+    }
+    assert_eq!(ask(&mut world, &["RANDOMKEY"]), "_\r\n");
+    world.servers[1].garbage = Some(b"$1\r\nk\r\n".to_vec());
+    assert_eq!(ask(&mut world, &["RANDOMKEY"]), "$1\r\nk\r\n");
+    world.assert_idle("after the last reply");
+}

@@ -121,6 +121,32 @@ pub fn memcached(buf: &[u8]) -> Framed {
     }
 }
 
+/// memcached binary: a header with the lengths of what follows. It has no words.
+pub fn binary(buf: &[u8]) -> Framed {
+    match frame_bytes(buf, 0x80) {
+        None if buf.first().is_some_and(|&magic| magic != 0x80) => Framed::Malformed,
+        None => Framed::Incomplete,
+        Some(bytes) if bytes > buf.len() => Framed::Incomplete,
+        Some(bytes) => {
+            let front = usize::from(buf[4]) + usize::from(u16::from_be_bytes([buf[2], buf[3]]));
+            if front + 24 > bytes {
+                return Framed::Malformed;
+            }
+            Framed::Request {
+                bytes,
+                words: Vec::new(),
+            }
+        }
+    }
+}
+
+/// The length of the binary frame at the front of `buf`, of which at least the header is there.
+pub fn frame_bytes(buf: &[u8], magic: u8) -> Option<usize> {
+    let header = buf.first_chunk::<24>()?;
+    let body = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+    (header[0] == magic).then_some(24 + body as usize)
+}
+
 fn words(line: &[u8]) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut at = 0;
@@ -133,8 +159,8 @@ fn words(line: &[u8]) -> Vec<Range<usize>> {
     words
 }
 
-/// Where the RESP2 value at the front of `buf` ends. `None`: it is not whole, or none.
-pub fn resp2_value(buf: &[u8]) -> Option<usize> {
+/// Where the value of RESP2 or RESP3 at the front of `buf` ends. `None`: it is not whole, or none.
+pub fn resp_value(buf: &[u8]) -> Option<usize> {
     let mut values_left = 1_u64;
     let mut at = 0;
     while values_left > 0 {
@@ -151,6 +177,8 @@ pub fn resp2_value(buf: &[u8]) -> Option<usize> {
             b':' => {
                 number(content)?;
             }
+            b'_' if content.is_empty() => {}
+            b'#' if matches!(content, b"t" | b"f") => {}
             b'$' => match number(content)? {
                 -1 => {}
                 length => {
@@ -161,6 +189,13 @@ pub fn resp2_value(buf: &[u8]) -> Option<usize> {
                     at = data_end + 2;
                 }
             },
+            b'~' | b'>' => {
+                values_left = values_left.checked_add(u64::try_from(number(content)?).ok()?)?;
+            }
+            b'%' => {
+                let pairs = u64::try_from(number(content)?).ok()?;
+                values_left = values_left.checked_add(pairs.checked_mul(2)?)?;
+            }
             b'*' => match number(content)? {
                 -1 => {}
                 count => values_left = values_left.checked_add(u64::try_from(count).ok()?)?,

@@ -46,6 +46,10 @@ pub const TARGETS: &[Target] = &[
         run: memcached_requests,
     },
     Target {
+        name: "binary_requests",
+        run: binary_requests,
+    },
+    Target {
         name: "twemproxy_requests",
         run: twemproxy_requests,
     },
@@ -56,6 +60,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "memcached_replies",
         run: replies::memcached,
+    },
+    Target {
+        name: "binary_replies",
+        run: replies::binary,
     },
     Target {
         name: "redis_proxy",
@@ -84,6 +92,10 @@ pub(crate) fn parse_memcached(buf: &[u8], resume: &mut Resume) -> Parsed {
     parse_request(Protocol::Memcached, buf, resume)
 }
 
+pub(crate) fn parse_binary(buf: &[u8], resume: &mut Resume) -> Parsed {
+    parse_request(Protocol::MemcachedBinary, buf, resume)
+}
+
 pub(crate) fn parse_redis_as_twemproxy(buf: &[u8], resume: &mut Resume) -> Parsed {
     parse_request_as_twemproxy(Protocol::Redis, buf, resume)
 }
@@ -98,6 +110,10 @@ fn redis_requests(bytes: &[u8]) {
 
 fn memcached_requests(bytes: &[u8]) {
     requests::check(parse_memcached, framing::memcached, bytes);
+}
+
+fn binary_requests(bytes: &[u8]) {
+    requests::check(parse_binary, framing::binary, bytes);
 }
 
 fn twemproxy_requests(bytes: &[u8]) {

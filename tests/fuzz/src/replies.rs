@@ -1,11 +1,11 @@
 //! A server's bytes against the reply scanners.
 
 use crate::cuts::pieces;
-use crate::framing::resp2_value;
+use crate::framing::resp_value;
 use tidegate_protocol::{
-    ARRAYS_IN_A_ROW_MAX, ArrayHeader, LineReply, REPLY_TOKEN_BYTES_MAX, ReplyError, ReplyScanner,
-    ReplyShape, ValueHeader, parse_array_header, parse_integer_reply, parse_status_reply,
-    parse_value_header,
+    ARRAYS_IN_A_ROW_MAX, ArrayHeader, BinaryHead, LineReply, Quiet, REPLY_TOKEN_BYTES_MAX,
+    ReplyError, ReplyScanner, ReplyShape, StatFrame, ValueHeader, parse_array_header,
+    parse_integer_reply, parse_stat_frame, parse_status_reply, parse_value_header,
 };
 
 /// How one reply was measured: its bytes, whether it is an error, and whether it ends.
@@ -67,9 +67,9 @@ fn each(shape: ReplyShape, input: &[u8], mut seen: impl FnMut(&[u8], Measured)) 
 /// When a promise is broken.
 pub fn redis(input: &[u8]) {
     each(ReplyShape::Resp, input, |rest, measured| {
-        let arrays = rest.split(|&byte| byte == b'*').count() - 1;
+        let arrays = rest.split(|byte| b"*~>%".contains(byte)).count() - 1;
         let shallow = arrays <= usize::from(ARRAYS_IN_A_ROW_MAX);
-        if let Some(end) = resp2_value(rest)
+        if let Some(end) = resp_value(rest)
             && shallow
         {
             assert_eq!(
@@ -88,9 +88,39 @@ pub fn redis(input: &[u8]) {
 /// # Panics
 /// When a promise is broken.
 pub fn memcached(input: &[u8]) {
-    for shape in [ReplyShape::Line, ReplyShape::Values] {
+    let quiet = [Quiet::No, Quiet::Miss, Quiet::Success, Quiet::Arithmetic];
+    let shapes = [ReplyShape::Line, ReplyShape::Values].into_iter();
+    for shape in shapes.chain(quiet.map(ReplyShape::Meta)) {
         each(shape, input, |rest, _| parts(rest));
     }
+}
+
+/// memcached binary: the first two bytes are the opcode of the request and a part of its opaque.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn binary(input: &[u8]) {
+    let Some((&[opcode, opaque], frames)) = input.split_first_chunk() else {
+        return;
+    };
+    let head = BinaryHead {
+        opcode,
+        opaque: [0, 0, 0, opaque],
+    };
+    each(
+        ReplyShape::Binary(head),
+        frames,
+        |rest, _| match parse_stat_frame(rest, head, u32::from(opaque)) {
+            Ok(StatFrame::Stat { name, value, bytes }) => {
+                assert!(bytes <= rest.len() && name.end <= bytes && value.end <= bytes);
+            }
+            Ok(StatFrame::End { bytes }) => assert!(bytes <= rest.len()),
+            Ok(StatFrame::Error { text, bytes }) => {
+                assert!(bytes <= rest.len() && text.end <= bytes);
+            }
+            Ok(StatFrame::Incomplete) | Err(_) => {}
+        },
+    );
 }
 
 /// The functions that look into replies which are merged.

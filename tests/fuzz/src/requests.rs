@@ -4,7 +4,7 @@ use crate::cuts::pieces;
 use crate::framing::{Frame, Framed};
 use tidegate_protocol::{
     NextKey, Parsed, REQUEST_TOKEN_BYTES_MAX, Recovery, Refusal, RefusalText, Request, RequestRest,
-    Resume, next_key, write_inline,
+    Resume, Route, decode_key, next_key, write_inline,
 };
 
 /// The function that is tried.
@@ -227,7 +227,7 @@ impl Connection {
             }
             Parsed::Inline { bytes, wire_bytes } => {
                 assert_eq!(self.resume, Resume::default(), "the parser starts anew");
-                assert!(bytes > 0 && bytes <= here, "a line of {bytes} of {here}");
+                assert!(bytes > 0 && bytes <= here, "takes {bytes} of {here}");
                 let mut wire = Vec::new();
                 write_inline(&self.buffer[..bytes], &mut wire);
                 assert_eq!(wire.len(), wire_bytes, "the array is as long as was said");
@@ -270,6 +270,9 @@ impl Connection {
 
     /// Its keys lie within it, and there are no more of them than bytes.
     fn check_keys(&self, request: &Request) {
+        if request.route == Route::Base64Key {
+            assert!(decode_key(&self.buffer[request.key.clone()]).is_some());
+        }
         let mut keys = 0;
         for part in request.keys(&self.buffer) {
             assert!(part.wire.start <= part.key.start && part.key.end <= part.wire.end);
@@ -363,7 +366,10 @@ pub fn check(parse: Parse, frame: Frame, input: &[u8]) {
                 panic!("a server would not take {}", wire.escape_ascii());
             };
             assert_eq!(bytes, wire.len(), "{}", wire.escape_ascii());
-            let name = &wire[words[0].clone()];
+            let Some(name) = words.first() else {
+                continue;
+            };
+            let name = &wire[name.clone()];
             assert!(
                 name.eq_ignore_ascii_case(request.name.as_bytes())
                     || request.name.contains(|c: char| !c.is_ascii_alphanumeric()),

@@ -9,8 +9,7 @@ use crate::request::{Parsed, Pin, Recovery, Refusal, RefusalText, Request, Route
 use crate::rest::RequestRest;
 
 const SYNTAX: &str = "-ERR syntax error\r\n";
-const UNBALANCED: &str =
-    "-ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.\r\n";
+const UNBALANCED: &str = "-ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.\r\n";
 const BAD_COUNT: &str = "-ERR value is not an integer or out of range\r\n";
 const NO_SOURCE: &str = "-ERR at least 1 input key is needed\r\n";
 

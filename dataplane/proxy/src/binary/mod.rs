@@ -5,7 +5,6 @@ mod local;
 use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::proxy::Proxy;
-use crate::read::Source;
 use crate::replies::Moved;
 use crate::state::Answer;
 use crate::streams::{StreamId, Streams};
@@ -15,7 +14,7 @@ use tidegate_protocol::{
 };
 
 use crate::flavour::Flavour;
-use crate::state::{Mode, Pool};
+use crate::state::{Link, Mode, Pool};
 
 /// A failure's first word in the text protocol, which a status says in binary.
 const SERVER_ERROR: &str = "SERVER_ERROR ";
@@ -32,6 +31,13 @@ impl Pool {
         } else {
             Mode::Normal
         }
+    }
+}
+
+impl Link {
+    /// The number of the request at the front of the queue, whose reply comes next.
+    pub fn front_number(&self) -> u32 {
+        self.numbered.wrapping_sub(self.fifo.len() as u32)
     }
 }
 
@@ -54,21 +60,15 @@ impl Proxy {
     pub(crate) fn send_header<S: Streams>(
         &mut self,
         streams: &mut S,
-        client: u32,
-        source: Source,
+        request: &[u8],
         link: u32,
         head: BinaryHead,
     ) -> usize {
-        let mut header = self.with_bytes(streams, client, source, |bytes| {
-            *bytes.first_chunk().unwrap_or(&[0; BINARY_HEADER_BYTES])
-        });
+        let mut header = *request.first_chunk().unwrap_or(&[0; BINARY_HEADER_BYTES]);
         let state = &mut self.links[link as usize];
         head.address(&mut header, state.numbered);
         state.numbered = state.numbered.wrapping_add(1);
         streams.send(state.stream, &header);
-        if matches!(source, Source::Ring { .. }) {
-            streams.consume(StreamId(client), BINARY_HEADER_BYTES);
-        }
         BINARY_HEADER_BYTES
     }
 
@@ -76,8 +76,7 @@ impl Proxy {
     #[cold]
     pub(crate) fn expect_number(&mut self, link: u32) {
         let state = &mut self.links[link as usize];
-        let number = state.numbered.wrapping_sub(state.fifo.len() as u32);
-        state.scanner = state.scanner.expecting(number);
+        state.scanner = state.scanner.expecting(state.front_number());
     }
 
     /// The header of a server's reply is there: gives the client its own, or hides the reply.

@@ -41,7 +41,9 @@ impl Proxy {
         self.splits[split].emit_fragment = match merge {
             Merge::Random => self.any_key(split, first),
             Merge::Info => return self.join_fields(client, split, first, Kind::Info),
-            Merge::Stats => return self.join_fields(client, split, first, Kind::Stats),
+            Merge::Stats | Merge::BinaryStats => {
+                return self.join_fields(client, split, first, Kind::Stats);
+            }
             _ => first,
         };
     }

@@ -7,7 +7,7 @@ use crate::read::Source;
 use crate::state::{Join, Lost};
 use crate::streams::Streams;
 use tidegate_config::Protocol;
-use tidegate_protocol::Request;
+use tidegate_protocol::{BinaryStatus, ReplyShape, Request};
 
 /// Longest error line of this kind. Names of servers have at most 255 bytes, and the words around them fewer than the rest.
 const LINE_BYTES_MAX: usize = 768;
@@ -68,7 +68,16 @@ impl Proxy {
         self.drop_request(streams, client, source, request.bytes);
         if request.noreply.is_none() {
             let line = self.line_for_lost(lost, None);
-            self.answer_bytes(streams, client, &line.bytes[..line.end]);
+            let line = &line.bytes[..line.end];
+            match request.reply {
+                ReplyShape::Binary(head) => {
+                    let words = std::str::from_utf8(line).unwrap_or_default().trim_end();
+                    let words = words.strip_prefix("SERVER_ERROR ").unwrap_or(words);
+                    let status = BinaryStatus::TemporaryFailure;
+                    self.answer_frame(streams, client, head, status, words);
+                }
+                _ => self.answer_bytes(streams, client, line),
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! must have carried out is an error if one of them could not be reached, which the error names; the others have carried it out. What
 //! becomes of one that only reads is the pool's to say: see `tidegate_config::Partial`.
 
+mod binary;
 mod fields;
 mod info;
 mod join;
@@ -26,7 +27,7 @@ use crate::slab::NIL;
 use crate::split::{Obstacle, new_split};
 use crate::state::{Entry, Fragment, Join, Lost, Phase, Target};
 use crate::streams::Streams;
-use tidegate_protocol::{Merge, Request};
+use tidegate_protocol::{Merge, ReplyShape, Request};
 
 /// Whether all servers must have carried a request out. The others only read.
 pub(crate) fn is_for_all(merge: Merge) -> bool {
@@ -62,12 +63,12 @@ impl Proxy {
         merge: Merge,
     ) -> bool {
         let pool = self.clients[client as usize].pool;
-        // What one server says needs no joining, except that INFO has a section of the proxy's own.
-        if self.pools[pool as usize].servers == 1 && merge != Merge::Info {
+        // What one server says needs no joining, except that INFO has a section of the proxy's own, and statistics in binary are
+        // several replies to one request.
+        if self.pools[pool as usize].servers == 1
+            && !matches!(merge, Merge::Info | Merge::BinaryStats)
+        {
             return self.send_to_only(streams, client, request, source);
-        }
-        if matches!(merge, Merge::BinaryFlush | Merge::BinaryStats) {
-            return self.refuse_unsupported(streams, client, request, source);
         }
         let mut touched = std::mem::take(&mut self.touched);
         let outcome = match self.reserve_all(streams, client, request, merge, &mut touched) {
@@ -107,8 +108,9 @@ impl Proxy {
         if self.is_ejected(self.clients[client as usize].pool, 0) {
             return self.fail_request(streams, client, request, source, Fault::AllEjected);
         }
-        self.pool_of(client).counters.requests_broadcast += 1;
-        self.send_request(streams, client, request, source, 0)
+        let taken = self.send_request(streams, client, request, source, 0);
+        self.pool_of(client).counters.requests_broadcast += u64::from(taken);
+        taken
     }
 
     pub(super) fn is_ejected(&self, pool: u16, index: usize) -> bool {
@@ -166,6 +168,10 @@ impl Proxy {
     ) -> Option<u32> {
         let silent = request.noreply.is_some();
         let split = self.open_split(streams, client, Join::Servers(merge), silent)?;
+        if let ReplyShape::Binary(head) = request.reply {
+            let pending = self.splits[split].pending;
+            self.pendings[pending].binary = Some(head);
+        }
         let pool = self.clients[client as usize].pool;
         let counters = &mut self.pools[pool as usize].counters;
         counters.requests += 1;
@@ -179,7 +185,11 @@ impl Proxy {
             let server = self.server_id(pool, usize::from(index)).0;
             let link = self.parts[usize::from(index)].link;
             let stream = self.links[link as usize].stream;
-            streams.send(stream, &bytes[..cut.start]);
+            let start = match request.reply {
+                ReplyShape::Binary(head) => self.send_header(streams, bytes, link, head),
+                _ => 0,
+            };
+            streams.send(stream, &bytes[start..cut.start]);
             streams.send(stream, &bytes[cut.end..]);
             self.ask(split, link, server, request, bytes.len() - cut.len());
         }

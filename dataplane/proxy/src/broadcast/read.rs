@@ -53,7 +53,9 @@ impl Proxy {
             Merge::Same | Merge::FlushAll | Merge::Stats => {
                 self.front_step(link, fragment, merge, bytes)
             }
-            Merge::BinaryFlush | Merge::BinaryStats => Err(Fault::Garbage),
+            Merge::BinaryFlush | Merge::BinaryStats => {
+                self.frame_step(link, fragment, merge, bytes)
+            }
         }
     }
 

@@ -20,6 +20,9 @@ pub const SETQ: u8 = 0x11;
 pub const ADDQ: u8 = 0x12;
 pub const DELETEQ: u8 = 0x14;
 pub const QUITQ: u8 = 0x17;
+pub const FLUSH: u8 = 0x08;
+pub const STAT: u8 = 0x10;
+pub const FLUSHQ: u8 = 0x18;
 
 const NOT_FOUND: u16 = 1;
 const EXISTS: u16 = 2;
@@ -86,7 +89,10 @@ pub fn binary(store: &mut Store, input: &[u8], as_server: bool) -> Option<(usize
     let key_start = HEADER + usize::from(header[4]);
     let key_end = key_start + usize::from(u16::from_be_bytes([header[2], header[3]]));
     let (key, value) = (&input[key_start..key_end], &input[key_end..end]);
-    let quiet = matches!(opcode, GETQ | GETKQ | SETQ | ADDQ | DELETEQ | QUITQ);
+    let quiet = matches!(
+        opcode,
+        GETQ | GETKQ | SETQ | ADDQ | DELETEQ | QUITQ | FLUSHQ
+    );
     if as_server {
         assert!(
             !quiet && !matches!(opcode, NOOP | QUIT),
@@ -121,6 +127,20 @@ pub fn binary(store: &mut Store, input: &[u8], as_server: bool) -> Option<(usize
             None => (NOT_FOUND, answer(NOT_FOUND, b"", b"", b"Not found")),
         },
         VERSION => (0, answer(0, b"", b"", b"1.2.3")),
+        FLUSH => {
+            store.clear();
+            (0, answer(0, b"", b"", b""))
+        }
+        STAT if key.is_empty() => {
+            let items = store.len().to_string();
+            let stats = [
+                answer(0, b"", b"pid", b"7"),
+                answer(0, b"", b"curr_items", items.as_bytes()),
+                answer(0, b"", b"", b""),
+            ];
+            (0, stats.concat())
+        }
+        STAT => (NOT_FOUND, answer(NOT_FOUND, b"", b"", b"Not found")),
         NOOP | QUIT | QUITQ => (0, answer(0, b"", b"", b"")),
         other => panic!("the proxy sent opcode {other:#x}"),
     };

@@ -2,20 +2,28 @@
 
 use super::World;
 use super::peers::{Client, block, memcached_answer, redis_answer, value_of};
-use crate::framing::{self, Framed};
+use crate::framing::{self, Framed, frame_bytes};
 use crate::requests::{Connection, Found, Heads, is_bad_block};
 use tidegate_config::Protocol;
-use tidegate_protocol::{Local, ReplyScanner, ReplyShape, Request, Route, Split};
+use tidegate_protocol::{
+    BinaryHead, Local, Quiet, ReplyScanner, ReplyShape, Request, Route, Split,
+};
 
 /// What the client asked, by the parser alone.
 fn asked(world: &World, client: &Client) -> Connection {
     let parse = match (world.protocol, world.setting.twemproxy) {
+        (Protocol::Memcached, false) if is_binary(client) => crate::parse_binary,
         (Protocol::Redis, false) => crate::parse_redis,
         (Protocol::Redis, true) => crate::parse_redis_as_twemproxy,
         (Protocol::Memcached, false) => crate::parse_memcached,
         (Protocol::Memcached, true) => crate::parse_memcached_as_twemproxy,
     };
     Connection::play(parse, Heads::Look, [&client.sent[..]])
+}
+
+/// Whether its first byte has made the connection one of the binary protocol.
+fn is_binary(client: &Client) -> bool {
+    client.sent.first() == Some(&0x80)
 }
 
 /// No client has begun a request that it never ended.
@@ -51,6 +59,17 @@ fn is_too_large(reply: &[u8]) -> bool {
     reply.windows(text.len()).any(|window| window == text)
 }
 
+/// Whether from here on there may be fewer replies than requests, or more: what decides that is not known here.
+fn may_answer_otherwise(found: &Found) -> bool {
+    let Found::Request { request, .. } = found else {
+        return false;
+    };
+    match request.route {
+        Route::Local(Local::ClientReply) | Route::Pinned(_) => true,
+        _ => matches!(request.reply, ReplyShape::Meta(quiet) if quiet != Quiet::No),
+    }
+}
+
 /// How a walk over the replies ends.
 struct Walk<'a> {
     world: &'a World,
@@ -70,7 +89,13 @@ pub(super) fn judge(world: &World, client: &Client) {
         rest: &client.got,
         was_too_large: false,
     };
+    if is_binary(client) {
+        return walk.through_frames(&asked);
+    }
     for found in &asked.found {
+        if may_answer_otherwise(found) {
+            return;
+        }
         match found {
             Found::Refused { reply, closes } => {
                 if *closes {
@@ -88,7 +113,7 @@ pub(super) fn judge(world: &World, client: &Client) {
             }
             Found::Request { request, wire } => {
                 let quits = request.route == Route::Local(Local::Quit);
-                let silent = request.noreply.is_some()
+                let silent = request.is_silent()
                     || quits && (world.protocol == Protocol::Memcached || world.setting.twemproxy);
                 if !silent && !walk.takes(request.reply, |got| fits(world, request, wire, got)) {
                     return;
@@ -112,6 +137,57 @@ impl Walk<'_> {
             shown(&self.client.got),
             shown(self.rest)
         );
+    }
+
+    /// Takes binary frames, of which each tells whose answer it is.
+    fn through_frames(&mut self, asked: &Connection) {
+        for found in &asked.found {
+            let (head, is_quiet) = match found {
+                Found::Refused { reply, .. } => match reply.first_chunk() {
+                    Some(header) => (BinaryHead::of(header), false),
+                    None => return,
+                },
+                Found::Request { request, wire } => {
+                    if request.route == Route::Local(Local::Quit) {
+                        return;
+                    }
+                    let header = wire.first_chunk().expect("a frame has a header");
+                    let head = BinaryHead::of(header);
+                    (head, head.is_quiet() || request.is_silent())
+                }
+            };
+            // A statistic is followed by others, and in the end by a frame without a name.
+            let is_stat = head.opcode == 0x10;
+            loop {
+                let Some(bytes) = frame_bytes(self.rest, 0x81).filter(|&n| n <= self.rest.len())
+                else {
+                    if is_quiet && self.rest.is_empty() {
+                        break;
+                    }
+                    return self.may_end(self.rest.is_empty());
+                };
+                let header = self.rest.first_chunk().expect("a frame has a header");
+                if BinaryHead::of(header) != head {
+                    if is_quiet {
+                        break;
+                    }
+                    self.fail("a frame that answers nothing");
+                }
+                let is_last = !is_stat || header[2..4] == [0, 0];
+                self.rest = &self.rest[bytes..];
+                if is_last {
+                    break;
+                }
+            }
+            if matches!(found, Found::Refused { closes: true, .. }) {
+                break;
+            }
+        }
+        // Of a frame that was only begun, an error may be known already.
+        let errors_max = usize::from(!asked.is_between_requests());
+        if errors_max == 0 && !self.rest.is_empty() {
+            self.fail("more frames than requests");
+        }
     }
 
     /// Everything was looked at, and nothing more will come.
@@ -200,7 +276,9 @@ fn fits(world: &World, request: &Request, wire: &[u8], got: &[u8]) -> bool {
         let Framed::Request { words, .. } = framing::redis(wire) else {
             return false;
         };
-        return got == redis_answer(wire, &words);
+        return [false, true]
+            .map(|resp3| redis_answer(wire, &words, resp3))
+            .contains(&got.to_vec());
     }
     let mut sent = wire.to_vec();
     if let Some(noreply) = &request.noreply {

@@ -1,0 +1,166 @@
+//! memcached's flush and stat in binary: what all servers say becomes frames for the client.
+//!
+//! Statistics are held and joined as the lines that they are in text; frames are made of the joined ones.
+
+use super::fields::LineBuffer;
+use crate::fault::Fault;
+use crate::hold::{Chain, Place};
+use crate::limits::JOINED_LINE_BYTES_MAX;
+use crate::merge::Step;
+use crate::proxy::Proxy;
+use crate::slab::NIL;
+use crate::state::{Answer, Join};
+use crate::streams::Streams;
+use tidegate_protocol::{
+    BINARY_HEADER_BYTES, BinaryHead, BinaryStatus, Merge, ReplyShape, StatFrame, parse_stat_frame,
+};
+
+/// What a frame starts with that a server answered with an error.
+const REPLY_MAGIC: u8 = 0x81;
+
+impl Proxy {
+    /// One frame of a server's reply.
+    pub(super) fn frame_step(
+        &mut self,
+        link: u32,
+        fragment: u32,
+        merge: Merge,
+        bytes: &[u8],
+    ) -> Result<(Step, usize), Fault> {
+        let state = &self.links[link as usize];
+        let Some(ReplyShape::Binary(head)) = state.fifo.front().map(|entry| entry.shape) else {
+            return Err(Fault::Garbage);
+        };
+        let frame = parse_stat_frame(bytes, head, state.front_number());
+        match frame.map_err(|_| Fault::Garbage)? {
+            StatFrame::Incomplete => Ok((Step::More, 0)),
+            StatFrame::End { bytes } => Ok((Step::Done, bytes)),
+            StatFrame::Stat { .. } if merge == Merge::BinaryFlush => Err(Fault::Garbage),
+            StatFrame::Stat {
+                name,
+                value,
+                bytes: used,
+            } => {
+                for part in [b"STAT ", &bytes[name], b" ", &bytes[value], b"\r\n"] {
+                    self.hold_part(fragment, part);
+                }
+                Ok((Step::Again, used))
+            }
+            StatFrame::Error { bytes: used, .. } => {
+                self.keep_error_frame(fragment, head, &bytes[..used]);
+                Ok((Step::Done, used))
+            }
+        }
+    }
+
+    /// The first error becomes the answer, as the frame that it is.
+    fn keep_error_frame(&mut self, fragment: u32, head: BinaryHead, frame: &[u8]) {
+        let state = &mut self.splits[self.fragments[fragment].split];
+        let Some((header, body)) = frame.split_first_chunk::<BINARY_HEADER_BYTES>() else {
+            return;
+        };
+        let mut header = *header;
+        head.restore(&mut header);
+        if state.failed.is_none() && state.error.is_empty() {
+            let is_held = self.hold.append(&mut state.error, &header)
+                && self.hold.append(&mut state.error, body);
+            if !is_held {
+                self.hold.clear(&mut state.error);
+                state.failed = Some(Fault::OverHold.reply(tidegate_config::Protocol::Memcached));
+            }
+        }
+    }
+
+    /// Every server has answered: makes frames of it.
+    pub(crate) fn complete_binary<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        split: u32,
+        head: BinaryHead,
+    ) {
+        let state = &mut self.splits[split];
+        let (pending, failed, join) = (state.pending, state.failed, state.join);
+        let error = std::mem::replace(&mut state.error, Chain::EMPTY);
+        let frames = match failed {
+            Some(_) => None,
+            None if !error.is_empty() => self.error_frame(head, error),
+            None if join == Join::Servers(Merge::BinaryFlush) => {
+                self.pendings[pending].silent |= head.is_quiet();
+                self.append_frame(Chain::EMPTY, head, b"", b"")
+            }
+            None => self.stat_frames(split, head),
+        };
+        self.give_split(split);
+        let over_hold = self.pool_of(client).text(Fault::OverHold);
+        let entry = &mut self.pendings[pending];
+        match frames {
+            Some(chain) => {
+                entry.chain = chain;
+                entry.answer = Answer::Held;
+            }
+            None => entry.answer = Answer::Text(failed.unwrap_or(over_hold)),
+        }
+        if self.clients[client as usize].head == pending {
+            self.flush(streams, client);
+        }
+    }
+
+    /// An error as a frame: it is one of a server's already, or a line of the proxy's own.
+    fn error_frame(&mut self, head: BinaryHead, mut error: Chain) -> Option<Chain> {
+        if self.hold.front(&error).first() == Some(&REPLY_MAGIC) {
+            return Some(error);
+        }
+        let mut buffer: LineBuffer = [0; JOINED_LINE_BYTES_MAX];
+        let mut place = Place::front(&error);
+        let line = self.hold.line(&mut place, &mut buffer).unwrap_or_default();
+        let words = line.strip_prefix(b"SERVER_ERROR ").unwrap_or(line);
+        let header = head.reply_header(BinaryStatus::TemporaryFailure, 0, words.len() as u32);
+        self.hold.clear(&mut error);
+        let mut chain = Chain::EMPTY;
+        let is_held = self.hold.append(&mut chain, &header) && self.hold.append(&mut chain, words);
+        if !is_held {
+            self.hold.clear(&mut chain);
+        }
+        is_held.then_some(chain)
+    }
+
+    /// The joined statistics as frames, and an empty one behind them.
+    fn stat_frames(&mut self, split: u32, head: BinaryHead) -> Option<Chain> {
+        let fragment = self.splits[split].emit_fragment;
+        let mut chain = Chain::EMPTY;
+        if fragment != NIL {
+            let mut buffer: LineBuffer = [0; JOINED_LINE_BYTES_MAX];
+            let mut place = Place::front(&self.fragments[fragment].chain);
+            while let Some(line) = self.hold.line(&mut place, &mut buffer) {
+                let mut words = line.splitn(3, |&byte| byte == b' ').skip(1);
+                let (name, value) = (words.next(), words.next());
+                let (name, value) = (name.unwrap_or_default(), value.unwrap_or_default());
+                chain = self.append_frame(chain, head, name, value)?;
+            }
+        }
+        self.append_frame(chain, head, b"", b"")
+    }
+
+    /// Appends a frame. `None`, and nothing is held any more: there is no room for it.
+    fn append_frame(
+        &mut self,
+        mut chain: Chain,
+        head: BinaryHead,
+        name: &[u8],
+        value: &[u8],
+    ) -> Option<Chain> {
+        let body = (name.len() + value.len()) as u32;
+        let header = head.reply_header(BinaryStatus::Success, name.len() as u16, body);
+        let allowed = chain.len() + BINARY_HEADER_BYTES + body as usize
+            <= self.limits.client_reply_hold_bytes;
+        let is_held = allowed
+            && self.hold.append(&mut chain, &header)
+            && self.hold.append(&mut chain, name)
+            && self.hold.append(&mut chain, value);
+        if !is_held {
+            self.hold.clear(&mut chain);
+        }
+        is_held.then_some(chain)
+    }
+}
