@@ -139,8 +139,8 @@ impl ReplyScanner {
         }
     }
 
-    #[must_use]
     /// The same for a binary reply to the request that was sent with this opaque.
+    #[must_use]
     pub fn expecting(self, opaque: u32) -> Self {
         Self { opaque, ..self }
     }
