@@ -26,7 +26,7 @@ impl Proxy {
                 Answer::Held => self.send_chain(streams, client, pending),
                 Answer::Text(text) => {
                     if let Some(head) = self.pendings[pending].binary {
-                        self.send_fault_frame(streams, client, head, text)
+                        Self::send_fault_frame(streams, client, head, text)
                     } else {
                         let fits = streams.send_room(id) >= text.len();
                         if fits {

@@ -21,27 +21,22 @@ impl Proxy {
         link: u32,
         pending: u32,
     ) -> usize {
-        match request.reply {
-            ReplyShape::Binary(head) => {
-                if head.is_quiet() {
-                    streams.expect_reply(StreamId(client), false);
-                }
-                self.pendings[pending].binary = Some(head);
-                let header: [u8; BINARY_HEADER_BYTES] =
-                    self.with_bytes(streams, client, source, |bytes| {
-                        *bytes.first_chunk().unwrap_or(&[0; BINARY_HEADER_BYTES])
-                    });
-                if matches!(source, Source::Ring { .. }) {
-                    streams.consume(StreamId(client), BINARY_HEADER_BYTES);
-                }
-                self.send_header(streams, &header, link, head)
-            }
-            _ => {
-                // There may be no reply to carry the acknowledgement.
-                streams.expect_reply(StreamId(client), false);
-                0
-            }
+        let ReplyShape::Binary(head) = request.reply else {
+            // There may be no reply to carry the acknowledgement.
+            streams.expect_reply(StreamId(client), false);
+            return 0;
+        };
+        if head.is_quiet() {
+            streams.expect_reply(StreamId(client), false);
         }
+        self.pendings[pending].binary = Some(head);
+        let header: [u8; BINARY_HEADER_BYTES] = self.with_bytes(streams, client, source, |bytes| {
+            *bytes.first_chunk().unwrap_or(&[0; BINARY_HEADER_BYTES])
+        });
+        if matches!(source, Source::Ring { .. }) {
+            streams.consume(StreamId(client), BINARY_HEADER_BYTES);
+        }
+        self.send_header(streams, &header, link, head)
     }
 
     /// Looks at the front of a reply that may be hidden or changed.

@@ -17,7 +17,7 @@ fn says(world: &mut World, lines: &[&str]) -> String {
 
 fn assert_all_clean(world: &World) {
     let states = world.servers.iter().flat_map(|s| s.states.values());
-    assert!(states.into_iter().all(|state| state.is_clean()));
+    assert!(states.into_iter().all(model::states::State::is_clean));
     world.assert_idle("everything was given back");
     assert_eq!(world.proxy.pool_counters(0).pins, 0);
 }

@@ -302,7 +302,10 @@ fn chaos(seed: u64) {
     assert_eq!(world.proxy.pool_counters(0).pins, 0, "{what}");
     assert_eq!(world.proxy.owed(), 0, "{what}");
     let states = world.servers.iter().flat_map(|s| s.states.values());
-    assert!(states.into_iter().all(|state| state.is_clean()), "{what}");
+    assert!(
+        states.into_iter().all(model::states::State::is_clean),
+        "{what}"
+    );
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn goes_on(world: &mut World, client: usize, lines: &[&str]) -> String {
 
 fn assert_all_clean(world: &World) {
     let states = world.servers.iter().flat_map(|s| s.states.values());
-    assert!(states.into_iter().all(|state| state.is_clean()));
+    assert!(states.into_iter().all(model::states::State::is_clean));
     world.assert_idle("everything was given back");
     assert_eq!(world.proxy.pool_counters(0).pins, 0);
 }
@@ -544,7 +544,9 @@ fn requests_before_and_behind_a_transaction_keep_their_order() {
             &format!("GET {b}"),
         ]));
         let bulk = format!("${}\r\n{n}\r\n", n.to_string().len());
-        expected += &format!("+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n{bulk}{bulk}");
+        for part in ["+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n", &bulk, &bulk] {
+            expected.push_str(part);
+        }
     }
     let (got, _) = play(&mut world, &requests);
     assert_eq!(got, expected);

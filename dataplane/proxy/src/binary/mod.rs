@@ -146,7 +146,6 @@ impl Proxy {
     /// Sends an error of the text protocol as a frame. False: there is no room for it.
     #[cold]
     pub(crate) fn send_fault_frame<S: Streams>(
-        &mut self,
         streams: &mut S,
         client: u32,
         head: BinaryHead,

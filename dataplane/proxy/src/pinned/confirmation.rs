@@ -22,12 +22,10 @@ pub(super) enum Kind {
 pub(super) fn kind_of(is_resp3: bool, bytes: &[u8]) -> Kind {
     match (is_resp3, bytes) {
         (true, [b'>', ..]) => count_of(bytes),
-        (true, [_, ..]) => Kind::Answer,
+        (_, []) | (false, [b'*']) => Kind::Unknown,
         // A PING is answered by an array of two, which no push is.
-        (false, [b'*', b'2', ..]) => Kind::Answer,
-        (false, [b'*', _, ..]) => Kind::Push,
-        (_, [] | [b'*']) => Kind::Unknown,
-        (false, [_, ..]) => Kind::Answer,
+        (false, [b'*', count, ..]) if *count != b'2' => Kind::Push,
+        (_, [_, ..]) => Kind::Answer,
     }
 }
 

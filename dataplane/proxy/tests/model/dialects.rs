@@ -58,8 +58,11 @@ pub fn raw_frame(
     [&frame, extras, key, value].concat()
 }
 
-/// Opcode, status, opaque and body of every frame in `bytes`, and how many bytes are left behind them.
-pub fn frames(mut bytes: &[u8]) -> (Vec<(u8, u16, u32, Vec<u8>)>, usize) {
+/// Opcode, status, opaque and body of a reply.
+type Reply = (u8, u16, u32, Vec<u8>);
+
+/// Every frame in `bytes`, and how many bytes are left behind them.
+pub fn frames(mut bytes: &[u8]) -> (Vec<Reply>, usize) {
     let mut frames = Vec::new();
     while let Some((end, header)) = bounds(bytes) {
         assert_eq!(header[0], 0x81, "a reply");
@@ -170,7 +173,7 @@ pub fn meta(store: &mut Store, input: &[u8], as_server: bool) -> Option<(usize, 
     let opaque: String = flags
         .iter()
         .filter(|flag| flag.starts_with('O'))
-        .map(|flag| format!(" {flag}"))
+        .flat_map(|flag| [" ", flag])
         .collect();
     let (code, rest) = match words[0] {
         "mg" => match store.get(&key) {
