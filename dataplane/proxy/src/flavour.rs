@@ -1,12 +1,13 @@
 //! Kinds of server connections. What a server was told on one before the first request of a client: the dialect, and the database.
 //!
-//! Shared connections are shared by clients of one flavour. The plain one is RESP2 or memcached text with database 0, which is what
-//! nearly all clients use; its connections stay. Those of the others are opened when a client asks for them, and closed when they
+//! Shared connections are shared by clients of one flavour. The plain one is RESP2 or memcached text with the database that clients are in
+//! at first, which is what nearly all clients use; its connections stay. Those of the others are opened when a client asks for them, and closed when they
 //! have had nothing to do for a while, or when the worker runs out of connections.
 
 use crate::limits::{FLAVOUR_IDLE_US, FLAVOUR_LOOK_US};
 use crate::proxy::Proxy;
 use crate::slab::NIL;
+use crate::state::Pool;
 use crate::streams::Streams;
 use tidegate_config::{Compat, PoolConfig, Protocol};
 
@@ -15,15 +16,21 @@ use tidegate_config::{Compat, PoolConfig, Protocol};
 pub(crate) struct Flavour(u16);
 
 impl Flavour {
-    /// RESP2 or memcached text, database 0.
+    /// RESP2 or memcached text, in the pool's first database.
     pub const PLAIN: Self = Self(0);
 
     /// memcached binary.
     pub const BINARY: Self = Self(1);
 
-    /// RESP3 or RESP2, with a database.
-    pub const fn redis(resp3: bool, database: u16) -> Self {
-        Self(database << 1 | resp3 as u16)
+    /// RESP3 or RESP2, with a database of the pool.
+    pub const fn redis(resp3: bool, database: u16, pool: &Pool) -> Self {
+        Self(swapped(database, pool) << 1 | resp3 as u16)
+    }
+
+    /// The same, in the dialect.
+    #[must_use]
+    pub const fn in_dialect(self, resp3: bool) -> Self {
+        Self(self.0 & !1 | resp3 as u16)
     }
 
     /// How many kinds of connections a pool has. Their indices are below that.
@@ -47,9 +54,21 @@ impl Flavour {
         self.0 & 1 == 1
     }
 
-    /// The database.
-    pub const fn database(self) -> u16 {
-        self.0 >> 1
+    /// The database, as servers number it.
+    pub const fn database(self, pool: &Pool) -> u16 {
+        swapped(self.0 >> 1, pool)
+    }
+}
+
+/// The database that clients are in at first and database 0 have each other's places, so that the plain flavour is the same in every
+/// pool. The same function leads there and back.
+const fn swapped(database: u16, pool: &Pool) -> u16 {
+    if database == 0 {
+        pool.database
+    } else if database == pool.database {
+        0
+    } else {
+        database
     }
 }
 

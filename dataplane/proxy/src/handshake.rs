@@ -46,6 +46,7 @@ impl Proxy {
             // The first byte of the first request says everything.
             return;
         }
+        let database = flavour.database(pool);
         if let Some(secret) = &pool.server_auth {
             let password = secret.reveal().as_bytes();
             match &pool.server_user {
@@ -59,8 +60,8 @@ impl Proxy {
             say(streams, stream, &[b"HELLO", b"3"]);
             self.expect_greeting(link, Greeting::Resp3);
         }
-        if flavour.database() != 0 {
-            let database = itoa(usize::from(flavour.database()));
+        if database != 0 {
+            let database = itoa(usize::from(database));
             say(streams, stream, &[b"SELECT", database.bytes()]);
             self.expect_greeting(link, Greeting::Select);
         }

@@ -344,6 +344,7 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         retry_us: u64::from(config.server_retry_timeout_ms) * 1000,
         preconnect: config.preconnect,
         databases: config.databases as u16,
+        database: config.database as u16,
         client_auth: config.redis_auth.clone().or(config.memcached_auth.clone()),
         client_user: config.redis_user.clone().or(config.memcached_user.clone()),
         own_connections_max: config.own_connections_max,

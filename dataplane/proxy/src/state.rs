@@ -310,6 +310,8 @@ pub(crate) struct Pool {
     pub preconnect: bool,
     /// Databases that clients can select.
     pub databases: u16,
+    /// The one that clients are in at first.
+    pub database: u16,
     pub own_connections_max: u32,
     pub client_auth: Option<Secret>,
     /// Whose password that is; `None`: the default user's.

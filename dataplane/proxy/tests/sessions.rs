@@ -131,6 +131,65 @@ fn a_server_that_does_not_know_resp3_is_named_and_stays_in_use() {
 }
 
 #[test]
+fn clients_start_in_the_database_of_their_pool() {
+    let config = PoolConfig {
+        database: 3,
+        ..pool(Protocol::Redis, 2)
+    };
+    let mut world = World::new(&[config, pool(Protocol::Redis, 2)], &limits(), 5);
+    let got = ask(
+        &mut world,
+        &[
+            "SET k three",
+            "SELECT 0",
+            "GET k",
+            "SET k zero",
+            "SELECT 3",
+            "GET k",
+            "SELECT 1",
+            "GET k",
+            "RESET",
+            "GET k",
+        ],
+    );
+    assert_eq!(
+        got,
+        "+OK\r\n+OK\r\n$-1\r\n+OK\r\n+OK\r\n$5\r\nthree\r\n+OK\r\n$-1\r\n+RESET\r\n$5\r\nthree\r\n"
+    );
+    let got = ask(&mut world, &["HELLO 3", "GET k", "CLIENT INFO"]);
+    assert!(got.contains("$5\r\nthree\r\n"), "{got}");
+    assert!(got.contains(" db=3 "), "{got}");
+    let stored = |world: &World, database: usize| -> usize {
+        let kept = |server: &model::server::ModelServer| match database {
+            0 => server.store.len(),
+            other => server
+                .databases
+                .others
+                .get(&other)
+                .map_or(0, std::collections::HashMap::len),
+        };
+        world.servers.iter().map(kept).sum()
+    };
+    assert_eq!((stored(&world, 0), stored(&world, 3)), (1, 1));
+    world.assert_idle("after the dialogues");
+}
+
+#[test]
+fn a_first_database_that_servers_do_not_have_is_named() {
+    let config = PoolConfig {
+        database: 9,
+        ..pool(Protocol::Redis, 1)
+    };
+    let mut world = World::new(&[config], &limits(), 5);
+    world.servers[0].databases.count = 4;
+    assert_eq!(
+        ask(&mut world, &["GET k", "PING"]),
+        "-ERR Server refused to select the database (setting databases)\r\n+PONG\r\n"
+    );
+    world.assert_idle("after the dialogue");
+}
+
+#[test]
 fn databases_are_apart_and_those_that_servers_do_not_have_are_named() {
     let mut world = redis(2);
     world.servers[0].databases.count = 4;

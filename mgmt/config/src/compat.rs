@@ -40,7 +40,7 @@ pub enum Compat {
     ///   swallowed in its place; the client sees the same text.
     /// - *Keys must fit one buffer of 16 KiB.* Here `request_hold_bytes` limits keys, and `client_reply_hold_bytes` what is merged; what is
     ///   over them gets an error that names the limit, and the connection stays.
-    /// - *A password and a database together send the data to database 0.* There is no `redis_db` here.
+    /// - *A password and a database together send the data to database 0.* Here `database` and `server_auth` go together.
     /// - *`redis_auth` is sent to the servers as well.* Write `server_auth` for that: the two are different secrets.
     /// - *A line that ends in a bare LF never completes.* It is taken as memcached takes it: a client that waits for ever helps nobody.
     /// - *Control characters in memcached keys, and numbers over 32 bits in a storage command, are passed on.* A server that refused such

@@ -113,6 +113,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
     )?;
     if pool.protocol == Protocol::Redis {
         writeln!(out, "databases = {}", pool.databases)?;
+        writeln!(out, "database = {}", pool.database)?;
     }
     for (key, secret, user_key, user) in [
         (

@@ -107,6 +107,9 @@ pub const SERVER_CONNECTIONS: Limit = Limit::new(1, 1, 1_024);
 /// refuse what the proxy lets pass, and each database in use takes a connection to every server from `server_connections_max`.
 pub const DATABASES: Limit = Limit::new(16, 1, 1_024);
 
+/// `database`. Why: what clients are in that do not SELECT. It is one of `databases`.
+pub const DATABASE: Limit = Limit::new(0, 0, DATABASES.max - 1);
+
 /// Longest name of a user. Why: it is compared with what clients send, and sent on every new server connection.
 pub const USER_BYTES_MAX: usize = 255;
 

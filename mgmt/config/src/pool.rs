@@ -4,7 +4,7 @@ use crate::address;
 use crate::compat::Compat;
 use crate::endpoint::Listen;
 use crate::limits::{
-    BACKLOG, CLIENT_KEEPALIVE_S, DATABASES, NAME_BYTES_MAX, OWN_CONNECTIONS_MAX,
+    BACKLOG, CLIENT_KEEPALIVE_S, DATABASE, DATABASES, NAME_BYTES_MAX, OWN_CONNECTIONS_MAX,
     SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS, USER_BYTES_MAX,
 };
 use crate::partial::Partial;
@@ -133,6 +133,8 @@ pub struct PoolConfig {
     pub client_keepalive_s: Option<u32>,
     /// Databases that clients can SELECT (Redis), numbered from 0.
     pub databases: u32,
+    /// The one that clients are in until they SELECT another.
+    pub database: u32,
     /// Clients must AUTH with it (Redis). Never printed: see [`Secret`].
     pub redis_auth: Option<Secret>,
     /// The user whose password that is; `None`: `default`, who is meant by `AUTH password` as well.
@@ -172,6 +174,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
     let backlog = reader.number_u32("backlog", &BACKLOG);
     let protocol = protocol(&mut reader);
     let (servers, servers_at) = servers(&mut reader);
+    let databases = databases(&mut reader, protocol);
     let config = PoolConfig {
         name: name.value.clone(),
         listen,
@@ -197,7 +200,8 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
             .number_u32("server_failure_limit", &SERVER_FAILURE_LIMIT)
             .value,
         client_keepalive_s: reader.number_or_none("client_keepalive_s", &CLIENT_KEEPALIVE_S),
-        databases: databases(&mut reader, protocol),
+        databases: databases.value,
+        database: database(&mut reader, protocol, databases.value),
         redis_auth: password(&mut reader, "redis_auth", protocol),
         redis_user: user(&mut reader, "redis_user", "redis_auth"),
         memcached_auth: memcached_password(&mut reader, protocol),
@@ -330,12 +334,32 @@ fn hash_tag(reader: &mut Reader<'_>) -> Option<[u8; 2]> {
 }
 
 /// The number of databases, which only Redis has.
-fn databases(reader: &mut Reader<'_>, protocol: Option<Protocol>) -> u32 {
+fn databases(reader: &mut Reader<'_>, protocol: Option<Protocol>) -> Field<u32> {
     let databases = reader.number_u32("databases", &DATABASES);
     if let (Some(Protocol::Memcached), Some(at)) = (protocol, databases.at) {
         reader.fault(at, "databases needs protocol = \"redis\"");
     }
-    databases.value
+    databases
+}
+
+/// The database that clients start in.
+fn database(reader: &mut Reader<'_>, protocol: Option<Protocol>, databases: u32) -> u32 {
+    let database = reader.number_u32("database", &DATABASE);
+    let Some(at) = database.at else {
+        return database.value;
+    };
+    if protocol == Some(Protocol::Memcached) {
+        reader.fault(at, "database needs protocol = \"redis\"");
+    } else if database.value >= databases {
+        reader.fault(
+            at,
+            &format!(
+                "database = {} is none of the {databases} databases (numbered from 0); raise databases",
+                database.value
+            ),
+        );
+    }
+    database.value
 }
 
 /// The name of the user whose password is at the key `secret`.

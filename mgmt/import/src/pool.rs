@@ -8,7 +8,8 @@ use crate::options::{Options, Setting, shown_name};
 use crate::server::{self, Server};
 use crate::yaml;
 use tidegate_config::limits::{
-    BACKLOG, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS,
+    BACKLOG, DATABASE, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS,
+    TIMEOUT_MS,
 };
 use tidegate_config::{Distribution, HashKind, Place, Secret};
 
@@ -43,7 +44,7 @@ pub(crate) struct Pool {
     pub(crate) client_keepalive_s: Setting<u32>,
     pub(crate) redis_auth: Option<Setting<Secret>>,
     /// A database that requests went to and do not any more.
-    pub(crate) lost_database: Option<Setting<u32>>,
+    pub(crate) database: Option<Setting<u32>>,
 }
 
 /// Reads one pool, which Tidegate shall know as `name`; `None` where it cannot be a pool, which then has its faults.
@@ -62,7 +63,7 @@ pub(crate) fn read(
     let servers = server::read(&mut options, pool.whole, hosts);
     let redis = options.flag("redis");
     let redis_auth = redis_auth(&mut options, redis.value);
-    let lost_database = database(&mut options, redis.value, redis_auth.is_some());
+    let database = database(&mut options, redis.value, redis_auth.is_some());
     without_counterpart(&mut options);
     let read = Pool {
         at,
@@ -93,7 +94,7 @@ pub(crate) fn read(
         ),
         client_keepalive_s: keepalive(&mut options),
         redis_auth,
-        lost_database,
+        database,
     };
     options.finish();
     // What lacks one of these would only be told so once more.
@@ -170,21 +171,22 @@ fn redis_auth(options: &mut Options<'_>, redis: bool) -> Option<Setting<Secret>>
     })
 }
 
-/// Tidegate leaves servers at database 0. That matters only where twemproxy did not do the same.
+/// The database that servers are to use, if twemproxy does use it.
 fn database(options: &mut Options<'_>, redis: bool, password: bool) -> Option<Setting<u32>> {
     let number = options.number("redis_db", 0);
     let at = number.at.filter(|_| number.value > 0)?;
     let what = match (redis, password) {
         (false, _) => "redis_db is not carried over: it means nothing without redis: true",
         (true, true) => {
-            "redis_db is not carried over, and nothing changes: with redis_auth twemproxy fails to select it and uses database 0, as Tidegate does"
+            "redis_db is not carried over, and nothing changes: with redis_auth twemproxy fails to select it and uses database 0, and so will Tidegate"
         }
-        (true, false) => {
-            "redis_db is NOT carried over: Tidegate uses database 0, so what is in the other database is not found, and pools that had different databases of one server share its keys. Move the data to servers of its own first"
+        (true, false) if u64::from(number.value) > DATABASE.max => {
+            "redis_db is NOT carried over: Tidegate knows databases up to 1023, so what is in this one is not found. Move the data to another first"
         }
+        (true, false) => return Some(number),
     };
     options.warn(at, what);
-    (redis && !password).then_some(number)
+    None
 }
 
 /// Options that Tidegate has no place for, since it needs none.

@@ -6,7 +6,7 @@ use crate::options::Setting;
 use crate::pool::Pool;
 use crate::{Options, Port};
 use std::fmt::Display;
-use tidegate_config::limits::SERVER_CONNECTIONS_MAX;
+use tidegate_config::limits::{DATABASES, SERVER_CONNECTIONS_MAX};
 use tidegate_config::{Compat, Distribution, HashKind, Place, quoted};
 
 /// A text and where its lines come from.
@@ -99,15 +99,6 @@ driver = \"afxdp\"",
 fn write_pool(sheet: &mut Sheet, pool: &Pool, options: &Options<'_>) {
     let at = pool.at;
     sheet.line(at, "");
-    if let Some(database) = &pool.lost_database {
-        sheet.line(
-            database.at.unwrap_or(at),
-            format_args!(
-                "# twemproxy had redis_db: {} here. Tidegate uses database 0: what is in the other one is not found.",
-                database.value
-            ),
-        );
-    }
     sheet.line(at, "[[pool]]");
     sheet.line(at, format_args!("name = {}", quoted(&pool.name)));
     listen(sheet, pool);
@@ -133,6 +124,13 @@ fn write_pool(sheet: &mut Sheet, pool: &Pool, options: &Options<'_>) {
     }
     sheet.line(at, "]");
     numbers_and_flags(sheet, pool);
+    if let Some(database) = &pool.database {
+        let databases = u64::from(database.value) + 1;
+        if databases > DATABASES.default {
+            sheet.option(pool, "databases", database, databases);
+        }
+        sheet.option(pool, "database", database, database.value);
+    }
     if let Some(password) = &pool.redis_auth {
         // twemproxy asks clients for it and sends it to the servers.
         for key in ["redis_auth", "server_auth"] {

@@ -11,7 +11,7 @@ use tidegate_tests::lab::process::Process;
 /// Keys that are spread over the servers of both pools.
 const KEYS: u32 = 200;
 
-/// A file with two pools of two servers each, whose keys are divided differently.
+/// A file with two pools of two servers each, whose keys are divided differently, and of two databases.
 fn nutcracker_file(home: &Home) -> String {
     let [ketama, modula] = [22_150, 22_151].map(|port| home.address(port));
     let [first, second] = [6379, 6380].map(|port| home.address(port));
@@ -30,6 +30,7 @@ modula:
   redis: true
   hash: crc32a
   distribution: modula
+  redis_db: 5
   servers:
     - {second}:1 second
     - {first}:3 a

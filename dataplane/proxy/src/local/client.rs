@@ -136,10 +136,11 @@ impl Proxy {
 
     fn describe<S: Streams>(&mut self, streams: &mut S, client: u32) -> Line {
         let state = &self.clients[client as usize];
+        let pool = &self.pools[state.pool as usize];
         let mut line = Line {
             id: state.id,
             age_s: self.now_us.saturating_sub(state.since_us) / 1_000_000,
-            database: state.flavour.database(),
+            database: state.flavour.database(pool),
             is_resp3: state.flavour.is_resp3(),
             address: Address::default(),
         };

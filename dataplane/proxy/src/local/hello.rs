@@ -93,7 +93,7 @@ impl Proxy {
         }
         if let Some(is_resp3) = wishes.is_resp3 {
             let state = &mut self.clients[client as usize];
-            state.flavour = Flavour::redis(is_resp3, state.flavour.database());
+            state.flavour = state.flavour.in_dialect(is_resp3);
         }
         Ok(())
     }
@@ -135,7 +135,8 @@ impl Proxy {
 
     /// Whether SELECT asks for another database than the client has.
     pub(super) fn selects_another(&mut self, client: u32, arguments: Arguments<'_>) -> bool {
-        let present = self.clients[client as usize].flavour.database();
+        let state = &self.clients[client as usize];
+        let present = state.flavour.database(&self.pools[state.pool as usize]);
         self.database(client, arguments)
             .is_ok_and(|wanted| wanted != present)
     }
@@ -144,7 +145,8 @@ impl Proxy {
         match self.database(client, arguments) {
             Ok(database) => {
                 let state = &mut self.clients[client as usize];
-                state.flavour = Flavour::redis(state.flavour.is_resp3(), database);
+                let pool = &self.pools[state.pool as usize];
+                state.flavour = Flavour::redis(state.flavour.is_resp3(), database, pool);
                 "+OK\r\n"
             }
             Err(text) => text,

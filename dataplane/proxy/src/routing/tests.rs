@@ -67,6 +67,7 @@ fn pool(
         server_failure_limit: 2,
         client_keepalive_s: None,
         databases: 1,
+        database: 0,
         redis_auth: None,
         redis_user: None,
         memcached_auth: None,

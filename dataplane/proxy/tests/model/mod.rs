@@ -73,6 +73,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         server_failure_limit: 2,
         client_keepalive_s: None,
         databases: 16,
+        database: 0,
         redis_auth: None,
         redis_user: None,
         memcached_auth: None,

@@ -604,20 +604,32 @@ fn users_of_memcached_have_a_name_and_a_password() {
 
 #[test]
 fn users_and_databases_are_those_of_redis() {
-    let users = "redis_user = \"alice\"\nserver_user = \"proxy\"\ndatabases = 4\n";
+    let users = "redis_user = \"alice\"\nserver_user = \"proxy\"\ndatabases = 4\ndatabase = 3\n";
     let config = parse(&format!("{REDIS}{users}"));
     let pool = &config.pools[0];
     assert_eq!(pool.redis_user.as_deref(), Some("alice"));
     assert_eq!(pool.server_user.as_deref(), Some("proxy"));
-    assert_eq!(pool.databases, 4);
+    assert_eq!((pool.databases, pool.database), (4, 3));
     let effective = config.effective_toml();
     for line in users.lines() {
         assert!(effective.contains(line), "{line} in {effective}");
     }
-    assert_eq!(parse(REDIS).pools[0].databases, 16);
+    let pool = &parse(REDIS).pools[0];
+    assert_eq!((pool.databases, pool.database), (16, 0));
     for (text, expected) in [
         (format!("{REDIS}databases = 0\n"), "databases = 0"),
         (format!("{REDIS}databases = 1025\n"), "databases = 1025"),
+        (
+            format!("{REDIS}database = 16\n"),
+            "database = 16 is none of the 16 databases",
+        ),
+        (
+            REDIS.replace(
+                "protocol = \"redis\"",
+                "protocol = \"memcached\"\ndatabase = 2",
+            ),
+            "database needs protocol = \"redis\"",
+        ),
         (
             format!("{REDIS}redis_user = \"a b\"\n"),
             "redis_user = \"a b\" must be",

@@ -31,7 +31,7 @@ fn every_option_without_a_counterpart_is_named() {
         ("  reuseport: true\n", "3:14 pool \"a\": reuseport"),
         ("  redis_db: 3\n", "3:13 pool \"a\": redis_db"),
         (
-            "  redis: true\n  redis_db: 3\n",
+            "  redis: true\n  redis_db: 1024\n",
             "4:13 pool \"a\": redis_db is NOT carried over",
         ),
         ("  redis: true\n  redis_auth: hunter2\n", "4:15 redis_auth"),
@@ -61,18 +61,27 @@ fn every_option_without_a_counterpart_is_named() {
 }
 
 #[test]
+fn a_database_is_carried_over() {
+    for (number, expected) in [
+        (3, "database = 3\n"),
+        (40, "databases = 41\ndatabase = 40\n"),
+    ] {
+        let lines = format!("  redis: true\n  redis_db: {number}\n");
+        assert_eq!(warnings(&lines), Vec::<String>::new());
+        let toml = imported(&pool_with(&lines)).toml;
+        assert!(toml.contains(expected), "{toml}");
+        parse(&toml);
+    }
+}
+
+#[test]
 fn a_database_that_twemproxy_never_selected_is_no_loss() {
     let both = "  redis: true\n  redis_auth: hunter2\n  redis_db: 3\n";
     let found = warnings(both);
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found[1].contains("nothing changes"), "{}", found[1]);
     let toml = imported(&pool_with(both)).toml;
-    assert!(!toml.contains("redis_db"), "{toml}");
-    let alone = imported(&pool_with("  redis: true\n  redis_db: 3\n")).toml;
-    assert!(
-        alone.contains("# twemproxy had redis_db: 3 here."),
-        "{alone}"
-    );
+    assert!(!toml.contains("database"), "{toml}");
 }
 
 #[test]
