@@ -1,0 +1,42 @@
+//! Nothing is left behind: neither state on a server connection that goes to somebody else, nor a client that nobody wakes.
+
+mod model;
+
+use model::dialogue::{commands, play, text};
+
+use model::{World, limits, pool};
+use tidegate_config::Protocol;
+
+fn redis(servers: usize) -> World {
+    World::new(&[pool(Protocol::Redis, servers)], &limits(), 5)
+}
+
+fn goes_on(world: &mut World, client: usize, lines: &[&str]) -> String {
+    world.clients[client].to_send.extend(commands(lines));
+    world.settle(20_000);
+    text(&std::mem::take(&mut world.clients[client].got))
+}
+
+#[test]
+fn a_subscription_of_resp3_with_a_long_name_is_one_all_the_same() {
+    for bytes in [10, 1_000, 1_100, 3_000] {
+        let mut world = redis(1);
+        let name = "n".repeat(bytes);
+        let client = world.connect(commands(&["HELLO 3", &format!("SUBSCRIBE {name}")]));
+        world.settle(20_000);
+        let got = text(&world.clients[client].got);
+        assert!(got.contains("subscribe"), "{got}");
+        assert_eq!(world.proxy.pool_counters(0).pins, 1, "{bytes}");
+        let (got, _) = play(&mut world, &commands(&[&format!("PUBLISH {name} hello")]));
+        assert_eq!(got, ":1\r\n");
+        let got = goes_on(&mut world, client, &["GET k"]);
+        assert!(
+            got.contains("hello") && got.ends_with("_\r\n"),
+            "{bytes}: {got}"
+        );
+        let got = goes_on(&mut world, client, &["UNSUBSCRIBE", "GET k"]);
+        assert!(got.ends_with("_\r\n"), "{got}");
+        let clean = world.servers[0].states.values().filter(|s| s.is_clean());
+        assert_eq!(clean.count(), world.servers[0].states.len(), "{bytes}");
+    }
+}
