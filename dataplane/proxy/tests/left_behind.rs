@@ -40,3 +40,29 @@ fn a_subscription_of_resp3_with_a_long_name_is_one_all_the_same() {
         assert_eq!(clean.count(), world.servers[0].states.len(), "{bytes}");
     }
 }
+
+#[test]
+fn clients_of_more_flavours_than_connections_are_kept_do_not_take_them_from_each_other() {
+    let mut world = redis(1);
+    let clients: Vec<usize> = (1..10)
+        .map(|database| {
+            let lines = [
+                &format!("SELECT {database}"),
+                &format!("WATCH k{database}"),
+                "MULTI",
+                &format!("SET k{database} v"),
+                "EXEC",
+            ];
+            world.connect(commands(&lines))
+        })
+        .collect();
+    world.settle(20_000);
+    for client in clients {
+        assert_eq!(
+            text(&world.clients[client].got),
+            "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"
+        );
+    }
+    assert!(world.streams.connects <= 32, "{}", world.streams.connects);
+    world.assert_idle("everything was given back");
+}
