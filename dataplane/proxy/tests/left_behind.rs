@@ -3,7 +3,7 @@
 mod model;
 
 use model::dialogue::{commands, play, text};
-
+use model::traffic::resp;
 use model::{World, limits, pool};
 use tidegate_config::Protocol;
 
@@ -65,4 +65,39 @@ fn clients_of_more_flavours_than_connections_are_kept_do_not_take_them_from_each
     }
     assert!(world.streams.connects <= 32, "{}", world.streams.connects);
     world.assert_idle("everything was given back");
+}
+
+/// Has a client send `lines`, the last of which its server answers with `reply` and does not carry out.
+fn refuse_last(world: &mut World, lines: &[&str], reply: &str) -> usize {
+    let (last, before) = lines.split_last().unwrap();
+    let client = world.connect(commands(before));
+    world.settle(20_000);
+    world.servers[0].refuses = Some((commands(&[last]), reply.into()));
+    world.clients[client].to_send.extend(commands(&[last]));
+    world.settle(20_000);
+    world.servers[0].refuses = None;
+    client
+}
+
+#[test]
+fn a_connection_whose_server_refused_to_end_its_state_goes_to_nobody_else() {
+    for lines in [
+        &["MULTI", "SET k v", "EXEC"][..],
+        &["MULTI", "SET k v", "DISCARD"],
+        &["WATCH k", "UNWATCH"],
+        &["WATCH k", "MULTI", "EXEC"],
+    ] {
+        let mut world = redis(1);
+        let client = refuse_last(&mut world, lines, "-BUSY script\r\n");
+        let got = text(&world.clients[client].got);
+        assert!(got.ends_with("-BUSY script\r\n"), "{lines:?}: {got}");
+        let states = world.servers[0].states.values();
+        assert!(states.into_iter().all(|s| s.is_clean()), "{lines:?}");
+        let large = "x".repeat(10_000);
+        let (got, _) = play(&mut world, &resp(&[b"SET", b"k", large.as_bytes()]));
+        assert_eq!(got, "+OK\r\n", "{lines:?}");
+        let (got, _) = play(&mut world, &commands(&["MULTI", "SET k v", "EXEC"]));
+        assert_eq!(got, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", "{lines:?}");
+        world.assert_idle("everything was given back");
+    }
 }
