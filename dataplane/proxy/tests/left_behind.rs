@@ -5,7 +5,7 @@ mod model;
 use model::dialogue::{commands, play, text};
 use model::traffic::resp;
 use model::{World, limits, pool};
-use tidegate_config::Protocol;
+use tidegate_config::{Protocol, WorkerConfig};
 
 fn redis(servers: usize) -> World {
     World::new(&[pool(Protocol::Redis, servers)], &limits(), 5)
@@ -99,5 +99,51 @@ fn a_connection_whose_server_refused_to_end_its_state_goes_to_nobody_else() {
         let (got, _) = play(&mut world, &commands(&["MULTI", "SET k v", "EXEC"]));
         assert_eq!(got, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", "{lines:?}");
         world.assert_idle("everything was given back");
+    }
+}
+
+/// A subscriber of RESP3 that reads nothing, and has asked for a value that does not fit what is held for it.
+fn stalled_subscriber(messages: usize) -> (World, usize) {
+    let limits = WorkerConfig {
+        client_reply_hold_bytes: 4 << 10,
+        ..limits()
+    };
+    let mut world = World::new(&[pool(Protocol::Redis, 1)], &limits, 5);
+    let value = "v".repeat(6_000);
+    play(&mut world, &resp(&[b"SET", b"k", value.as_bytes()]));
+    let client = world.connect(commands(&["HELLO 3", "SUBSCRIBE a"]));
+    world.settle(20_000);
+    world.clients[client].got.clear();
+    world.clients[client].deaf = true;
+    // Exactly what fits the send buffer, so that the value's turn has come and none of it is sent.
+    let filling = format!("ECHO {}", "e".repeat(504));
+    goes_on(&mut world, client, &[&filling, "GET k"]);
+    for n in 0..messages {
+        let publish = format!("PUBLISH a {n}:{}", "m".repeat(90));
+        play(&mut world, &commands(&[&publish]));
+    }
+    world.clients[client].deaf = false;
+    world.settle(20_000);
+    (world, client)
+}
+
+#[test]
+fn a_message_does_not_come_before_a_reply_that_its_client_holds_up() {
+    let (world, client) = stalled_subscriber(10);
+    let got = text(&world.clients[client].got);
+    assert!(got.contains(&"v".repeat(6_000)), "{} bytes", got.len());
+    assert_eq!(got.matches("message").count(), 10);
+    assert!(!got.contains("-ERR"), "{got}");
+    assert!(world.clients[client].closed.is_none());
+}
+
+#[test]
+fn a_subscriber_that_holds_up_a_reply_and_misses_messages_is_closed() {
+    for messages in [40, 100] {
+        let (mut world, client) = stalled_subscriber(messages);
+        assert!(world.clients[client].closed.is_some(), "{messages}");
+        assert_eq!(world.proxy.pool_counters(0).clients_closed_stalled, 1);
+        world.settle(20_000);
+        world.assert_idle("nobody waits for the value");
     }
 }
