@@ -2,6 +2,7 @@
 
 mod model;
 
+use model::dialects::{GET, frame, frames};
 use model::dialogue::{commands, play, text};
 use model::traffic::resp;
 use model::{World, limits, pool};
@@ -145,5 +146,40 @@ fn a_subscriber_that_holds_up_a_reply_and_misses_messages_is_closed() {
         assert_eq!(world.proxy.pool_counters(0).clients_closed_stalled, 1);
         world.settle(20_000);
         world.assert_idle("nobody waits for the value");
+    }
+}
+
+#[test]
+fn a_client_with_less_room_than_a_header_does_not_keep_the_worker_busy_for_ever() {
+    // Without memory for replies that wait, a header waits for its room.
+    let limits = WorkerConfig {
+        reply_hold_bytes: 1024,
+        ..limits()
+    };
+    for room in [0, 1, 10, 23, 24] {
+        let mut world = World::new(&[pool(Protocol::Memcached, 1)], &limits, 5);
+        let value = |bytes: usize| vec![b'v'; bytes];
+        // The client's send buffer has 512 bytes, and a reply a header of 24 and flags of 4.
+        let first = 512 - room - 28;
+        let store = &mut world.servers[0].store;
+        store.insert(b"first".to_vec(), value(first));
+        store.insert(b"large".to_vec(), value(1_200));
+        let deaf = world.connect(b"get large\r\n".to_vec());
+        world.clients[deaf].deaf = true;
+        world.settle(2_000);
+        let client = world.connect(frame(GET, b"first", b"", 1));
+        world.clients[client].deaf = true;
+        world.settle(2_000);
+        for opaque in [2, 3] {
+            let next = frame(GET, b"first", b"", opaque);
+            world.clients[client].to_send = next;
+            world.settle(2_000);
+        }
+        world.clients[client].deaf = false;
+        world.settle(20_000);
+        let (got, rest) = frames(&world.clients[client].got);
+        let lengths: Vec<_> = got.iter().map(|(_, _, n, body)| (*n, body.len())).collect();
+        assert_eq!(lengths, [1, 2, 3].map(|n| (n, first + 4)), "{room}");
+        assert_eq!(rest, 0);
     }
 }
