@@ -7,6 +7,7 @@ use model::dialogue::{commands, play, text};
 use model::traffic::resp;
 use model::{World, limits, pool};
 use tidegate_config::{Protocol, WorkerConfig};
+use tidegate_proxy::streams::{StreamId, Streams};
 
 fn redis(servers: usize) -> World {
     World::new(&[pool(Protocol::Redis, servers)], &limits(), 5)
@@ -181,5 +182,38 @@ fn a_client_with_less_room_than_a_header_does_not_keep_the_worker_busy_for_ever(
         let lengths: Vec<_> = got.iter().map(|(_, _, n, body)| (*n, body.len())).collect();
         assert_eq!(lengths, [1, 2, 3].map(|n| (n, first + 4)), "{room}");
         assert_eq!(rest, 0);
+    }
+}
+
+#[test]
+fn a_malformed_upload_of_a_subscriber_is_not_taken_for_the_message_behind_it() {
+    for message in [
+        "",
+        ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n",
+        ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$99\r\nhalf",
+    ] {
+        let mut world = redis(1);
+        let client = world.connect(commands(&["HELLO 3", "SUBSCRIBE a"]));
+        world.settle(2_000);
+        let own = world.server_slots(0)[0];
+        let upload = resp(&[b"SET", b"k", &[b'x'; 10_000]]);
+        let (half, rest) = upload.split_at(6_000);
+        world.clients[client].to_send = half.to_vec();
+        world.settle(2_000);
+        let slots = world.server_slots(0);
+        let other = *slots.iter().find(|&&slot| slot != own).unwrap();
+        for (slot, bytes) in [
+            (other, format!("+{}", "o".repeat(600)).as_bytes()),
+            (own, message.as_bytes()),
+        ] {
+            world.streams.stream(StreamId(slot)).received.push(bytes);
+            world.streams.mark_ready(StreamId(slot));
+            world.settle(2_000);
+        }
+        assert!(world.clients[client].closed.is_none());
+        world.clients[client].to_send = [&rest[..rest.len() - 2], b"xx"].concat();
+        world.settle(2_000);
+        assert!(world.clients[client].closed.is_some(), "{message}");
+        world.assert_idle("after the connection");
     }
 }
