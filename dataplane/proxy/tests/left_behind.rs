@@ -217,3 +217,21 @@ fn a_malformed_upload_of_a_subscriber_is_not_taken_for_the_message_behind_it() {
         world.assert_idle("after the connection");
     }
 }
+
+#[test]
+fn a_subscriber_that_has_a_part_of_a_merged_reply_is_reset_and_not_ended_in_order() {
+    let mut world = redis(2);
+    for n in 0..8 {
+        let value = "v".repeat(300);
+        play(&mut world, &commands(&[&format!("SET k{n} {value}")]));
+    }
+    let client = world.connect(commands(&["HELLO 3", "SUBSCRIBE a"]));
+    world.settle(2_000);
+    world.clients[client].deaf = true;
+    world.clients[client].to_send = commands(&["MGET k0 k1 k2 k3 k4 k5 k6 k7"]);
+    world.settle(2_000);
+    world.proxy.drain(&mut world.streams, world.now_us);
+    world.clients[client].deaf = false;
+    world.settle(2_000);
+    assert!(world.clients[client].closed.is_some());
+}

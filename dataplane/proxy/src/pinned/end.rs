@@ -215,7 +215,7 @@ impl Proxy {
             return false;
         }
         let head = self.clients[client as usize].head;
-        if head != NIL && self.pendings[head].begun {
+        if head != NIL && self.is_begun(head) {
             self.close_client(streams, client, Closing::Broken);
         } else {
             self.close_in_order(streams, client);

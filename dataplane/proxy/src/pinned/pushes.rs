@@ -146,7 +146,7 @@ impl Proxy {
     }
 
     /// Whether the client may have a part of this answer.
-    fn is_begun(&self, pending: u32) -> bool {
+    pub(super) fn is_begun(&self, pending: u32) -> bool {
         let entry = &self.pendings[pending];
         match entry.answer {
             Answer::Merged(split) => entry.begun || self.splits[split].header_sent,
