@@ -2,7 +2,7 @@
 
 mod model;
 
-use model::dialects::{GET, frame, frames};
+use model::dialects::{GET, STAT, frame, frames};
 use model::dialogue::{commands, play, text};
 use model::traffic::resp;
 use model::{World, limits, pool};
@@ -234,4 +234,32 @@ fn a_subscriber_that_has_a_part_of_a_merged_reply_is_reset_and_not_ended_in_orde
     world.clients[client].deaf = false;
     world.settle(2_000);
     assert!(world.clients[client].closed.is_some());
+}
+
+#[test]
+fn late_statistics_are_swallowed_with_all_their_frames() {
+    for servers in [1, 2] {
+        let mut world = World::new(&[pool(Protocol::Memcached, servers)], &limits(), 5);
+        let client = world.connect(frame(GET, b"k", b"", 1));
+        world.settle(2_000);
+        let connects = world.streams.connects;
+        world.servers[0].stopped = true;
+        world.clients[client].to_send = frame(STAT, b"", b"", 2);
+        world.pass(500_000);
+        world.servers[0].stopped = false;
+        world.clients[client].to_send = frame(GET, b"k", b"", 3);
+        world.settle(20_000);
+        let (got, rest) = frames(&world.clients[client].got);
+        let shown: Vec<_> = got
+            .iter()
+            .map(|(op, status, n, _)| (*op, *status, *n))
+            .collect();
+        assert_eq!(shown, [(GET, 1, 1), (STAT, 0x86, 2), (GET, 1, 3)]);
+        assert_eq!(rest, 0);
+        assert_eq!(world.proxy.server_counters(0).protocol_errors, 0);
+        assert!(
+            world.streams.connects < connects + servers,
+            "the connection was kept"
+        );
+    }
 }
