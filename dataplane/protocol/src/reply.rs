@@ -20,7 +20,7 @@ pub enum ReplyShape {
     Stats,
     /// One reply to a memcached meta command: `VA` with a data block, or one line.
     Meta(Quiet),
-    /// One binary frame, in answer to this request.
+    /// One binary frame, or all those of statistics, in answer to this request.
     Binary(BinaryHead),
 }
 

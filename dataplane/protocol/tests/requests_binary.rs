@@ -312,6 +312,27 @@ fn replies_are_measured_and_have_to_belong_to_their_request() {
 }
 
 #[test]
+fn statistics_are_measured_up_to_their_last_frame() {
+    let stat = frame(0x81, 0x10, b"", b"pid", b"17");
+    let end = frame(0x81, 0x10, b"", b"", b"");
+    let mut unknown = frame(0x81, 0x10, b"", b"", b"Not found");
+    unknown[7] = 1;
+    for reply in [[&stat[..], &stat, &end].concat(), end.clone(), unknown] {
+        let stream = [&reply[..], &stat].concat();
+        for pieces in segmentations(&stream) {
+            assert_eq!(measure(0x10, pieces), Ok((reply.len(), false, true)));
+        }
+    }
+    for pieces in segmentations(&[&stat[..], &stat].concat()) {
+        assert_eq!(measure(0x10, pieces), Ok((2 * stat.len(), false, false)));
+    }
+    let other = frame(0x81, 0x01, b"", b"", b"");
+    for pieces in segmentations(&[&stat[..], &other].concat()) {
+        assert_eq!(measure(0x10, pieces), Err(ReplyError::WrongRequest));
+    }
+}
+
+#[test]
 fn statistics_are_read_frame_by_frame() {
     let read = |bytes: &[u8]| parse_stat_frame(bytes, head(0x10), NUMBER);
     let stat = frame(0x81, 0x10, b"", b"pid", b"17");

@@ -4,6 +4,7 @@ use crate::proxy::Proxy;
 use crate::slab::NIL;
 use crate::state::Answer;
 use crate::streams::{StreamId, Streams};
+use tidegate_protocol::BINARY_HEADER_BYTES;
 
 impl Proxy {
     /// Sends what is ready at the front of the client's queue, as far as there is room.
@@ -89,8 +90,13 @@ impl Proxy {
             return true;
         }
         // Without room the connection would only be found stalled again, and wake the clients that wait for its server: if
-        // this one is among them, the two would wake each other for ever.
-        if streams.send_room(StreamId(client)) == 0 {
+        // this one is among them, the two would wake each other for ever. A header in binary goes in one piece.
+        let needed = if self.links[link as usize].unseen {
+            BINARY_HEADER_BYTES
+        } else {
+            1
+        };
+        if streams.send_room(StreamId(client)) < needed {
             return false;
         }
         self.clients[client as usize].stalled_link = NIL;

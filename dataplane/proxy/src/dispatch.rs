@@ -30,11 +30,14 @@ impl Proxy {
         if self.clients[client as usize].pin != NIL {
             return self.dispatch_pinned(streams, client, request, source, server);
         }
-        self.dispatch_route(streams, client, request, source, server)
+        match (request.route, server) {
+            // Nearly all requests.
+            (Route::Key, Some(index)) => self.send_request(streams, client, request, source, index),
+            _ => self.dispatch_route(streams, client, request, source, server),
+        }
     }
 
     /// Sends a request where it belongs that does not belong to an own connection.
-    #[inline]
     pub(crate) fn dispatch_route<S: Streams>(
         &mut self,
         streams: &mut S,
@@ -77,20 +80,7 @@ impl Proxy {
 
     #[inline]
     pub(crate) fn must_authenticate(&mut self, client: u32, request: &Request) -> bool {
-        let allowed = matches!(
-            request.route,
-            Route::Local(
-                Local::Auth
-                    | Local::Quit
-                    | Local::Hello
-                    | Local::Reset
-                    | Local::BinaryQuit
-                    | Local::SaslMechanisms
-                    | Local::SaslAuth
-                    | Local::SaslStep
-            )
-        );
-        !allowed && self.is_locked_out(client)
+        self.is_locked_out(client) && !comes_before_login(request.route)
     }
 
     /// Sends a whole request to one server of the client's pool.
@@ -308,6 +298,24 @@ impl Proxy {
         self.pendings[pending].chain = chain;
         self.flush(streams, client);
     }
+}
+
+/// Whether a client may ask this that has not told who it is.
+#[cold]
+fn comes_before_login(route: Route) -> bool {
+    matches!(
+        route,
+        Route::Local(
+            Local::Auth
+                | Local::Quit
+                | Local::Hello
+                | Local::Reset
+                | Local::BinaryQuit
+                | Local::SaslMechanisms
+                | Local::SaslAuth
+                | Local::SaslStep
+        )
+    )
 }
 
 /// A request of which nothing is answered.

@@ -72,6 +72,13 @@ impl Proxy {
             let is_ready = self.links[idle[place] as usize].greetings == 0;
             return Ok(is_ready.then(|| idle.remove(place)));
         }
+        // For each that the server has not answered somebody waits: taken away, it would be opened again at once, in the place of another.
+        let is_ready = |&link: &u32| self.links[link as usize].greetings == 0;
+        let oldest = idle.iter().position(is_ready);
+        let is_full = idle.len() == EXCLUSIVE_IDLE_MAX;
+        if is_full && oldest.is_none() && flavour != Flavour::PLAIN {
+            return Ok(None);
+        }
         let link = match self.open_link(streams, server, flavour) {
             Ok(link) => link,
             Err(Fault::NoResource) if self.makes_room() => return Ok(None),
@@ -81,9 +88,8 @@ impl Proxy {
             return Ok(Some(link));
         }
         // Until the server has answered, it stands where the client will look for it.
-        let idle = &mut self.servers[server as usize].idle;
-        if idle.len() == EXCLUSIVE_IDLE_MAX {
-            let oldest = idle.remove(0);
+        if is_full && let Some(place) = oldest {
+            let oldest = self.servers[server as usize].idle.remove(place);
             self.drop_link(streams, oldest);
         }
         self.servers[server as usize].idle.push(link);

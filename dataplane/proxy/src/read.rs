@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::proxy::Proxy;
-use crate::state::{Mode, WaitFor};
+use crate::state::{Mode, Pool, WaitFor};
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, decode_key};
 
@@ -27,27 +27,42 @@ impl Proxy {
             if idle || self.roles[client as usize] != crate::state::Role::Client {
                 return;
             }
-            let begun = matches!(state.mode, Mode::Upload { .. } | Mode::Chunks(_));
-            if state.barrier && !begun {
+            if state.barrier && !state.mode.is_begun() {
                 if state.pending > 0 {
                     return;
                 }
                 state.barrier = false;
             }
-            if self.draining && !begun && !self.in_transaction(client) {
+            let is_normal = matches!(state.mode, Mode::Normal);
+            if self.draining && !self.goes_on_while_draining(client) {
                 return;
             }
-            let go_on = match self.clients[client as usize].mode {
-                Mode::Normal => self.take_from_ring(streams, client),
-                Mode::Greeting => self.take_greeting(streams, client),
-                Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
-                Mode::Skip(_) => self.skip(streams, client),
-                Mode::Upload { .. } => self.upload(streams, client),
-                Mode::Chunks(hold) => self.take_chunks(streams, client, hold),
+            let go_on = if is_normal {
+                self.take_from_ring(streams, client)
+            } else {
+                self.go_on_reading(streams, client)
             };
             if !go_on {
                 return;
             }
+        }
+    }
+
+    #[cold]
+    fn goes_on_while_draining(&self, client: u32) -> bool {
+        self.clients[client as usize].mode.is_begun() || self.in_transaction(client)
+    }
+
+    /// Reads in another mode than the usual one.
+    #[inline(never)]
+    fn go_on_reading<S: Streams>(&mut self, streams: &mut S, client: u32) -> bool {
+        match self.clients[client as usize].mode {
+            Mode::Normal => true,
+            Mode::Greeting => self.take_greeting(streams, client),
+            Mode::Hold(hold) => self.take_from_hold(streams, client, hold),
+            Mode::Skip(_) => self.skip(streams, client),
+            Mode::Upload { .. } => self.upload(streams, client),
+            Mode::Chunks(hold) => self.take_chunks(streams, client, hold),
         }
     }
 
@@ -397,16 +412,18 @@ impl Proxy {
 
 /// Position in the pool of the server that owns the request's key, if one does.
 #[inline]
-fn owner(pool: &mut crate::state::Pool, parsed: &Parsed, bytes: &[u8]) -> Option<usize> {
-    match parsed {
-        Parsed::Whole(request) | Parsed::Head { request, .. } if request.route == Route::Key => {
-            pool.router.route(&bytes[request.key.clone()])
-        }
-        Parsed::Whole(request) | Parsed::Head { request, .. }
-            if request.route == Route::Base64Key =>
-        {
-            decode_key(&bytes[request.key.clone()]).and_then(|key| pool.router.route(key.bytes()))
-        }
+fn owner(pool: &mut Pool, parsed: &Parsed, bytes: &[u8]) -> Option<usize> {
+    let (Parsed::Whole(request) | Parsed::Head { request, .. }) = parsed else {
+        return None;
+    };
+    match request.route {
+        Route::Key => pool.router.route(&bytes[request.key.clone()]),
+        Route::Base64Key => owner_of_decoded(pool, &bytes[request.key.clone()]),
         _ => None,
     }
+}
+
+#[cold]
+fn owner_of_decoded(pool: &mut Pool, key: &[u8]) -> Option<usize> {
+    decode_key(key).and_then(|key| pool.router.route(key.bytes()))
 }

@@ -261,7 +261,12 @@ impl Proxy {
         let failed = self.links[link as usize].scanner.is_error();
         let target = self.end_entry(link, failed);
         match target {
-            Target::Pending(pending) => self.complete_pending(streams, pending),
+            Target::Pending(pending) => {
+                if failed {
+                    self.doubt_end(link);
+                }
+                self.complete_pending(streams, pending);
+            }
             Target::Handshake(greeting) if failed => {
                 if !self.is_used_unauthorized(link, greeting) {
                     return self.close_link(streams, link, greeting.refused());

@@ -41,6 +41,14 @@ pub(crate) enum Mode {
     Chunks(u32),
 }
 
+impl Mode {
+    /// Whether a part of the request under way was taken: the rest comes before anything else.
+    #[inline]
+    pub fn is_begun(self) -> bool {
+        matches!(self, Self::Upload { .. } | Self::Chunks(_))
+    }
+}
+
 /// Which replies a client does not want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mute {

@@ -243,7 +243,12 @@ impl Proxy {
         link: u32,
         refusal: &Refusal,
     ) {
-        let pending = self.clients[client as usize].tail;
+        // The last that its connection was asked; a message to the client may stand behind it in the client's queue.
+        let last = self.links[link as usize].fifo.back();
+        let pending = match last.map(|entry| entry.target) {
+            Some(Target::Pending(pending)) => pending,
+            _ => NIL,
+        };
         self.clients[client as usize].mode = Mode::Normal;
         self.drop_link(streams, link);
         self.pool_of(client).counters.requests_refused += 1;

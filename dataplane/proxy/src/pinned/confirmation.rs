@@ -12,9 +12,10 @@ pub(super) enum Kind {
     Unknown,
     /// The answer to a request.
     Answer,
-    /// A message, or a confirmation of which the count does not matter or is too far away.
+    /// A message, or something else that tells nothing about subscriptions.
     Push,
-    /// A confirmation, and how many subscriptions there are now. Those to shard channels are counted apart.
+    /// A confirmation, and how many subscriptions there are now. Those to shard channels are counted apart. Behind a name that is
+    /// too long the count is not looked for, and taken for 1.
     Confirmation { shard: bool, count: u64 },
 }
 
@@ -52,6 +53,11 @@ fn count_of(bytes: &[u8]) -> Kind {
     if !name.ends_with(b"subscribe") {
         return Kind::Push;
     }
+    let shard = matches!(name, b"ssubscribe" | b"sunsubscribe");
+    let unfinished = match unfinished {
+        Kind::Push => Kind::Confirmation { shard, count: 1 },
+        other => other,
+    };
     let Some((header, rest)) = line(rest) else {
         return unfinished;
     };
@@ -65,10 +71,7 @@ fn count_of(bytes: &[u8]) -> Kind {
         return unfinished;
     };
     match count.strip_prefix(b":").and_then(number) {
-        Some(count) => Kind::Confirmation {
-            shard: matches!(name, b"ssubscribe" | b"sunsubscribe"),
-            count,
-        },
+        Some(count) => Kind::Confirmation { shard, count },
         None => Kind::Push,
     }
 }
@@ -125,10 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_confirmation_or_too_long_for_one_is_passed_on() {
+    fn what_is_no_confirmation_or_too_long_to_be_read_is_passed_on() {
         let long = confirmation("subscribe", &"x".repeat(CONFIRMATION_BYTES_MAX), 1);
         let seen = &long.as_bytes()[..CONFIRMATION_BYTES_MAX];
-        assert_eq!(kind_of(true, seen), Kind::Push);
+        let some = Kind::Confirmation {
+            shard: false,
+            count: 1,
+        };
+        assert_eq!(kind_of(true, seen), some, "it may be one more");
         for bytes in [
             &b">3\r\n$7\r\nmessage\r\n"[..],
             b">4\r\n",

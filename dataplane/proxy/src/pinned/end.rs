@@ -135,6 +135,16 @@ impl Proxy {
         }
     }
 
+    /// A request was answered with an error. If it was to end a transaction, that may go on: a server that is busy or loads its data
+    /// does not look at EXEC, and some leave it at that.
+    #[cold]
+    pub(crate) fn doubt_end(&mut self, link: u32) {
+        let pin = self.links[link as usize].pin;
+        if pin != NIL && self.pins[pin].purpose == Purpose::Transaction && self.pins[pin].ending {
+            self.pins[pin].doubtful = true;
+        }
+    }
+
     /// The client with subscriptions on this connection, or [`NIL`].
     #[inline]
     pub(crate) fn subscriber_on(&self, link: u32) -> u32 {
@@ -205,7 +215,7 @@ impl Proxy {
             return false;
         }
         let head = self.clients[client as usize].head;
-        if head != NIL && self.pendings[head].begun {
+        if head != NIL && self.is_begun(head) {
             self.close_client(streams, client, Closing::Broken);
         } else {
             self.close_in_order(streams, client);

@@ -2,7 +2,7 @@
 //!
 //! Each value that begins on such a connection is one or the other: an answer to what was asked, which the first entry of the
 //! connection's queue waits for, or a push. A push gets an entry of its own in front, and a place in the client's queue: at its front, or
-//! behind a reply that the client has in part, but never before another push. From there on both are replies like others: passed on
+//! behind a reply that the client has in part or holds up, but never before another push. From there on both are replies like others: passed on
 //! as they come, held if the client is slow, and beyond `client_reply_hold_bytes` left in the server's connection, until
 //! `client_stall_ms` or the server's own limit ends it.
 
@@ -132,7 +132,9 @@ impl Proxy {
     fn place_of_push(&self, client: u32) -> u32 {
         let mut before = NIL;
         let mut next = self.clients[client as usize].head;
-        if next != NIL && self.is_begun(next) {
+        // A reply that its client holds up stays in front: its connection stands still for it, and only one can at a time.
+        let is_held_up = self.clients[client as usize].stalled_link != NIL;
+        if next != NIL && (is_held_up || self.is_begun(next)) {
             before = next;
             next = self.pendings[next].next;
         }
@@ -144,7 +146,7 @@ impl Proxy {
     }
 
     /// Whether the client may have a part of this answer.
-    fn is_begun(&self, pending: u32) -> bool {
+    pub(super) fn is_begun(&self, pending: u32) -> bool {
         let entry = &self.pendings[pending];
         match entry.answer {
             Answer::Merged(split) => entry.begun || self.splits[split].header_sent,

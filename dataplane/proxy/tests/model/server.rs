@@ -18,6 +18,8 @@ pub struct ModelServer {
     pub babbles_one_in: usize,
     /// Answers are replaced by this.
     pub garbage: Option<Vec<u8>>,
+    /// A request that is not carried out, and the answer to it.
+    pub refuses: Option<(Vec<u8>, Vec<u8>)>,
     pub requests: usize,
     pub seen: Vec<Vec<u8>>,
     pub databases: Databases,
@@ -40,6 +42,7 @@ impl ModelServer {
             trickles: false,
             babbles_one_in: 0,
             garbage: None,
+            refuses: None,
             requests: 0,
             seen: Vec::new(),
             databases: Databases::default(),
@@ -60,9 +63,12 @@ impl ModelServer {
     ) -> bool {
         let mut any = false;
         loop {
-            let answered = match self.protocol {
-                Protocol::Memcached => memcached(&mut self.store, input),
-                Protocol::Redis => self.serve_one(slot, session, input),
+            let refused = self.refuses.as_ref();
+            let refused = refused.filter(|(request, _)| input.starts_with(request));
+            let answered = match (refused, self.protocol) {
+                (Some((request, reply)), _) => Some((request.len(), reply.clone())),
+                (None, Protocol::Memcached) => memcached(&mut self.store, input),
+                (None, Protocol::Redis) => self.serve_one(slot, session, input),
             };
             let Some((used, reply)) = answered else {
                 return any;

@@ -107,7 +107,7 @@ pub(crate) const fn opcode(code: u8) -> Option<Opcode> {
         0x0d => Opcode::keyed("getkq", 0, No),
         0x0e => Opcode::keyed("append", 0, Perhaps),
         0x0f => Opcode::keyed("prepend", 0, Perhaps),
-        0x10 => Opcode {
+        STAT => Opcode {
             key: Perhaps,
             ..Opcode::bare("stat", Treatment::Stat)
         },
@@ -135,6 +135,9 @@ pub(crate) const fn opcode(code: u8) -> Option<Opcode> {
         _ => return None,
     })
 }
+
+/// The one opcode to which a server replies with several frames.
+pub(crate) const STAT: u8 = 0x10;
 
 /// The opcode that asks for the same and always has a reply.
 pub(crate) fn loud(code: u8) -> u8 {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::reply::{ReplyError, ReplyScan, ReplyScanner};
 
-use super::opcodes::loud;
+use super::opcodes::{STAT, loud};
 use super::{BINARY_HEADER_BYTES, BinaryHead, Lengths, REPLY_MAGIC, status_of};
 
 /// Most bytes of a reply's body. Values have at most 1 GiB; what says more is not from a cache server.
@@ -13,38 +13,56 @@ const BODY_BYTES_MAX: u32 = i32::MAX as u32;
 /// Longest frame of a statistic. Names and values have some dozens of bytes; a dump of prefixes is no statistic that can be merged.
 pub const STAT_BYTES_MAX: usize = 4096;
 
-/// Moves `scanner` over `buf`: one frame, in answer to the request `head`.
+/// Moves `scanner` over `buf`: one frame, or all frames of statistics, in answer to the request `head`.
 pub(crate) fn scan_frame(
     scanner: &mut ReplyScanner,
     head: BinaryHead,
     buf: &[u8],
 ) -> Result<ReplyScan, ReplyError> {
     let mut at = 0;
-    if !scanner.begun {
-        let Some(header) = buf.first_chunk::<BINARY_HEADER_BYTES>() else {
-            return match buf.first() {
-                Some(&byte) if byte != REPLY_MAGIC => Err(ReplyError::UnexpectedByte(byte)),
-                _ => Ok(ReplyScan {
-                    bytes: 0,
-                    done: false,
-                }),
-            };
-        };
-        let lengths = checked(header, head, scanner.opaque)?;
-        scanner.begun = true;
-        scanner.error = is_error(status_of(header));
-        scanner.data_left = u64::from(lengths.body);
-        at = BINARY_HEADER_BYTES;
-    }
-    let here = scanner.data_left.min((buf.len() - at) as u64);
-    scanner.data_left -= here;
-    if scanner.data_left == 0 {
-        scanner.values_left = 0;
+    loop {
+        if !scanner.begun {
+            match begin_frame(scanner, head, &buf[at..])? {
+                0 => break,
+                bytes => at += bytes,
+            }
+        }
+        let here = scanner.data_left.min((buf.len() - at) as u64);
+        scanner.data_left -= here;
+        at += here as usize;
+        if scanner.data_left > 0 || scanner.values_left == 0 {
+            break;
+        }
+        scanner.values_left -= 1;
+        // A statistic: the next frame belongs to the same reply.
+        scanner.begun = scanner.values_left == 0;
     }
     Ok(ReplyScan {
-        bytes: at + here as usize,
-        done: scanner.values_left == 0,
+        bytes: at,
+        done: scanner.begun && scanner.values_left == 0,
     })
+}
+
+/// Begins the frame at the front of `buf`. Returns the bytes of its header; 0 if that is not whole.
+fn begin_frame(
+    scanner: &mut ReplyScanner,
+    head: BinaryHead,
+    buf: &[u8],
+) -> Result<usize, ReplyError> {
+    let Some(header) = buf.first_chunk::<BINARY_HEADER_BYTES>() else {
+        return match buf.first() {
+            Some(&byte) if byte != REPLY_MAGIC => Err(ReplyError::UnexpectedByte(byte)),
+            _ => Ok(0),
+        };
+    };
+    let lengths = checked(header, head, scanner.opaque)?;
+    let status = status_of(header);
+    let is_statistic = head.opcode == STAT && status == 0 && lengths.body > 0;
+    scanner.begun = true;
+    scanner.error = is_error(status);
+    scanner.data_left = u64::from(lengths.body);
+    scanner.values_left = 1 + u64::from(is_statistic);
+    Ok(BINARY_HEADER_BYTES)
 }
 
 /// The lengths of a reply's header, if it is one in answer to the request `head`, which was sent with `opaque`.
