@@ -767,3 +767,27 @@ fn a_skipped_reply_is_that_of_the_subscription_and_of_no_later_request() {
     assert!(got.ends_with(&expected), "{got}");
     assert_all_clean(&world);
 }
+
+#[test]
+fn nothing_follows_the_error_that_ends_the_connection_of_a_subscriber() {
+    let mut world = world();
+    let client = subscriber(&mut world, &["HELLO 3", "SUBSCRIBE a"]);
+    take(&mut world, client);
+    world.clients[client].deaf = true;
+    for _ in 0..40 {
+        says(&mut world, &["PUBLISH a message"]);
+    }
+    world.clients[client].to_send.extend(b"\"\r\n");
+    world.settle(20_000);
+    says(&mut world, &["PUBLISH a late"]);
+    world.clients[client].deaf = false;
+    world.settle(20_000);
+    let got = take(&mut world, client);
+    assert!(got.starts_with(">3\r\n$7\r\nmessage"), "{got}");
+    assert!(
+        got.ends_with("-ERR Protocol error: unbalanced quotes in request\r\n"),
+        "{got}"
+    );
+    assert!(world.clients[client].finished);
+    assert_all_clean(&world);
+}

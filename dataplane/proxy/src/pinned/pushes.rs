@@ -29,7 +29,9 @@ impl Proxy {
         if asked.is_some_and(|entry| matches!(entry.target, Target::Handshake(_))) {
             return true;
         }
-        if self.pins[pin].leaving {
+        // Behind the error that ends its connection, or the reply to its QUIT, a client gets no messages.
+        let closing = self.clients[client as usize].closing && !self.pins[pin].asked;
+        if self.pins[pin].leaving || closing {
             self.end_leaving(streams, client);
             return false;
         }

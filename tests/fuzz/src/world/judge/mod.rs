@@ -10,7 +10,7 @@ use tidegate_config::Protocol;
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 use tidegate_proxy::Fault;
 
-/// What the client asked, by the parser alone.
+/// What the client asked, by the parser alone. It may have been closed before it sent everything.
 fn asked(world: &World, client: &Client) -> Connection {
     let parse = match (world.protocol, world.setting.twemproxy) {
         (Protocol::Memcached, false) if is_binary(client) => crate::parse_binary,
@@ -19,7 +19,8 @@ fn asked(world: &World, client: &Client) -> Connection {
         (Protocol::Memcached, false) => crate::parse_memcached,
         (Protocol::Memcached, true) => crate::parse_memcached_as_twemproxy,
     };
-    Connection::play(parse, Heads::Look, [&client.sent[..]])
+    let sent = client.sent.len() - client.to_send.len();
+    Connection::play(parse, Heads::Look, [&client.sent[..sent]])
 }
 
 /// Whether its first byte has made the connection one of the binary protocol.
@@ -38,6 +39,9 @@ pub(super) fn all_requests_are_whole(world: &World) -> bool {
 pub(super) fn judge(world: &World, client: &Client) {
     let asked = asked(world, client);
     let reader = Reader { world, client };
+    if !(client.to_send.is_empty() || client.reset || client.finished) {
+        reader.fail("requests are not read", client.got.len());
+    }
     match world.protocol {
         Protocol::Redis => redis::judge(reader, &asked),
         Protocol::Memcached => memcached::judge(reader, &asked),
@@ -50,15 +54,12 @@ fn shown(bytes: &[u8]) -> String {
     format!("{start} ({} bytes)", bytes.len())
 }
 
-/// What a server that fails has its clients told. Limits of the proxy aside, nothing else may keep an answer away.
-const FAILURES: [Fault; 13] = [
+/// What a server that fails has its clients told. Timeouts are not among it: large replies to slow clients hold up others.
+const FAILURES: [Fault; 10] = [
     Fault::Refused,
-    Fault::TimedOut,
     Fault::Reset,
     Fault::Closed,
     Fault::NoRoute,
-    Fault::AllEjected,
-    Fault::Ejected,
     Fault::Garbage,
     Fault::Unauthorized,
     Fault::NoResp3,
