@@ -383,7 +383,7 @@ fn need_covers_a_block_of_known_length() {
 
 #[test]
 fn a_name_that_goes_on_behind_a_control_character_is_none() {
-    for line in ["quit\rit", "version\tx"] {
+    for line in ["quit\rit", "version\tx", "mn\ra"] {
         let stream = format!("{line}\r\n");
         for pieces in segmentations(stream.as_bytes()) {
             assert_eq!(

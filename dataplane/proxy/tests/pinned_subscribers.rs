@@ -717,3 +717,77 @@ fn a_drained_proxy_closes_subscribers() {
     assert!(world.clients[client].finished && world.proxy.is_drained());
     assert_all_clean(&world);
 }
+
+/// A confirmation is written where messages are, in front of replies that wait. It must not be told before those to earlier requests.
+#[test]
+fn confirmations_keep_the_order_of_requests() {
+    for hello in [None, Some("HELLO 3")] {
+        let mut world = world();
+        let gets = vec!["GET k"; 40];
+        let mut lines: Vec<&str> = hello.into_iter().chain(["SUBSCRIBE a"]).collect();
+        lines.extend(&gets);
+        lines.extend(["UNSUBSCRIBE a", "GET k"]);
+        let client = world.connect(commands(&lines));
+        world.clients[client].deaf = true;
+        world.settle(20_000);
+        world.clients[client].deaf = false;
+        world.settle(20_000);
+        let got = take(&mut world, client);
+        let (before, after) = got
+            .split_once("unsubscribe\r\n$1\r\na\r\n:0\r\n")
+            .unwrap_or_else(|| panic!("{hello:?}: it is confirmed: {got}"));
+        // Values are missing with RESP3, and with RESP2 a subscriber may not ask for them.
+        let replies = ["_\r\n", "-ERR Can't execute 'get'"].map(|r| before.matches(r).count());
+        assert_eq!(
+            replies.iter().sum::<usize>(),
+            gets.len(),
+            "{hello:?}: {got}"
+        );
+        assert_eq!(after.len(), if hello.is_some() { 3 } else { 5 }, "{got}");
+        assert_all_clean(&world);
+    }
+}
+
+#[test]
+fn a_skipped_reply_is_that_of_the_subscription_and_of_no_later_request() {
+    let mut world = world();
+    let client = subscriber(
+        &mut world,
+        &[
+            "HELLO 3",
+            "CLIENT REPLY SKIP",
+            "SUBSCRIBE a",
+            "PING",
+            "UNSUBSCRIBE",
+        ],
+    );
+    let got = take(&mut world, client);
+    let confirmed = |kind, count| confirmed(kind, "a", count).replacen('*', ">", 1);
+    let expected = confirmed("subscribe", 1) + "+PONG\r\n" + &confirmed("unsubscribe", 0);
+    assert!(got.ends_with(&expected), "{got}");
+    assert_all_clean(&world);
+}
+
+#[test]
+fn nothing_follows_the_error_that_ends_the_connection_of_a_subscriber() {
+    let mut world = world();
+    let client = subscriber(&mut world, &["HELLO 3", "SUBSCRIBE a"]);
+    take(&mut world, client);
+    world.clients[client].deaf = true;
+    for _ in 0..40 {
+        says(&mut world, &["PUBLISH a message"]);
+    }
+    world.clients[client].to_send.extend(b"\"\r\n");
+    world.settle(20_000);
+    says(&mut world, &["PUBLISH a late"]);
+    world.clients[client].deaf = false;
+    world.settle(20_000);
+    let got = take(&mut world, client);
+    assert!(got.starts_with(">3\r\n$7\r\nmessage"), "{got}");
+    assert!(
+        got.ends_with("-ERR Protocol error: unbalanced quotes in request\r\n"),
+        "{got}"
+    );
+    assert!(world.clients[client].finished);
+    assert_all_clean(&world);
+}

@@ -77,6 +77,8 @@ pub(crate) struct Pinned {
     pub asked: bool,
     /// What stands for the answer to the mark that was sent last; [`NIL`]: it has come.
     pub mark: u32,
+    /// The client does not want the error that may come in front of it.
+    pub muted: bool,
     /// There are subscriptions, as far as we were told.
     pub subscribed: bool,
     /// RESP2: the answer that comes is an array, so there still are.
@@ -311,6 +313,7 @@ impl Pinned {
             early_requests: 0,
             asked: false,
             mark: NIL,
+            muted: false,
             subscribed: false,
             answers_array: false,
             counts: [0; 2],

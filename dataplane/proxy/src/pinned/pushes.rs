@@ -11,7 +11,7 @@ use crate::pinned::Purpose;
 use crate::pinned::confirmation::{Kind, kind_of};
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Answer, Entry, Mute, Target, WaitFor};
+use crate::state::{Answer, Entry, Target, WaitFor};
 use crate::streams::Streams;
 use tidegate_protocol::ReplyShape;
 
@@ -29,7 +29,9 @@ impl Proxy {
         if asked.is_some_and(|entry| matches!(entry.target, Target::Handshake(_))) {
             return true;
         }
-        if self.pins[pin].leaving {
+        // Behind the error that ends its connection, or the reply to its QUIT, a client gets no messages.
+        let closing = self.clients[client as usize].closing && !self.pins[pin].asked;
+        if self.pins[pin].leaving || closing {
             self.end_leaving(streams, client);
             return false;
         }
@@ -63,8 +65,7 @@ impl Proxy {
         self.pins[pin].mark = NIL;
         if matches!(first, b'-' | b'!') {
             // The request before the mark was refused. The client gets the error in its turn, and the mark is still to be answered.
-            let client = self.pins[pin].client;
-            self.pendings[mark].silent = self.clients[client as usize].mute != Mute::No;
+            self.pendings[mark].silent = self.pins[pin].muted;
             let entry = Entry {
                 target: Target::Own,
                 shape: ReplyShape::Resp,

@@ -154,6 +154,9 @@ impl Proxy {
         request: &Request,
         source: Source,
     ) -> bool {
+        if !self.has_replies_so_far(client) {
+            return false;
+        }
         match self.own_room(streams, client, link, request.bytes + MARK.len()) {
             Room::Here => self.send_marked(streams, client, link, request, source),
             Room::Later => false,
@@ -162,6 +165,16 @@ impl Proxy {
                 self.fail_request(streams, client, request, source, fault)
             }
         }
+    }
+
+    /// Whether the client's earlier requests are answered, whatever messages wait for it. Confirmations come as messages do, and would
+    /// overtake those replies. If not, the request stays until the next one is sent.
+    fn has_replies_so_far(&mut self, client: u32) -> bool {
+        let waiting = self.pins[self.clients[client as usize].pin].push;
+        let state = &mut self.clients[client as usize];
+        let are_sent = state.pending == u32::from(waiting != NIL);
+        state.full |= !are_sent;
+        are_sent
     }
 
     fn send_marked<S: Streams>(
@@ -173,9 +186,10 @@ impl Proxy {
         source: Source,
     ) -> bool {
         // It stands for the answer to the mark, of which the client gets nothing.
-        let Some(pending) = self.push_pending(streams, client, true) else {
+        let Some(pending) = self.push_pending(streams, client, false) else {
             return false;
         };
+        let is_muted = std::mem::replace(&mut self.pendings[pending].silent, true);
         self.pass_on(streams, client, link, request, source);
         streams.send(self.links[link as usize].stream, MARK);
         let entry = Entry {
@@ -187,6 +201,7 @@ impl Proxy {
         let state = &mut self.pins[self.clients[client as usize].pin];
         state.asked = true;
         state.mark = pending;
+        state.muted = is_muted;
         streams.expect_reply(StreamId(client), true);
         true
     }

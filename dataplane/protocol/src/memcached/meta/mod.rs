@@ -220,6 +220,9 @@ pub(super) fn parse_debug(mut line: Line) -> Parsed {
 
 /// `mn`, whatever follows: the client wants to know that everything before it was answered.
 pub(super) fn parse_noop(line: &Line) -> Parsed {
+    if line.has_control() {
+        return refuse_line(line, ERROR);
+    }
     Parsed::Whole(Request {
         route: Route::Local(Local::MetaNoop),
         argc: 0,
