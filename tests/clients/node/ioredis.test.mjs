@@ -139,7 +139,7 @@ same('pipelines and transactions', [
     (c) => c.multi({ pipeline: false }).then(() => c.set('a', 5)).then(() => c.exec()),
     (c) => c.watch('a'),
     (c) => c.multi().get('a').exec(),
-    (c) => c.multi().discard(),
+    (c) => c.multi({ pipeline: false }).then(() => c.discard()),
 ]);
 
 same('scripts', [
@@ -215,8 +215,8 @@ test('messages arrive in order', async () => {
     await done;
     assert.equal(messages.length, 501);
     assert.deepEqual(messages[499], ['news', '499']);
-    await subscriber.unsubscribe();
-    await subscriber.punsubscribe();
+    await subscriber.unsubscribe('news', 'weather');
+    await subscriber.punsubscribe('pattern:*');
     assert.equal(await subscriber.ping(), 'PONG');
 });
 
