@@ -118,7 +118,8 @@ fn meta_request(random: &mut Random) -> Vec<u8> {
             flags(random, &["q", "v", "k", "D7", "MD"])
         )
         .into_bytes(),
-        6 => format!("ms {key} 2 q\r\n{}\r\n", 10 + random.below(90)).into_bytes(),
+        // Counting down never costs it a digit, in whose place it would get a blank if nobody reads it at that moment.
+        6 => format!("ms {key} 7 q\r\n{}\r\n", 1_500_000 + random.below(90)).into_bytes(),
         7 => [
             "mn\r\n",
             "mg\r\n",

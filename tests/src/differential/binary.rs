@@ -1,4 +1,7 @@
 //! Random requests of memcached's binary protocol.
+//!
+//! Opcodes that memcached does not know come without a body, `verbosity` among them: it skips extras and key of such a request twice, takes
+//! what stands in the midst of the next one for a header, and ends the connection together with replies that have not left.
 
 use super::{Turn, choose, value};
 use crate::random::Random;
@@ -95,13 +98,24 @@ fn plain(opcode: u8, random: &mut Random) -> Vec<u8> {
     frame(opcode, &key, b"", b"", 0, opaque(random))
 }
 
-fn count(opcode: u8, random: &mut Random) -> Vec<u8> {
+fn count(opcode: u8, key: &str, initial: usize, random: &mut Random) -> Vec<u8> {
     let opcode = maybe_quiet(opcode, random);
     let mut extras = (random.below(50) as u64).to_be_bytes().to_vec();
-    extras.extend((random.below(50) as u64).to_be_bytes());
+    extras.extend((initial as u64).to_be_bytes());
     extras.extend([0, u32::MAX][random.below(2)].to_be_bytes());
-    let key = key(random);
-    frame(opcode, &key, &extras, b"", 0, opaque(random))
+    frame(opcode, key.as_bytes(), &extras, b"", 0, opaque(random))
+}
+
+/// Counts up from a small number.
+fn count_up(random: &mut Random) -> Vec<u8> {
+    let (key, initial) = (random.below(16), random.below(50));
+    count(INCREMENT, &format!("k{key}"), initial, random)
+}
+
+/// Counts down from a large number, on keys of its own: one that loses a digit gets a blank if nobody reads it.
+fn count_down(random: &mut Random) -> Vec<u8> {
+    let (key, initial) = (random.below(4), 1_500_000 + random.below(50));
+    count(DECREMENT, &format!("d{key}"), initial, random)
 }
 
 fn touch(opcode: u8, random: &mut Random) -> Vec<u8> {
@@ -145,8 +159,13 @@ templates! {
     "add" 5 |random| store(ADD, random);
     "replace" 5 |random| store(REPLACE, random);
     "delete" 5 |random| plain(DELETE, random);
-    "increment" 5 |random| count(INCREMENT, random);
-    "decrement" 5 |random| count(DECREMENT, random);
+    "increment" 5 count_up;
+    "decrement" 5 count_down;
+    "decrement of anything" 1 |random| {
+        let key = key(random);
+        let extras = [0; 16].into_iter().chain([0xff; 4]).collect::<Vec<u8>>();
+        frame(maybe_quiet(DECREMENT, random), &key, &extras, b"", 0, opaque(random))
+    };
     "append" 4 |random| join(APPEND, random);
     "prepend" 4 |random| join(PREPEND, random);
     "touch" 4 |random| touch(TOUCH, random);
@@ -156,7 +175,7 @@ templates! {
     "version" 1 |random| bare(VERSION, random);
     "flush" 1 |random| bare(FLUSH, random);
     "flush quietly" 1 |random| bare(quiet(FLUSH), random);
-    "verbosity" 1 |random| frame(VERBOSITY, b"", &0_u32.to_be_bytes(), b"", 0, opaque(random));
+    "verbosity" 1 |random| bare(VERBOSITY, random);
     "an unknown opcode" 1 |random| bare(0x60, random);
 }
 

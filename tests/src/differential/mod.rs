@@ -292,7 +292,8 @@ fn choose<T>(
     0
 }
 
-/// A value: mostly short, sometimes empty, sometimes larger than a segment or a buffer.
+/// A value: mostly short, sometimes empty, sometimes larger than a segment or a buffer. It never starts like a number: what memcached
+/// leaves of the rest when it counts depends on whether replies that show it have left.
 fn value(random: &mut Random) -> Vec<u8> {
     let bytes = match random.below(40) {
         0 => 0,
@@ -300,5 +301,9 @@ fn value(random: &mut Random) -> Vec<u8> {
         2..5 => 1_000 + random.below(2_000),
         _ => random.below(64),
     };
-    random.bytes(bytes)
+    let mut value = random.bytes(bytes);
+    if let Some(first) = value.first_mut() {
+        *first |= 0x80;
+    }
+    value
 }

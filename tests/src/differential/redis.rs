@@ -347,6 +347,7 @@ const OWN_WORDS: &[(&str, &str)] = &[
         "the arguments of a command that nobody knows are not repeated",
     ),
     ("nosuch", "as above"),
+    ("MULTI; NOSUCH {w}; SET {s} {w}; EXEC", "as above"),
     (
         "EVAL \"return redis.status_reply('FINE')\" 0",
         "without a key there is no server to send it to",
