@@ -94,7 +94,10 @@ fn a_connection_whose_server_refused_to_end_its_state_goes_to_nobody_else() {
         let got = text(&world.clients[client].got);
         assert!(got.ends_with("-BUSY script\r\n"), "{lines:?}: {got}");
         let states = world.servers[0].states.values();
-        assert!(states.into_iter().all(|s| s.is_clean()), "{lines:?}");
+        assert!(
+            states.into_iter().all(model::states::State::is_clean),
+            "{lines:?}"
+        );
         let large = "x".repeat(10_000);
         let (got, _) = play(&mut world, &resp(&[b"SET", b"k", large.as_bytes()]));
         assert_eq!(got, "+OK\r\n", "{lines:?}");
