@@ -118,7 +118,7 @@ pub(crate) struct Client {
     pub blocked: bool,
     /// The next request is read only when no other is under way: an upload must neither overtake nor be overtaken.
     pub barrier: bool,
-    /// Has as many requests under way as it may.
+    /// Is looked at again when a reply was sent: it has as many requests under way as it may, or the next waits for earlier replies.
     pub full: bool,
     /// Stands in the stall queue.
     pub watched: bool,

@@ -670,6 +670,26 @@ fn with_resp3_a_subscriber_asks_what_it_likes_but_for_another_own_connection() {
 }
 
 #[test]
+fn with_resp3_confirmations_do_not_overtake_replies() {
+    for seed in 0..50 {
+        let mut world = World::new(&[pool(Protocol::Redis, 2)], &limits(), seed);
+        let [[a, _], [b, _]] = keys_of_both(&mut world);
+        let client = subscriber(&mut world, &["HELLO 3", "SUBSCRIBE news"]);
+        take(&mut world, client);
+        let get = [a, b].map(|key| format!("GET {key}"));
+        let lines = [&get[0], &get[1], "SUBSCRIBE x", &get[1], "UNSUBSCRIBE x"];
+        let got = goes_on(&mut world, client, &lines);
+        let [more, fewer] = [("subscribe", 2), ("unsubscribe", 1)]
+            .map(|(kind, count)| pushed(&confirmed(kind, "x", count)));
+        assert_eq!(
+            got,
+            format!("$2\r\nv0\r\n$2\r\nv1\r\n{more}$2\r\nv1\r\n{fewer}"),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
 fn a_session_that_is_reset_ends_its_subscriptions_and_transactions() {
     let mut world = world();
     let got = says(&mut world, &["SUBSCRIBE a", "RESET", "GET k"]);

@@ -167,8 +167,8 @@ fn number_key(random: &mut Random) -> String {
 }
 
 /// Two things of `ma` are not here. A number that was marked as stale stays so only if its new value is written in the place of the old
-/// one, and that depends on whether replies that show the old one have left. And with `q` and `N` memcached shows that it created
-/// a number, though it hides every other success: a server that is never told of `q` cannot tell the two apart.
+/// one, and that depends on whether replies that show the old one have left. And with `q` and `N` memcached before 1.6.40 shows that it
+/// created a number, though it hides every other success: the proxy, whose servers never hear of `q`, hides all, as later versions do.
 const META: &[Template] = &[
     template!("mn", 4, |_| line("mn".into())),
     template!("mg", 20, |random| {

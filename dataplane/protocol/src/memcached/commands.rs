@@ -61,7 +61,7 @@ pub const MEMCACHED_COMMANDS: &[MemcachedCommand] = &[
     command(
         "ma",
         OWNER,
-        "With `q`, `HD` and `VA` are dropped by the proxy; memcached before 1.6.19 shows them for a number that it created.",
+        "With `q`, `HD` and `VA` are dropped by the proxy; memcached before 1.6.40 shows them for a number that it created.",
     ),
     command(
         "me",

@@ -7,7 +7,8 @@
 //! followed by a PING of the proxy's own: its answer, which nobody sees, tells that the ones before it are complete. And it tells
 //! whether there are subscriptions: with RESP2 a server answers a subscriber's PING with an array. The client is read again after that.
 //!
-//! With RESP3 other requests of the client go where they always go, and messages come between their replies.
+//! With RESP3 other requests of the client go where they always go, and messages come between their replies. Only what changes the
+//! subscriptions waits for those replies: its confirmations are pushes, and would overtake them.
 
 use crate::fault::Fault;
 use crate::limits::NAME_LINE_BYTES_MAX;
@@ -108,6 +109,11 @@ impl Proxy {
                 let wanted = self.channel_server(streams, client, request, source, pin);
                 let text = match wanted {
                     Ok(index) if self.is_at(client, link, index) => {
+                        if self.awaits_reply(client) {
+                            // Until the next is sent.
+                            self.clients[client as usize].full = true;
+                            return false;
+                        }
                         return self.subscribe_more(streams, client, link, request, source);
                     }
                     Ok(_) => NOT_ONE,
@@ -138,6 +144,15 @@ impl Proxy {
             }
             _ => self.dispatch_route(streams, client, request, source, server),
         }
+    }
+
+    /// Whether the client is owed anything but messages.
+    fn awaits_reply(&self, client: u32) -> bool {
+        let mut next = self.clients[client as usize].head;
+        while next != NIL && self.pendings[next].push {
+            next = self.pendings[next].next;
+        }
+        next != NIL
     }
 
     /// Whether the connection is one to this server.

@@ -51,7 +51,7 @@ pub enum Quiet {
     Miss,
     /// `ms`, `md`: what went well.
     Success,
-    /// `ma`: what went well, though the new value was asked for. memcached before 1.6.19 shows it when the number was created.
+    /// `ma`: what went well, though the new value was asked for. memcached before 1.6.40 shows it when the number was created.
     Arithmetic,
 }
 
