@@ -275,7 +275,7 @@ impl Proxy {
         source: Source,
         refusal: &Refusal,
     ) -> bool {
-        if !self.has_pending_room(client) {
+        if self.awaits_confirmation(client) || !self.has_pending_room(client) {
             return false;
         }
         let counters = &mut self.pool_of(client).counters;

@@ -811,3 +811,29 @@ fn nothing_follows_the_error_that_ends_the_connection_of_a_subscriber() {
     assert!(world.clients[client].finished);
     assert_all_clean(&world);
 }
+
+/// What is refused behind a SUBSCRIBE needs entries of the table, as its confirmation does: the confirmation comes first.
+#[test]
+fn requests_that_are_refused_do_not_keep_a_confirmation_waiting() {
+    let limits = WorkerConfig {
+        requests_max: 4,
+        client_requests_max: 4,
+        ..limits()
+    };
+    let config = PoolConfig {
+        timeout_ms: None,
+        ..pool(Protocol::Redis, 2)
+    };
+    let mut world = World::new(&[config], &limits, 5);
+    let mut lines = vec!["SUBSCRIBE a"];
+    lines.extend(["BOGUS"; 6]);
+    let client = subscriber(&mut world, &lines);
+    let error = "-ERR unknown command 'BOGUS'\r\n";
+    assert_eq!(
+        take(&mut world, client),
+        confirmed("subscribe", "a", 1) + &error.repeat(6)
+    );
+    world.vanish(client);
+    world.settle(20_000);
+    assert_all_clean(&world);
+}

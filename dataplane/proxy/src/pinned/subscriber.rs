@@ -92,9 +92,8 @@ impl Proxy {
         source: Source,
         server: Option<usize>,
     ) -> bool {
-        let state = &self.pins[self.clients[client as usize].pin];
-        let link = state.link;
-        if state.asked || link == NIL {
+        let link = self.pins[self.clients[client as usize].pin].link;
+        if link == NIL || self.awaits_confirmation(client) {
             return false;
         }
         match request.route {
@@ -180,6 +179,13 @@ impl Proxy {
                 self.fail_request(streams, client, request, source, fault)
             }
         }
+    }
+
+    /// Whether the client asked its server for something, and has not heard all of it. Nothing behind that request is taken, not even to
+    /// be refused: entries of the table would wait for confirmations which need such an entry themselves.
+    pub(crate) fn awaits_confirmation(&self, client: u32) -> bool {
+        let pin = self.clients[client as usize].pin;
+        pin != NIL && self.pins[pin].asked
     }
 
     /// Whether the client's earlier requests are answered, whatever messages wait for it. Confirmations come as messages do, and would

@@ -32,10 +32,10 @@ impl Ring {
 
     pub fn push(&mut self, data: &[u8]) -> usize {
         let n = data.len().min(self.room());
-        for (i, byte) in data[..n].iter().enumerate() {
-            let at = (self.start + self.len + i) % self.bytes.len();
-            self.bytes[at] = *byte;
-        }
+        let start = (self.start + self.len) % self.bytes.len();
+        let first = n.min(self.bytes.len() - start);
+        self.bytes[start..start + first].copy_from_slice(&data[..first]);
+        self.bytes[..n - first].copy_from_slice(&data[first..n]);
         self.len += n;
         n
     }
@@ -47,9 +47,9 @@ impl Ring {
 
     fn copy(&self, out: &mut [u8]) -> usize {
         let n = self.len.min(out.len());
-        for (i, byte) in out[..n].iter_mut().enumerate() {
-            *byte = self.bytes[(self.start + i) % self.bytes.len()];
-        }
+        let first = n.min(self.bytes.len() - self.start);
+        out[..first].copy_from_slice(&self.bytes[self.start..self.start + first]);
+        out[first..n].copy_from_slice(&self.bytes[..n - first]);
         n
     }
 

@@ -108,7 +108,10 @@ fn step(reader: Reader<'_>, found: &Found, at: usize) -> Result<Step, Complaint>
                 };
                 match take(reader, request.reply, at, fits) {
                     Ok(Taken::To { at, .. }) => ends.push(at),
-                    Ok(Taken::Ended) if ends.is_empty() => return Ok(Step::Over),
+                    // It ended within the reply, or before one that was to come.
+                    Ok(Taken::Ended) if ends.is_empty() || !reader.rest(at).is_empty() => {
+                        return Ok(Step::Over);
+                    }
                     Err(what) if ends.is_empty() => return Err(what),
                     // There was none.
                     Ok(Taken::Ended) | Err(_) => {}
