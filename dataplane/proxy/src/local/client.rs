@@ -27,6 +27,10 @@ const _: () = assert!(
     "as the errors say"
 );
 
+/// What a client has of its own in a server's memory. Here it has nothing, but clients' parsers want the fields.
+const NO_MEMORY: &[u8] =
+    b" qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0";
+
 /// Longest text of an address: IPv6 with a scope and a port.
 const ADDRESS_BYTES_MAX: usize = 64;
 
@@ -199,7 +203,9 @@ impl Line {
             age.bytes(),
             b" idle=0 flags=N db=",
             database.bytes(),
-            b" sub=0 psub=0 ssub=0 multi=-1 cmd=client|info redir=-1 resp=",
+            b" sub=0 psub=0 ssub=0 multi=-1",
+            NO_MEMORY,
+            b" events=r cmd=client|info redir=-1 resp=",
             if self.is_resp3 { b"3" } else { b"2" },
             b" lib-name=",
             identity.library.get(),
