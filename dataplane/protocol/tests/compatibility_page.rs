@@ -1,12 +1,12 @@
 //! docs/compatibility.md says what the tables of commands say. `UPDATE_DOCS=1 cargo test -p tidegate-protocol` writes it anew.
 
 use std::fmt::Write;
-use std::path::Path;
-use tidegate_protocol::{RedisCommand, redis_commands};
+use std::path::{Path, PathBuf};
+use tidegate_protocol::{MEMCACHED_COMMANDS, MEMCACHED_OPCODES, RedisCommand, redis_commands};
 
 const HEAD: &str = "# Commands
 
-What becomes of each command. Pools with `compat = \"twemproxy\"` take the commands of twemproxy 0.5 and no others; what that
+What becomes of each command, and [how clients fare](#clients). Pools with `compat = \"twemproxy\"` take the commands of twemproxy 0.5 and no others; what that
 means stands at `Compat::Twemproxy` in the documentation of `tidegate-config`.
 ";
 
@@ -47,13 +47,46 @@ The answer is `-ERR command '…' is not supported by the proxy: ` and the reaso
 const MEMCACHED: &str = "
 ## memcached
 
-| command | what becomes of it |
-|---|---|
-| `get`, `gets`, `gat`, `gats` | divided among the servers of its keys, the values come in the order of the keys |
-| `set`, `add`, `replace`, `append`, `prepend`, `cas` | to the server of its key |
-| `delete`, `incr`, `decr`, `touch` | to the server of its key |
-| `version` | to any server |
-| `verbosity`, `quit` | answered by the proxy |
+Every command of memcached 1.6. A name that is not here gets `ERROR`, as from memcached itself. The words mean what they mean above.
+A server never gets `noreply`, the flag `q` or a quiet opcode: it always answers, and the proxy drops what the client does not want.
+
+### Text and meta commands
+
+| command | what becomes of it | |
+|---|---|---|
+";
+
+const MEMCACHED_BINARY: &str = "
+### Binary protocol
+
+A connection is binary if its first byte is 0x80. An opcode that is not here is `Unknown command` (0x81).
+
+| opcode | name | what becomes of it | |
+|---|---|---|---|
+";
+
+const CLIENTS: &str = "
+## Clients
+
+The test suites of these clients, as their authors wrote them, through a pool of one server, and *alone*: against the server itself, with
+nothing left out. Counted on 21 November 2026 with Redis 7.0.15 and memcached 1.6.18; `scripts/client-suites` counts again, and
+`tests/clients/results.txt` keeps the numbers. What the authors skip themselves is not in them, nor are modules, clusters, sentinels and TLS.
+
+`ioredis` and `node-redis` are published without their tests, and those of `memjs` talk to a server of their own making. Scripts in
+`tests/clients/node` put them through their interface instead, and compare the answers with the server's own. Everywhere else
+only addresses are changed; `async_test`, an attribute of redis-rs's tests that is not published, is ours.
+
+| suite | version | passed | failed | left out | alone: passed | alone: failed |
+|---|---|---|---|---|---|---|
+";
+
+const LEFT_OUT: &str = "
+### Tests left out
+
+In patterns where one stands for several. `redis-py-resp3` and `redis-rs-resp3` leave out what `redis-py` and `redis-rs` do.
+
+| suite | reason | tests |
+|---|---|---|
 ";
 
 fn name(command: &RedisCommand) -> String {
@@ -104,16 +137,92 @@ fn write_redis(page: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// A cell of a row, without what would end it.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn write_memcached(page: &mut String) -> std::fmt::Result {
+    page.push_str(MEMCACHED);
+    for told in MEMCACHED_COMMANDS {
+        let names = told.name.replace(' ', "`, `");
+        writeln!(page, "| `{names}` | {} | {} |", told.treatment, told.note)?;
+    }
+    page.push_str(MEMCACHED_BINARY);
+    for told in MEMCACHED_OPCODES {
+        writeln!(
+            page,
+            "| 0x{:02x} | {} | {} | {} |",
+            told.code, told.name, told.treatment, told.note
+        )?;
+    }
+    Ok(())
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+/// The lines of a table in `tests/clients`, in `N` fields each.
+fn table<const N: usize>(file: &str) -> Vec<[String; N]> {
+    let text = std::fs::read_to_string(repository("tests/clients").join(file))
+        .unwrap_or_else(|error| panic!("{file}: {error}"));
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let fields: Vec<String> = line
+                .split('|')
+                .map(|field| field.trim().to_owned())
+                .collect();
+            fields
+                .try_into()
+                .unwrap_or_else(|_| panic!("{file}: {N} fields belong into a line: {line}"))
+        })
+        .collect()
+}
+
+fn write_clients(page: &mut String) -> std::fmt::Result {
+    page.push_str(CLIENTS);
+    for row in table::<7>("results.txt") {
+        writeln!(page, "| {} |", row.join(" | "))?;
+    }
+    page.push_str(LEFT_OUT);
+    let exclusions = table::<3>("exclusions.txt");
+    let mut reasons: Vec<(&str, &str)> = Vec::new();
+    for [suite, _, reason] in &exclusions {
+        if !reasons.contains(&(suite, reason)) {
+            reasons.push((suite, reason));
+        }
+    }
+    for (suite, reason) in reasons {
+        let tests: Vec<String> = exclusions
+            .iter()
+            .filter(|[of, _, because]| of == suite && because == reason)
+            .map(|[_, test, _]| format!("`{}`", cell(test)))
+            .collect();
+        writeln!(
+            page,
+            "| {suite} | {} | {} |",
+            cell(reason),
+            tests.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
 fn page() -> String {
     let mut page = HEAD.to_owned();
     write_redis(&mut page).expect("a string takes it");
-    page.push_str(MEMCACHED);
+    write_memcached(&mut page).expect("a string takes it");
+    write_clients(&mut page).expect("a string takes it");
     page
 }
 
 #[test]
 fn the_page_of_commands_is_what_the_tables_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compatibility.md");
+    let path = repository("docs/compatibility.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, page()).expect("the page can be written");
     }

@@ -24,8 +24,9 @@ pub struct MemcachedOpcode {
     pub note: &'static str,
 }
 
-const OWNER: &str = "to the server that owns the key";
-const ALL: &str = "to all servers";
+const OWNER: &str = "to the server of its key";
+const SPLIT: &str = "divided among the servers of its keys";
+const ALL: &str = "to every server, the replies become one";
 const LOCAL: &str = "answered by the proxy";
 const ANY: &str = "to any server";
 const REFUSED: &str = "refused";
@@ -34,7 +35,7 @@ const REFUSED: &str = "refused";
 pub const MEMCACHED_COMMANDS: &[MemcachedCommand] = &[
     command(
         "get gets gat gats",
-        "split by server",
+        SPLIT,
         "Values come in the order of the keys, and for every time that a key stands there.",
     ),
     command(
@@ -67,7 +68,7 @@ pub const MEMCACHED_COMMANDS: &[MemcachedCommand] = &[
         OWNER,
         "A key in base64 (flag `b`) is routed by its bytes, here and in the other meta commands.",
     ),
-    command("mn", LOCAL, "Once everything before it is answered."),
+    command("mn", LOCAL, MARK),
     command(
         "flush_all",
         ALL,
@@ -78,13 +79,13 @@ pub const MEMCACHED_COMMANDS: &[MemcachedCommand] = &[
         ALL,
         "`OK` once all servers said so.",
     ),
-    command("stats", ALL, "Counts are added."),
-    command("version", ANY, ""),
     command(
-        "quit",
-        LOCAL,
-        "The connection ends once everything before it is answered.",
+        "stats",
+        ALL,
+        "The fields are put together: [whole-pool.md](whole-pool.md). `stats settings` asks any server; `stats conns`, `cachedump`, `detail dump`, `extstore`, `proxy` and `dump` are about one server and refused.",
     ),
+    command("version", ANY, "Servers of one pool should be alike."),
+    command("quit", LOCAL, QUIT),
     command(
         "watch",
         REFUSED,
@@ -106,16 +107,16 @@ pub const MEMCACHED_OPCODES: &[MemcachedOpcode] = &[
     keyed(0x04, "delete"),
     keyed(0x05, "increment"),
     keyed(0x06, "decrement"),
-    opcode(0x07, "quit", LOCAL, ""),
-    opcode(0x08, "flush", ALL, "With its delay."),
-    quiet(0x09, "getq", MISS),
+    opcode(0x07, "quit", LOCAL, QUIT),
     opcode(
-        0x0a,
-        "noop",
-        LOCAL,
-        "Once everything before it is answered.",
+        0x08,
+        "flush",
+        ALL,
+        "With its delay. Success once all servers said so.",
     ),
-    opcode(0x0b, "version", ANY, ""),
+    quiet(0x09, "getq", MISS),
+    opcode(0x0a, "noop", LOCAL, MARK),
+    opcode(0x0b, "version", ANY, "Servers of one pool should be alike."),
     keyed(0x0c, "getk"),
     quiet(0x0d, "getkq", MISS),
     keyed(0x0e, "append"),
@@ -124,7 +125,7 @@ pub const MEMCACHED_OPCODES: &[MemcachedOpcode] = &[
         0x10,
         "stat",
         ALL,
-        "Counts are added. Keys that start with `detail` are unknown: they switch a server's bookkeeping.",
+        "As `stats`. Keys that start with `detail` are unknown: they switch a server's bookkeeping.",
     ),
     quiet(0x11, "setq", SUCCESS),
     quiet(0x12, "addq", SUCCESS),
@@ -162,6 +163,8 @@ pub const MEMCACHED_OPCODES: &[MemcachedOpcode] = &[
     quiet(0x24, "gatkq", MISS),
 ];
 
+const MARK: &str = "Once everything before it is answered.";
+const QUIT: &str = "The connection ends once everything before it is answered.";
 const MISS: &str = "The reply to a miss is dropped by the proxy: servers always answer.";
 const SUCCESS: &str = "The reply to success is dropped by the proxy: servers always answer.";
 
@@ -202,36 +205,103 @@ const fn quiet(code: u8, name: &'static str, note: &'static str) -> MemcachedOpc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memcached::binary::opcodes;
+    use crate::memcached::binary::{self, BINARY_HEADER_BYTES, BINARY_REQUEST_MAGIC, opcodes};
+    use crate::{Local, Parsed, RefusalText, Resume, Route};
+
+    /// The words for what the parser decides. `None`: it does not know such a request.
+    fn treatment(parsed: &Parsed) -> Option<&'static str> {
+        match parsed {
+            Parsed::Whole(request) => match request.route {
+                Route::Key => Some(OWNER),
+                Route::Split(_) => Some(SPLIT),
+                Route::Broadcast(_) => Some(ALL),
+                Route::Any | Route::Local(Local::Version) => Some(ANY),
+                Route::Local(_) => Some(LOCAL),
+                _ => None,
+            },
+            Parsed::Refused(refusal) => match refusal.reply {
+                RefusalText::Constant(text) if text.starts_with("SERVER_ERROR") => Some(REFUSED),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// A request of this command as memcached takes it.
+    fn example(name: &str) -> String {
+        let rest = match name {
+            "get" | "gets" => " a b",
+            "gat" | "gats" => " 60 a b",
+            "set" | "add" | "replace" | "append" | "prepend" => " k 0 0 1\r\nv",
+            "cas" => " k 0 0 1 7\r\nv",
+            "ms" => " k 1\r\nv",
+            "incr" | "decr" | "touch" => " k 1",
+            "verbosity" | "cache_memlimit" => " 1",
+            "mn" | "flush_all" | "stats" | "version" | "quit" => "",
+            _ => " k",
+        };
+        format!("{name}{rest}\r\n")
+    }
 
     #[test]
-    fn every_opcode_of_the_parser_is_told_and_no_other_but_those_refused() {
-        for code in 0..=u8::MAX {
-            let told = MEMCACHED_OPCODES.iter().find(|told| told.code == code);
-            let told = told.filter(|told| told.treatment != REFUSED);
-            assert_eq!(
-                told.map(|told| told.name),
-                opcodes::opcode(code).map(|opcode| opcode.name),
-                "{code:#04x}"
-            );
+    fn every_command_is_dealt_with_as_told() {
+        for told in MEMCACHED_COMMANDS {
+            for name in told.name.split(' ') {
+                let parsed =
+                    crate::memcached::parse(example(name).as_bytes(), &mut Resume::default());
+                assert_eq!(
+                    treatment(&parsed),
+                    Some(told.treatment),
+                    "{name}: {parsed:?}"
+                );
+            }
         }
     }
 
     #[test]
-    fn every_command_of_the_parser_is_told() {
-        for name in MEMCACHED_COMMANDS
-            .iter()
-            .flat_map(|told| told.name.split(' '))
-        {
-            let line = format!("{name} \r\n");
-            let parsed = crate::memcached::parse(line.as_bytes(), &mut crate::Resume::default());
-            let told = MEMCACHED_COMMANDS
-                .iter()
-                .find(|told| told.name.split(' ').any(|one| one == name));
-            let refused = told.is_some_and(|told| told.treatment == REFUSED);
-            let says_why = matches!(&parsed, crate::Parsed::Refused(refusal)
-                if matches!(refusal.reply, crate::RefusalText::Constant(text) if text.starts_with("SERVER_ERROR")));
-            assert_eq!(refused, says_why, "{name}: {parsed:?}");
+    fn statistics_are_dealt_with_as_told() {
+        for (what, expected) in [
+            ("", ALL),
+            (" items", ALL),
+            (" slabs", ALL),
+            (" reset", ALL),
+            (" settings", ANY),
+            (" conns", REFUSED),
+            (" cachedump 1 1", REFUSED),
+            (" detail dump", REFUSED),
+            (" extstore", REFUSED),
+            (" proxy", REFUSED),
+            (" dump", REFUSED),
+        ] {
+            let line = format!("stats{what}\r\n");
+            let parsed = crate::memcached::parse(line.as_bytes(), &mut Resume::default());
+            assert_eq!(treatment(&parsed), Some(expected), "{what}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn every_opcode_is_dealt_with_as_told_and_no_other_is_known() {
+        for code in 0..=u8::MAX {
+            let told = MEMCACHED_OPCODES.iter().find(|told| told.code == code);
+            let Some(form) = opcodes::opcode(code) else {
+                assert!(told.is_none_or(|told| told.treatment == REFUSED), "{code}");
+                continue;
+            };
+            let key = usize::from(form.key == opcodes::Has::Yes);
+            let body = usize::from(form.extras) + key;
+            let mut frame = vec![0; BINARY_HEADER_BYTES + body];
+            frame[0] = BINARY_REQUEST_MAGIC;
+            frame[1] = code;
+            frame[3] = key as u8;
+            frame[4] = form.extras;
+            frame[11] = body as u8;
+            let parsed = binary::request::parse(&frame);
+            let told = told.map(|told| (told.name, Some(told.treatment)));
+            assert_eq!(
+                told,
+                Some((form.name, treatment(&parsed))),
+                "{code}: {parsed:?}"
+            );
         }
     }
 }
