@@ -690,6 +690,30 @@ fn with_resp3_confirmations_do_not_overtake_replies() {
 }
 
 #[test]
+fn a_subscriber_s_ping_follows_its_messages_in_both_dialects() {
+    for (hello, pong) in [("HELLO 2", "*2\r\n$4\r\npong\r\n"), ("HELLO 3", "")] {
+        let mut world = world();
+        let client = subscriber(&mut world, &[hello, "SUBSCRIBE a"]);
+        take(&mut world, client);
+        let got = goes_on(&mut world, client, &["PING after"]);
+        assert_eq!(got, format!("{pong}$5\r\nafter\r\n"));
+        // Answered by the server that sends the messages, it cannot overtake any.
+        let ping = resp(&[b"PING", b"after"]);
+        assert!(world.servers[0].seen.contains(&ping), "{hello}");
+        let got = goes_on(
+            &mut world,
+            client,
+            &["CLIENT REPLY OFF", "PING", "CLIENT REPLY ON"],
+        );
+        if hello == "HELLO 3" {
+            assert_eq!(got, "+OK\r\n");
+        }
+        goes_on(&mut world, client, &["UNSUBSCRIBE"]);
+        assert_all_clean(&world);
+    }
+}
+
+#[test]
 fn a_session_that_is_reset_ends_its_subscriptions_and_transactions() {
     let mut world = world();
     let got = says(&mut world, &["SUBSCRIBE a", "RESET", "GET k"]);

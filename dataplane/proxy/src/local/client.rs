@@ -28,7 +28,8 @@ const _: () = assert!(
 );
 
 /// What a client has of its own in a server's memory. Here it has nothing, but clients' parsers want the fields.
-const NO_MEMORY: &[u8] = b" qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0";
+const NO_MEMORY: &[u8] =
+    b" qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0";
 
 /// Longest text of an address: IPv6 with a scope and a port.
 const ADDRESS_BYTES_MAX: usize = 64;

@@ -8,7 +8,8 @@
 //! whether there are subscriptions: with RESP2 a server answers a subscriber's PING with an array. The client is read again after that.
 //!
 //! With RESP3 other requests of the client go where they always go, and messages come between their replies. Only what changes the
-//! subscriptions waits for those replies: its confirmations are pushes, and would overtake them.
+//! subscriptions waits for those replies: its confirmations are pushes, and would overtake them. And a PING follows the
+//! subscriptions, as with RESP2: clients ask one to have all messages that were published before.
 
 use crate::fault::Fault;
 use crate::limits::NAME_LINE_BYTES_MAX;
@@ -120,7 +121,8 @@ impl Proxy {
                 };
                 self.say_no(streams, client, request, source, text)
             }
-            Route::Local(Local::Ping) if !self.links[link as usize].flavour.is_resp3() => {
+            // Its server answers: what was published before comes before the answer.
+            Route::Local(Local::Ping) => {
                 if self.own_room(streams, client, link, request.bytes) != Room::Here {
                     return false;
                 }
