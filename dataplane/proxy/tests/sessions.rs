@@ -702,3 +702,26 @@ fn serve_all_flavours(seed: u64) {
     vanish_all(&mut world);
     world.assert_idle("after all clients");
 }
+
+#[test]
+fn hello_without_room_for_its_reply_changes_nothing() {
+    let limits = WorkerConfig {
+        reply_hold_bytes: 1,
+        ..limits()
+    };
+    let mut world = World::new(&[pool(Protocol::Redis, 1)], &limits, 5);
+    // What waits behind a reply that does not come takes all the room there is.
+    world.servers[0].stopped = true;
+    let mut lines = vec!["GET k"];
+    lines.extend(["TIME"; 400]);
+    let other = world.connect(commands(&lines));
+    let client = world.connect(commands(&["HELLO 3", "GET k"]));
+    world.pass(2_000);
+    world.servers[0].stopped = false;
+    world.settle(20_000);
+    let got = text(&world.clients[client].got);
+    assert!(got.starts_with("-ERR Reply too large"), "{got}");
+    assert!(got.ends_with("\r\n$-1\r\n"), "{got}");
+    world.vanish(other);
+    world.vanish(client);
+}

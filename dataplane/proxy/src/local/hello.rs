@@ -65,10 +65,11 @@ impl Proxy {
         client: u32,
         arguments: Arguments<'_>,
     ) {
+        let before = self.clients[client as usize].flavour;
         let fulfilled = Wishes::read(arguments)
             .and_then(|wishes| self.fulfil(client, &wishes).map_err(Misfit::Text));
         match fulfilled {
-            Ok(()) => self.introduce(streams, client),
+            Ok(()) => self.introduce(streams, client, before),
             Err(Misfit::Text(text)) => self.answer_text(streams, client, text),
             Err(Misfit::Option(option)) => {
                 let mut reply = self.reply_to(client);
@@ -98,7 +99,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn introduce<S: Streams>(&mut self, streams: &mut S, client: u32) {
+    fn introduce<S: Streams>(&mut self, streams: &mut S, client: u32, before: Flavour) {
         let state = &self.clients[client as usize];
         let (id, is_resp3) = (state.id, state.flavour.is_resp3());
         let mut reply = self.reply_to(client);
@@ -118,6 +119,10 @@ impl Proxy {
         reply.bulk(b"modules");
         reply.array(0);
         let reply = reply.finish();
+        if reply.is_none() {
+            // Without room for the reply it gets an error, and must not find another dialect behind that.
+            self.clients[client as usize].flavour = before;
+        }
         self.answer_chain(streams, client, reply);
     }
 

@@ -41,8 +41,8 @@ pub(super) fn judge(reader: Reader<'_>, asked: &Connection) {
         }
         places = next;
     }
-    // Of the request that was only begun, an error may be known already.
-    let errors_max = usize::from(!asked.is_between_requests());
+    // Of the request that was only begun, an error may be known already; and a second one if its end was malformed behind that.
+    let errors_max = 2 * usize::from(!asked.is_between_requests());
     let ends = |&at: &usize| {
         if is_binary(reader.client) {
             ends_with_frames(reader, at, errors_max)

@@ -128,8 +128,8 @@ impl Walk<'_> {
             }
         }
         self.hear()?;
-        // Of the request that was only begun, an error may be known already.
-        let errors_max = usize::from(!asked.is_between_requests());
+        // Of the request that was only begun, an error may be known already; and a second one if its end was malformed behind that.
+        let errors_max = 2 * usize::from(!asked.is_between_requests());
         Ok(self.reader.ends_with_errors(self.at, errors_max, None)?)
     }
 
