@@ -228,3 +228,21 @@ fn tables_that_are_too_small_make_clients_wait_or_say_so() {
         "{got}"
     );
 }
+
+/// The proxy's own section stands behind what a server says of itself: behind nothing it would be a reply of its own.
+#[test]
+fn a_server_that_says_nothing_of_itself_is_no_server() {
+    for servers in [1, 2] {
+        let mut world = world(servers);
+        for server in &mut world.servers {
+            server.garbage = Some(b"$-1\r\n".to_vec());
+        }
+        let got = ask(&mut world, &["INFO", "PING"]);
+        assert!(got.starts_with("-ERR "), "{got}");
+        assert_eq!(got.matches("\r\n").count(), 2, "{got}");
+        assert!(
+            got.ends_with("Invalid reply from server\r\n+PONG\r\n"),
+            "{got}"
+        );
+    }
+}

@@ -49,7 +49,7 @@ impl Proxy {
                 LineReply::Malformed => Err(Fault::Garbage),
             },
             Merge::Keys | Merge::AllOf => self.header_step(link, fragment, merge, bytes),
-            Merge::Random | Merge::Info => self.bulk_step(fragment, bytes),
+            Merge::Random | Merge::Info => self.bulk_step(fragment, merge, bytes),
             Merge::Same | Merge::FlushAll | Merge::Stats => {
                 self.front_step(link, fragment, merge, bytes)
             }
@@ -102,12 +102,14 @@ impl Proxy {
     }
 
     /// The front of one string. What kind it is stands in the fragment's value: see [`super::send`].
-    fn bulk_step(&mut self, fragment: u32, bytes: &[u8]) -> Look {
+    fn bulk_step(&mut self, fragment: u32, merge: Merge, bytes: &[u8]) -> Look {
         let part = &mut self.fragments[fragment];
         let (value, content_bytes, header_bytes) = match parse_bulk_reply(bytes) {
             BulkReply::Incomplete => return Ok((Step::More, 0)),
             BulkReply::Malformed => return Err(Fault::Garbage),
             BulkReply::Error { bytes: n } => return self.error_line(fragment, &bytes[..n]),
+            // Where a database is empty; to INFO there is always something to say.
+            BulkReply::Null { .. } if merge == Merge::Info => return Err(Fault::Garbage),
             BulkReply::Null { bytes: n } => {
                 part.value = if bytes[0] == b'_' {
                     super::send::NULL_RESP3
