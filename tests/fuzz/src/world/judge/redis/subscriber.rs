@@ -48,15 +48,16 @@ impl<'a> Walk<'a> {
                     Taken::Ended => Err(Stop::Over),
                 };
             };
-            if n == 0 && muted && strings.first() != Some(&&command[..]) {
+            let wanted = name.as_deref().unwrap_or_default();
+            if n == 0 && muted && !strings.starts_with(&[&command[..], wanted]) {
+                // It was refused, and this is about a later request.
                 return Ok(());
             }
             let count = match name {
                 Some(name) => self.subscriptions.change(&command, name),
                 None => self.subscriptions.count(&command),
             };
-            let name = name.as_deref().unwrap_or_default();
-            if strings != [&command[..], name, count.to_string().as_bytes()] {
+            if strings != [&command[..], wanted, count.to_string().as_bytes()] {
                 return Err("this does not confirm what was asked for".into());
             }
             self.at = end;
