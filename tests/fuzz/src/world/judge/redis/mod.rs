@@ -224,8 +224,12 @@ impl Walk<'_> {
                 Ok(())
             }
             Route::Pinned(Pin::Blocking) => {
-                // A client that sends no more is not waited for.
-                if self.reader.client.sends_no_more && self.reader.has_ended(self.at) {
+                // A client that sends no more is not waited for. And a server that says anything may say nothing, for which there
+                // is no timeout.
+                let reader = self.reader;
+                let is_left = reader.client.sends_no_more && reader.has_ended(self.at);
+                let is_whole = reader.reply(ReplyShape::Resp, self.at)?.2;
+                if is_left || !(reader.world.honest || is_whole) {
                     return Err(Stop::Over);
                 }
                 self.answered(asked)
