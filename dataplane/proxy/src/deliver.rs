@@ -106,6 +106,15 @@ impl Proxy {
         true
     }
 
+    /// The server connection that is not read because of this client may wait for a request that has just ended.
+    #[cold]
+    pub(crate) fn release_stalled<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let link = std::mem::replace(&mut self.clients[client as usize].stalled_link, NIL);
+        if link != NIL && self.links[link as usize].open {
+            streams.mark_ready(self.links[link as usize].stream);
+        }
+    }
+
     /// The request at the front of the client's queue is done with.
     #[inline]
     pub(crate) fn pop_head<S: Streams>(&mut self, streams: &mut S, client: u32) {

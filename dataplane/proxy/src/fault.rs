@@ -23,6 +23,8 @@ pub enum Fault {
     Garbage,
     /// The reply was too large to wait for its turn, or to be merged.
     OverHold,
+    /// The reply could not wait for its turn: the memory for that was in use.
+    HoldFull,
     /// The request, or a key of it, has to be held as a whole and is too large for that.
     RequestTooLarge,
     /// The rest of a request was malformed.
@@ -78,6 +80,7 @@ texts! {
     Ejected => "Server is ejected after failures",
     Garbage => "Invalid reply from server",
     OverHold => "Reply too large to be held by the proxy (limit client_reply_hold_bytes)",
+    HoldFull => "No room to hold the reply until its turn (limit reply_hold_bytes)",
     RequestTooLarge => "Request too large to be held by the proxy (limit request_hold_bytes)",
     Unfinished => "Malformed end of request",
     Unauthorized => "Server refused the proxy's password (setting server_auth)",
@@ -113,6 +116,7 @@ impl Fault {
     pub(crate) fn is_of_server(self) -> bool {
         match self {
             Self::OverHold
+            | Self::HoldFull
             | Self::RequestTooLarge
             | Self::Unfinished
             | Self::NoResource

@@ -290,6 +290,7 @@ impl Proxy {
                 let entry = &mut self.pendings[pending];
                 entry.answer = answer;
                 entry.closes = entry.several == Several::Read && fault.is_of_server();
+                self.release_stalled(streams, client);
                 self.flush(streams, client);
             }
         }

@@ -190,22 +190,28 @@ impl Proxy {
         while self.links[link as usize].measured > 0 {
             let state = &mut self.links[link as usize];
             let bytes = streams.peek(state.stream);
-            let entry = &mut self.pendings[pending];
             let n = bytes.len().min(state.measured);
-            let allowed = entry.chain.len() + n <= self.limits.client_reply_hold_bytes;
+            let allowed = self.may_hold(client, pending, n);
+            let entry = &mut self.pendings[pending];
             if allowed && self.hold.append(&mut entry.chain, &bytes[..n]) {
                 if entry.chain.len() == n {
                     let pool = self.clients[client as usize].pool;
                     self.pools[pool as usize].counters.replies_held += 1;
                 }
+                let state = &mut self.links[link as usize];
                 streams.consume(state.stream, n);
                 state.measured -= n;
-            } else if is_next {
-                // Its turn has come and only the client holds it up: the server connection waits with it.
+            } else if is_next || self.untaken_before(client, pending).is_some() {
+                // Only the client holds it up: the server connection waits with it.
                 self.stall_link(link, client);
                 return Moved::Stalled;
             } else {
-                return self.give_reply_up(streams, link, pending, client);
+                let fault = if allowed {
+                    Fault::HoldFull
+                } else {
+                    Fault::OverHold
+                };
+                return self.give_reply_up(streams, link, pending, client, fault);
             }
         }
         if is_next {
@@ -214,13 +220,50 @@ impl Proxy {
         Moved::All
     }
 
-    /// The reply is too large to wait for its turn. None of it was sent, so an error can stand in its place.
+    /// Whether so many bytes more may be held for a client.
+    fn may_hold(&self, client: u32, pending: u32, n: usize) -> bool {
+        let max = self.limits.client_reply_hold_bytes;
+        let held = self.pendings[pending].chain.len() + n;
+        if held > max {
+            return false;
+        }
+        // Counted only when it can be too much.
+        self.hold.bytes_in_use() + n <= max
+            || self
+                .untaken_before(client, pending)
+                .is_none_or(|before| before + held <= max)
+    }
+
+    /// How many bytes of earlier replies a client has yet to take, if it is that alone which a reply waits for. `None`: servers owe
+    /// some of them.
+    #[cold]
+    pub(crate) fn untaken_before(&self, client: u32, pending: u32) -> Option<usize> {
+        let state = &self.clients[client as usize];
+        if state.pin != NIL {
+            // Pushes may come between, from a connection that may have to wait as well; only one can.
+            return (state.head == pending).then_some(0);
+        }
+        let mut bytes = 0;
+        let mut next = state.head;
+        while next != pending && next != NIL {
+            let entry = &self.pendings[next];
+            if matches!(entry.answer, Answer::Waiting) {
+                return None;
+            }
+            bytes += entry.chain.len();
+            next = entry.next;
+        }
+        Some(bytes)
+    }
+
+    /// The reply cannot wait for its turn. None of it was sent, so an error can stand in its place.
     pub(crate) fn give_reply_up<S: Streams>(
         &mut self,
         streams: &mut S,
         link: u32,
         pending: u32,
         client: u32,
+        fault: Fault,
     ) -> Moved {
         if self.pendings[pending].push {
             // Nothing can be told in place of a message, and a client that misses one has to know.
@@ -230,7 +273,7 @@ impl Proxy {
         let mut chain =
             std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
         self.hold.clear(&mut chain);
-        self.pendings[pending].instead = Some(Fault::OverHold);
+        self.pendings[pending].instead = Some(fault);
         self.pool_of(client).counters.replies_over_hold += 1;
         let state = &mut self.links[link as usize];
         streams.consume(state.stream, state.measured);

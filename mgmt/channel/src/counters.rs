@@ -139,7 +139,7 @@ scope! {
         replies: "replies sent to clients",
         replies_held: "replies that had to wait for their turn",
         replies_partial: "replies without the parts of failed servers (setting partial)",
-        replies_over_hold: "replies replaced by an error: too large to wait (limit: client_reply_hold_bytes)",
+        replies_over_hold: "replies replaced by an error: no room to wait (limits: client_reply_hold_bytes, reply_hold_bytes)",
         forward_errors: "requests answered with an error: no server could take them",
         timeouts: "requests answered with an error: the server did not reply within timeout_ms",
         late_replies: "replies swallowed because their request was given up",

@@ -169,12 +169,13 @@ pub const SPLIT_KEYS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 /// bytes. Too low: more such requests are taken in chunks, at a round trip each. Too high: memory, since a worker may hold over a hundred of them.
 pub const REQUEST_HOLD_BYTES: Limit = Limit::new(128 * KIB, 4 * KIB, 8 * MIB);
 
-/// `reply_hold_bytes`. Why: four clients at their own limit. Too low: servers pause while replies wait for their turn
-/// (`paused_replies`). Too high: memory of each worker.
+/// `reply_hold_bytes`. Why: four clients at their own limit. Too low: replies that come before those of other servers become errors
+/// (`replies_over_hold`). Too high: memory of each worker.
 pub const REPLY_HOLD_BYTES: Limit = Limit::new(64 * MIB, 64 * KIB, 64 * GIB);
 
 /// `client_reply_hold_bytes`. Why: a multi-key request with 16 replies of 1 MiB, which is memcached's largest item. Too low: large
-/// replies out of turn become errors (`replies_over_hold`). Too high: few clients can use up `reply_hold_bytes`.
+/// merged replies, and large replies out of turn, become errors (`replies_over_hold`), and a server connection stands still
+/// (`paused_replies`) sooner for a client that takes its replies slowly. Too high: few clients can use up `reply_hold_bytes`.
 pub const CLIENT_REPLY_HOLD_BYTES: Limit = Limit::new(16 * MIB, 4 * KIB, 64 * GIB);
 
 /// `client_stall_ms`. Why: TCP recovers from a lossy path within this time. Too low: slow clients are closed

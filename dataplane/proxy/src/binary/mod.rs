@@ -106,12 +106,12 @@ impl Proxy {
             self.clients[client as usize].progress_us = self.now_us;
         } else if self.hold.append(&mut entry.chain, &header) {
             self.pool_of(client).counters.replies_held += 1;
-        } else if is_next {
+        } else if is_next || self.untaken_before(client, pending).is_some() {
             self.stall_link(link, client);
             return Moved::Stalled;
         } else {
             self.links[link as usize].unseen = false;
-            return self.give_reply_up(streams, link, pending, client);
+            return self.give_reply_up(streams, link, pending, client, Fault::HoldFull);
         }
         streams.consume(stream, BINARY_HEADER_BYTES);
         let state = &mut self.links[link as usize];
