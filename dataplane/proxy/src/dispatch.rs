@@ -204,7 +204,8 @@ impl Proxy {
         true
     }
 
-    /// The server for a request without a key: the first live one, or the next live one in turn.
+    /// The server for a request without a key: the first live one, or the next live one in turn, and rather one whose last request did not
+    /// fail.
     #[cold]
     pub(crate) fn server_without_key(&mut self, client: u32, route: Route) -> Option<usize> {
         let pool = self.clients[client as usize].pool;
@@ -215,9 +216,15 @@ impl Proxy {
         } else {
             state.any + 1
         };
-        let live = (from..from + count)
-            .map(|turn| turn % count)
-            .find(|at| self.servers[(first + at) as usize].ejected_until_us == 0)?;
+        let mut live = (from..from + count).map(|turn| turn % count).filter(|at| {
+            let server = &self.servers[(first + at) as usize];
+            server.ejected_until_us == 0
+        });
+        let next = live.clone().next()?;
+        let live = live
+            .find(|at| self.servers[(first + at) as usize].failures == 0)
+            .filter(|_| route != Route::First)
+            .unwrap_or(next);
         if route != Route::First {
             self.pools[pool as usize].any = live;
         }

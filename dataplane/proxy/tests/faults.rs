@@ -218,3 +218,34 @@ fn draining_finishes_what_is_owed_and_closes() {
     assert!(world.clients[busy].finished);
     assert!(world.proxy.is_drained());
 }
+
+#[test]
+fn what_any_server_can_answer_is_asked_of_one_that_does() {
+    for (protocol, request, answer) in [
+        (
+            Protocol::Memcached,
+            b"version\r\n".to_vec(),
+            "VERSION 1.2.3\r\n",
+        ),
+        (Protocol::Redis, resp(&[b"TIME"]), "*2\r\n"),
+    ] {
+        let mut world = World::new(&[pool(protocol, 3)], &limits(), 5);
+        world.streams.refuse.push(ServerId(1));
+        let failed = (0..20)
+            .filter(|_| {
+                let client = world.connect(request.clone());
+                world.settle(1_000);
+                let got = text(&world.clients[client].got);
+                assert!(
+                    got.starts_with(answer) || got.contains("Connection refused"),
+                    "{got}"
+                );
+                !got.starts_with(answer)
+            })
+            .count();
+        assert!(
+            failed <= 1,
+            "{failed} of 20 were asked of the server that refuses"
+        );
+    }
+}

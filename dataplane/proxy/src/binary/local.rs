@@ -85,12 +85,12 @@ impl Proxy {
         let right =
             is_login && self.with_credentials(streams, client, source, request, is_login_block);
         self.drop_request(streams, client, source, request.bytes);
+        let counters = &mut self.pool_of(client).counters;
+        counters.requests += 1;
         if is_login {
-            let counters = &mut self.pool_of(client).counters;
-            counters.requests += 1;
             counters.requests_local += 1;
         } else {
-            self.pool_of(client).counters.requests_refused += 1;
+            counters.requests_refused += 1;
         }
         if !is_login {
             let text = self.pool_of(client).no_auth();
