@@ -17,6 +17,7 @@ mod backoff;
 mod capabilities;
 mod check;
 mod clean_up;
+mod control;
 mod faults;
 mod import;
 mod kernel_listeners;

@@ -1,15 +1,18 @@
-//! The management process: one thread around `poll`, which supervises workers, answers `tidegate status` and, for workers on
+//! The management process: one thread around `poll`, which supervises workers, answers commands and, for workers on
 //! NICs, mirrors the kernel's routes and neighbours.
 
+use crate::control::Answer;
+use crate::control::request::Request;
+use crate::control::server::{ControlServer, Ticket};
 use crate::packets::Packets;
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
-use crate::status::server::StatusServer;
 use crate::supervisor::Slot;
 use crate::worker_process::Said;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
+use serde::Serialize;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use tidegate_channel::message::ToWorker;
@@ -39,8 +42,8 @@ struct Ending {
 pub struct Parts {
     /// What workers share.
     pub shared: Shared,
-    /// The status socket.
-    pub status: StatusServer,
+    /// The control socket.
+    pub control: ControlServer,
     /// Signals.
     pub signals: SignalFd,
     /// Writes the record.
@@ -66,7 +69,7 @@ pub struct Manager {
 struct Woken {
     signals: bool,
     events: bool,
-    status: bool,
+    control: bool,
     workers: Vec<usize>,
 }
 
@@ -114,8 +117,10 @@ impl Manager {
             for worker in woken.workers {
                 self.listen(worker);
             }
-            if woken.status {
-                self.answer_status();
+            if woken.control {
+                for (ticket, request) in self.parts.control.turn(Instant::now()) {
+                    self.obey(ticket, &request);
+                }
             }
         }
     }
@@ -168,10 +173,9 @@ impl Manager {
 
     fn sleep(&self) -> anyhow::Result<Woken> {
         let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
-        let mut wait = vec![
-            readable(self.parts.signals.as_fd()),
-            readable(self.parts.status.as_fd()),
-        ];
+        let mut wait = vec![readable(self.parts.signals.as_fd())];
+        wait.extend(self.parts.control.poll_list());
+        let control = 1..wait.len();
         let events = self.parts.shared.packets().map(Packets::events);
         let events = events.map(|events| {
             wait.push(readable(events));
@@ -185,6 +189,7 @@ impl Manager {
                 wait.push(readable(control));
             }
         }
+        let control_due = self.parts.control.due();
         let timeout = self.next_due().saturating_duration_since(Instant::now());
         // Rounded up: waking a little early would only mean to sleep again.
         let timeout =
@@ -197,7 +202,8 @@ impl Manager {
         Ok(Woken {
             signals: woken(0),
             events: events.is_some_and(woken),
-            status: woken(1),
+            control: control.into_iter().any(woken)
+                || control_due.is_some_and(|due| due <= Instant::now()),
             workers: (0..workers.len())
                 .filter(|index| woken(fixed + index))
                 .map(|index| workers[index])
@@ -209,7 +215,8 @@ impl Manager {
         let starts = self.slots.iter().filter_map(Slot::due);
         let kill = self.ending.as_ref().map(|ending| ending.kill_at);
         let refresh = self.parts.shared.packets().map(Packets::due);
-        let others = starts.chain(kill).chain(refresh).min();
+        let control = self.parts.control.due();
+        let others = starts.chain(kill).chain(refresh).chain(control).min();
         others.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
     }
 
@@ -299,8 +306,20 @@ impl Manager {
         }
     }
 
-    fn answer_status(&mut self) {
-        let report = crate::status::gather::report(self);
-        self.parts.status.answer(|| report.clone());
+    fn obey(&mut self, ticket: Ticket, request: &Request) {
+        match request {
+            Request::Status {} => {
+                let report = crate::status::gather::report(self);
+                self.answer(ticket, &report);
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, value: &impl Serialize) {
+        let answer = match serde_json::to_value(value) {
+            Ok(value) => Answer::Ok(value),
+            Err(error) => Answer::fault(error.to_string()),
+        };
+        self.parts.control.answer(ticket, &answer);
     }
 }

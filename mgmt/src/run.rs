@@ -1,5 +1,6 @@
 //! `tidegate run`: from a configuration to a running manager, and everything undone again at the end.
 
+use crate::control::server::ControlServer;
 use crate::manager::{Ended, Manager, Parts};
 use crate::packets::Packets;
 use crate::plan::{self, Facts, Plan};
@@ -11,7 +12,6 @@ use crate::sockets::limits::raise_open_files;
 use crate::sockets::listeners::{self, SharedListeners};
 use crate::sockets::preflight::Taken;
 use crate::sockets::unix::remove_stale;
-use crate::status::server::StatusServer;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -246,15 +246,15 @@ impl Start<'_> {
     }
 
     fn manage(self, network: Network, record: Record) -> anyhow::Result<Ended> {
-        let path = self.runtime.status_socket();
-        let status = StatusServer::listen(&path)
+        let path = self.runtime.control_socket();
+        let control = ControlServer::listen(&path)
             .with_context(|| format!("cannot listen at {}", path.display()))?;
         let (name, workers) = (&self.config.name, self.plan.cores.len());
         tracing::info!("{name}: {workers} workers");
         let shared = Shared::new(self.config, self.plan, self.user, network)?;
         let mut manager = Manager::new(Parts {
             shared,
-            status,
+            control,
             signals: self.signals,
             recorder: self.runtime.recorder(),
             record,

@@ -1,7 +1,7 @@
-//! The runtime directory of an instance: its lock, its status socket, and a record of what has to be undone.
+//! The runtime directory of an instance: its lock, its control socket, and a record of what has to be undone.
 //!
 //! `/run/tidegate/<name>/`, or a directory of the user's own, holds `lock` (held while the manager lives, so that a second instance of the same name is
-//! refused), `status.sock`, and `record.json`. A manager that is killed cannot clean up; the next start of the same name
+//! refused), `control.sock`, and `record.json`. A manager that is killed cannot clean up; the next start of the same name
 //! reads the record, undoes what it says, and reports workers that are left.
 
 use nix::unistd::{Uid, geteuid};
@@ -191,7 +191,7 @@ impl RuntimeDir {
     /// Makes the directory and takes its lock.
     pub fn claim(root: &Path, name: &str) -> Result<Self, RuntimeError> {
         let path = root.join(name);
-        let socket = status_socket(root, name);
+        let socket = control_socket(root, name);
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(RuntimeError::TooLong { path: socket });
         }
@@ -262,9 +262,9 @@ impl RuntimeDir {
         }
     }
 
-    /// The path of the status socket.
-    pub fn status_socket(&self) -> PathBuf {
-        self.path.join("status.sock")
+    /// The path of the control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.path.join("control.sock")
     }
 
     /// The same, unless it holds a record of something to undo.
@@ -316,9 +316,9 @@ pub fn is_running(root: &Path, name: &str) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Where an instance's status socket is.
-pub fn status_socket(root: &Path, name: &str) -> PathBuf {
-    root.join(name).join("status.sock")
+/// Where an instance's control socket is.
+pub fn control_socket(root: &Path, name: &str) -> PathBuf {
+    root.join(name).join("control.sock")
 }
 
 /// Whether root's instances are somewhere else than in `root`.
@@ -330,7 +330,7 @@ pub fn is_of_a_user(root: &Path) -> bool {
 pub fn instances(root: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
-        .filter(|entry| entry.path().join("status.sock").exists())
+        .filter(|entry| entry.path().join("control.sock").exists())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();

@@ -56,13 +56,13 @@ fn traces(host: &Namespace, name: &str) -> String {
         host.run(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap());
     let sockets = Path::new("/run/tidegate")
         .join(name)
-        .join("status.sock")
+        .join("control.sock")
         .exists();
     let processes = host
         .shell(&format!("ip netns pids {} | wc -l", host.name()))
         .unwrap();
     format!(
-        "xdp: {interfaces:?}, reserved: {reserved:?}, status socket: {sockets}, processes: {processes:?}"
+        "xdp: {interfaces:?}, reserved: {reserved:?}, control socket: {sockets}, processes: {processes:?}"
     )
 }
 
@@ -88,7 +88,7 @@ fn a_clean_shutdown_leaves_nothing() {
         let running = traces(host, lab.name());
         let shows = running.contains("prog/xdp")
             && running.contains("7000-7010")
-            && running.contains("status socket: true");
+            && running.contains("control socket: true");
         assert!(
             shows && running != before,
             "a running instance has to show, or this test proves nothing: {running}"

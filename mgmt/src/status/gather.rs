@@ -46,6 +46,7 @@ pub fn report(manager: &mut Manager) -> Report {
         pools: pool_reports(config, &workers, &unreachable),
         ports: port_reports(manager),
         workers,
+        control: manager.parts.control.counters(),
     }
 }
 

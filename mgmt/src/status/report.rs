@@ -1,5 +1,6 @@
 //! The report. Its JSON is what scripts read: fields are only ever added.
 
+use crate::control::server::ControlCounters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidegate_channel::counters::{
@@ -26,6 +27,9 @@ pub struct Report {
     pub pools: Vec<PoolReport>,
     /// One per port, in the order of the configuration; none over kernel sockets.
     pub ports: Vec<PortReport>,
+    /// What clients of the control socket did.
+    #[serde(default)]
+    pub control: ControlCounters,
 }
 
 /// One worker.

@@ -248,6 +248,7 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::server::ControlCounters;
     use crate::status::report::{PoolReport, PortReport, QueueReport, ServerReport};
     use tidegate_channel::message::ObtainedMode;
 
@@ -310,6 +311,7 @@ mod tests {
                 verdicts: [("pass".to_owned(), 4), ("drop".to_owned(), 0)].into(),
                 device: [("tx_dropped".to_owned(), 9)].into(),
             }],
+            control: ControlCounters::default(),
         }
     }
 
