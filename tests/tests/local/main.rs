@@ -1,5 +1,6 @@
 //! Tidegate over kernel sockets, end to end: on loopback, as an ordinary user.
 
+mod control;
 mod faults;
 mod home;
 mod import;
