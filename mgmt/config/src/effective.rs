@@ -13,10 +13,7 @@ impl Config {
     /// The configuration as TOML, every default written out and every password as `***`. But for passwords it parses to the
     /// same configuration.
     pub fn effective_toml(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = write_config(&mut out, self);
-        out
+        written(|out| write_config(out, self))
     }
 }
 
@@ -24,6 +21,28 @@ impl Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.effective_toml())
     }
+}
+
+/// One port, as it stands in [`Config::effective_toml`].
+pub(crate) fn port(port: &PortConfig) -> String {
+    written(|out| write_port(out, port))
+}
+
+/// One pool, likewise.
+pub(crate) fn pool(pool: &PoolConfig, kernel: bool) -> String {
+    written(|out| write_pool(out, pool, kernel))
+}
+
+/// The limits of workers, likewise.
+pub(crate) fn worker(config: &Config) -> String {
+    written(|out| write_worker(out, &config.worker, config.kernel_port().is_some()))
+}
+
+fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut out);
+    out
 }
 
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {

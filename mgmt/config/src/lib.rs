@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod change;
 mod compat;
 mod config;
 mod effective;
@@ -28,6 +29,7 @@ mod suggest;
 mod warnings;
 mod worker;
 
+pub use change::{Difference, Effect};
 pub use compat::Compat;
 pub use config::Config;
 pub use effective::quoted;

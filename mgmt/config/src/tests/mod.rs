@@ -1,5 +1,6 @@
 //! Whole files: what they become, and what is wrong with them.
 
+mod changes;
 mod kernel;
 mod made;
 mod random;
