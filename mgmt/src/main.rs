@@ -32,6 +32,7 @@ mod run;
 mod runtime_dir;
 mod shared;
 mod sockets;
+mod stats;
 mod status;
 mod steering;
 mod supervisor;
@@ -82,6 +83,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show how much is asked for and how long it takes, of pools, commands, servers and workers.
+    Stats(stats::client::StatsArgs),
     /// End and undo what a killed instance left behind.
     CleanUp {
         /// Name of the instance.
@@ -181,6 +184,7 @@ fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
         Command::Status { name, json } => {
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
         }
+        Command::Stats(args) => stats::client::run(root, args).map(|()| ExitCode::SUCCESS),
         Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("tidegate {}", env!("CARGO_PKG_VERSION"));

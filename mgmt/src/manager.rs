@@ -7,6 +7,7 @@ use crate::control::server::{ControlServer, Ticket};
 use crate::packets::Packets;
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
+use crate::stats::{self, Memory};
 use crate::supervisor::Slot;
 use crate::worker_process::Said;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -60,6 +61,8 @@ pub struct Manager {
     pub slots: Vec<Slot>,
     /// When the manager started.
     pub started: Instant,
+    /// What was counted before.
+    pub memory: Memory,
     heartbeat_at: Instant,
     ending: Option<Ending>,
 }
@@ -86,6 +89,7 @@ impl Manager {
             parts,
             slots,
             started: now,
+            memory: Memory::new(now),
             heartbeat_at: now,
             ending: None,
         }
@@ -94,6 +98,15 @@ impl Manager {
     /// Whether the end has begun.
     pub fn is_draining(&self) -> bool {
         self.ending.is_some()
+    }
+
+    /// What it calls itself.
+    pub fn state(&self) -> &'static str {
+        if self.is_draining() {
+            "draining"
+        } else {
+            "running"
+        }
     }
 
     /// Runs until a signal ends it and all workers are gone.
@@ -137,6 +150,7 @@ impl Manager {
                 .for_each(|slot| slot.check_heartbeat(now));
         }
         self.reap(now);
+        stats::gather::sample_if_due(self, now);
         if let Some(ending) = &self.ending {
             if now >= ending.kill_at {
                 self.slots.iter_mut().for_each(Slot::kill);
@@ -156,10 +170,16 @@ impl Manager {
     fn reap(&mut self, now: Instant) {
         let last = self.ending.is_some();
         for slot in &mut self.slots {
-            if slot.reap(now, last)
-                && let Some(packets) = self.parts.shared.packets()
-            {
-                packets.steering.remove(slot.worker as u32);
+            if !slot.reap(now, last) {
+                continue;
+            }
+            let worker = slot.worker as u32;
+            if let Some(packets) = self.parts.shared.packets() {
+                packets.steering.remove(worker);
+            }
+            if let Some(counted) = slot.ended.take() {
+                let config = &self.parts.shared.config;
+                self.memory.ended(config, worker, &counted);
             }
         }
     }
@@ -216,7 +236,13 @@ impl Manager {
         let kill = self.ending.as_ref().map(|ending| ending.kill_at);
         let refresh = self.parts.shared.packets().map(Packets::due);
         let control = self.parts.control.due();
-        let others = starts.chain(kill).chain(refresh).chain(control).min();
+        let sample = std::iter::once(self.memory.due());
+        let others = starts
+            .chain(kill)
+            .chain(refresh)
+            .chain(sample)
+            .chain(control)
+            .min();
         others.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
     }
 
@@ -311,6 +337,10 @@ impl Manager {
             Request::Status {} => {
                 let report = crate::status::gather::report(self);
                 self.answer(ticket, &report);
+            }
+            Request::Stats {} => {
+                let stats = stats::gather::stats(self);
+                self.answer(ticket, &stats);
             }
         }
     }

@@ -33,6 +33,8 @@ pub struct Slot {
     pub last_exit: Option<String>,
     /// Whether any process of it was ever ready.
     pub ever_ready: bool,
+    /// What the last process counted, until somebody takes it.
+    pub ended: Option<WorkerStatistics>,
     backoff: Backoff,
     due: Option<Instant>,
     log: String,
@@ -49,6 +51,7 @@ impl Slot {
             hung: 0,
             last_exit: None,
             ever_ready: false,
+            ended: None,
             backoff: Backoff::default(),
             due: Some(Instant::now()),
             log: log.to_owned(),
@@ -139,7 +142,8 @@ impl Slot {
             self.due = Some(now + delay);
         }
         self.last_exit = Some(text);
-        self.process = None;
+        let process = self.process.take();
+        self.ended = process.map(|mut process| process.statistics.read().clone());
         true
     }
 
@@ -201,8 +205,13 @@ impl Slot {
         }
     }
 
-    /// What the process counted so far.
+    /// What the process counted so far, without commands and latencies.
     pub fn statistics(&mut self) -> Option<WorkerStatistics> {
-        Some(self.process.as_mut()?.statistics.read().clone())
+        Some(self.process.as_mut()?.statistics.read_counters().clone())
+    }
+
+    /// Everything that the process counted so far.
+    pub fn counted(&mut self) -> Option<&WorkerStatistics> {
+        Some(self.process.as_mut()?.statistics.read())
     }
 }

@@ -1,27 +1,27 @@
 //! The one table that declares every counter.
 //!
-//! Each scope becomes a struct of `u64` fields that its owner increments in plain memory, a list of names with help texts, and
-//! a conversion to the words that the worker publishes in shared memory. A row added here appears in `tidegate status` and in the
-//! docs without further work.
+//! Each scope becomes a struct of `u64` fields that its owner increments in plain memory, a list of rows with kinds, units and help
+//! texts, and a conversion to the words that the worker publishes in shared memory. A row added here appears in `tidegate status`,
+//! `tidegate stats`, `/metrics` and the docs without further work. The end of a name is its unit.
 
-/// One row of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct CounterRow {
-    /// Name, as printed.
-    pub name: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-}
+pub use crate::counter_row::CounterRow;
+use crate::counter_row::{Kind, Unit};
 
 macro_rules! scope {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $help:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident in $scope:literal { $($field:ident: $($kind:ident)? $help:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(default)]
         pub struct $name { $(#[doc = $help] pub $field: u64,)* }
         impl $name {
-            /// Names and help texts, in the order of [`Self::words`].
-            pub const ROWS: &'static [CounterRow] = &[$(CounterRow { name: stringify!($field), help: $help },)*];
+            /// What each counter is, in the order of [`Self::words`].
+            pub const ROWS: &'static [CounterRow] = &[$(CounterRow {
+                scope: $scope,
+                name: stringify!($field),
+                kind: scope!(@kind $($kind)?),
+                unit: Unit::of(stringify!($field)),
+                help: $help,
+            },)*];
             /// Number of counters.
             pub const WORDS: usize = Self::ROWS.len();
             /// The values in declaration order.
@@ -31,15 +31,23 @@ macro_rules! scope {
                 let mut rest = words.iter().copied();
                 Self { $($field: rest.next().unwrap_or(0),)* }
             }
-            /// Adds another set, field by field.
-            pub fn add(&mut self, other: &Self) { $(self.$field += other.$field;)* }
+            /// Adds another set, field by field. The page is another process's, so a sum may be too large.
+            pub fn add(&mut self, other: &Self) { $(self.$field = self.$field.saturating_add(other.$field);)* }
+            /// What an ended process leaves: how things stood with it is over.
+            #[must_use]
+            pub fn without_gauges(mut self) -> Self {
+                $(if scope!(@kind $($kind)?).is_gauge() { self.$field = 0; })*
+                self
+            }
         }
     };
+    (@kind) => { Kind::Counter };
+    (@kind gauge) => { Kind::Gauge };
 }
 
 scope! {
     /// One queue of one port.
-    QueueCounters {
+    QueueCounters in "queue" {
         rx_frames: "frames received",
         rx_bytes: "bytes received",
         tx_frames: "frames handed to the device",
@@ -56,7 +64,7 @@ scope! {
 
 scope! {
     /// TCP and below, of one worker.
-    StackCounters {
+    StackCounters in "tcp" {
         frames_in: "frames given to the stack: the sum of frames_delivered and every frames_* drop below",
         frames_delivered: "frames that reached a flow or opened one",
         frames_runt: "dropped: shorter than its headers say",
@@ -89,16 +97,16 @@ scope! {
         acks_alone: "segments sent that carry nothing but an acknowledgement",
         segments_sent: "segments sent",
         acks_held: "acknowledgements that waited for their reply",
-        clients_open: "gauge: client slots in use",
-        servers_open: "gauge: server slots in use",
-        half_open: "gauge: handshakes under way",
-        time_wait: "gauge: connections in TIME_WAIT",
+        clients_open: gauge "client slots in use",
+        servers_open: gauge "server slots in use",
+        half_open: gauge "handshakes under way",
+        time_wait: gauge "connections in TIME_WAIT",
     }
 }
 
 scope! {
     /// The kernel's sockets, of one worker; all zero where a TCP of our own runs.
-    SocketCounters {
+    SocketCounters in "socket" {
         waits: "times the worker asked the kernel for events",
         events: "events taken",
         reads: "system calls that received",
@@ -115,8 +123,8 @@ scope! {
 
 scope! {
     /// One pool in one worker.
-    PoolCounters {
-        clients: "gauge: clients connected",
+    PoolCounters in "pool" {
+        clients: gauge "clients connected",
         client_connections: "clients accepted",
         client_eof: "clients that closed in order",
         client_errors: "clients that were reset or timed out",
@@ -124,7 +132,7 @@ scope! {
         clients_closed_protocol: "closed by us: framing lost after a malformed request",
         clients_closed_compat: "closed by us as twemproxy does: a request it does not take, or a failed read of several keys (compat)",
         clients_closed_lost: "closed by us: the server connection with their subscriptions was lost",
-        pins: "gauge: server connections that belong to a client: transactions, commands that wait, subscriptions",
+        pins: gauge "server connections that belong to a client: transactions, commands that wait, subscriptions",
         pins_refused: "requests answered with an error: no server connection of their own left (limit: own_connections_max)",
         transactions: "transactions sent to a server",
         transactions_aborted: "transactions ended by us with -EXECABORT",
@@ -152,8 +160,8 @@ scope! {
 
 scope! {
     /// One server in one worker.
-    ServerCounters {
-        connections: "gauge: connections open",
+    ServerCounters in "server" {
+        connections: gauge "connections open",
         connects: "connections tried",
         eof: "connections the server closed in order",
         errors: "connections reset, refused or timed out",
@@ -164,15 +172,15 @@ scope! {
         replies: "replies received",
         reply_bytes: "bytes of them",
         error_replies: "replies that were errors",
-        in_flight: "gauge: requests without a reply so far",
-        ejected: "gauge: 1 while out of the distribution",
+        in_flight: gauge "requests without a reply so far",
+        ejected: gauge "1 while out of the distribution",
     }
 }
 
 scope! {
     /// One worker's loop.
-    LoopCounters {
-        started_unix_s: "gauge: when the worker started, seconds since 1970",
+    LoopCounters in "loop" {
+        started_unix_s: gauge "when the worker started, seconds since 1970",
         turns: "turns of the poll loop",
         busy_turns: "turns that found something to do",
         busy_ns: "nanoseconds spent in busy turns",
@@ -181,5 +189,15 @@ scope! {
         pauses: "turns of more than 1 ms without sleep: somebody else had the core, a process or the hypervisor",
         paused_us: "microseconds of them",
         heartbeat: "changes at least once a second while the loop is alive",
+    }
+}
+
+impl QueueCounters {
+    /// Frames lost in either direction, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.rx_dropped
+            .saturating_add(self.rx_ring_full)
+            .saturating_add(self.tx_invalid)
+            .saturating_add(self.tx_dropped)
     }
 }

@@ -7,7 +7,7 @@
 //!   generation number, with descriptors attached where needed. What does not fit a packet travels as a sealed memory
 //!   file ([`payload`]).
 //! * **Statistics** ([`statistics`]): the worker writes words, the manager reads them. One sequence lock per block, no
-//!   system call and no waiting on either side.
+//!   system call and no waiting on either side. How long requests took is counted there directly ([`meters`]).
 //! * **Paths** ([`paths`]): the manager writes where each server is reached, the workers read. They cannot map it writable.
 //!
 //! Neither side believes what the other left in shared memory: files are sealed against truncation before they are
@@ -16,8 +16,11 @@
 #![deny(unsafe_code)]
 
 pub mod control;
+pub mod counter_row;
 pub mod counters;
+pub mod histogram;
 pub mod message;
+pub mod meters;
 pub mod paths;
 pub mod payload;
 pub mod seqlock;

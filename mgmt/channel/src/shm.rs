@@ -67,6 +67,8 @@ pub fn seal_for_readers(file: impl AsFd) -> Result<(), ShmError> {
 struct Mapping {
     base: NonNull<AtomicU64>,
     words: usize,
+    /// It is no mapping but a box of our own.
+    boxed: bool,
 }
 
 // SAFETY: the mapping is plain memory that lives until drop and is reached only through atomics; no thread owns it.
@@ -101,7 +103,28 @@ impl Mapping {
         }
         .map_err(system("mmap"))?;
         let base = NonNull::new(address.cast::<AtomicU64>()).ok_or(ShmError::Empty)?;
-        Ok(Self { base, words })
+        Ok(Self {
+            base,
+            words,
+            boxed: false,
+        })
+    }
+
+    /// The same from the heap, for nobody else to see.
+    fn private(words: usize) -> Self {
+        let zeros: Box<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let first: NonNull<[AtomicU64]> = NonNull::from(Box::leak(zeros));
+        Self {
+            base: first.cast(),
+            words,
+            boxed: true,
+        }
+    }
+
+    #[inline]
+    fn slice(&self) -> &[AtomicU64] {
+        // SAFETY: base is the start of so many words that live as long as self, cannot shrink, and are only reached as atomics.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 
     #[inline]
@@ -118,6 +141,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.boxed {
+            let words = NonNull::slice_from_raw_parts(self.base, self.words);
+            // SAFETY: the box was leaked by `private` of this value, with this length, and no reference into it outlives self.
+            drop(unsafe { Box::from_raw(words.as_ptr()) });
+            return;
+        }
         // SAFETY: base and length are those of the mmap of this value, and no reference into it outlives self.
         let unmapped =
             unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.words * WORD_BYTES) };
@@ -165,6 +194,17 @@ impl WritableWords {
         Mapping::map(file.as_fd(), words, ProtFlags::READ | ProtFlags::WRITE).map(Self)
     }
 
+    /// Zero words that nobody else sees, for those who count without a page.
+    pub fn private(words: usize) -> Self {
+        Self(Mapping::private(words))
+    }
+
+    /// All words, for whoever uses several at once.
+    #[inline]
+    pub fn slice(&self) -> &[AtomicU64] {
+        self.0.slice()
+    }
+
     /// Writes one word. Panics when `index` is outside the layout, which is our own mistake.
     #[inline]
     pub fn store(&self, index: usize, value: u64, ordering: Ordering) {
@@ -202,6 +242,19 @@ mod tests {
         assert_eq!(reader.load(7, Ordering::Relaxed), 42);
         assert_eq!(writer.swap(7, 1, Ordering::Relaxed), 42);
         assert_eq!((reader.words(), writer.words()), (8, 8));
+    }
+
+    #[test]
+    fn private_words_are_zero_and_as_many_as_were_asked_for() {
+        let words = WritableWords::private(3);
+        assert_eq!(words.slice().len(), 3);
+        words.store(2, 9, Ordering::Relaxed);
+        let read = words
+            .slice()
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed));
+        assert_eq!(read.collect::<Vec<_>>(), [0, 0, 9]);
+        assert_eq!(WritableWords::private(0).slice().len(), 0);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The statistics page of a worker: counters as words, written about every 10 ms, read whenever somebody asks.
 //!
 //! The layout follows from the table in [`crate::counters`] and from the configuration, which both sides know; nothing in
-//! the page says how large it is. A block per scope, each behind its own sequence lock and on cache lines of its own.
+//! the page says how large it is. A block per scope, each behind its own sequence lock and on cache lines of its own; behind them
+//! the rows of [`crate::meters`].
 
 use crate::counters::{
     LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
 };
+use crate::histogram::Histogram;
+use crate::meters::{self, CommandMeter, ROW_WORDS};
 use crate::seqlock;
 use crate::shm::{self, ReadableWords, ShmError, WritableWords};
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,9 +54,26 @@ impl StatisticsLayout {
         self.pool(self.pools) + index * SERVER_WORDS
     }
 
+    /// Where the rows of [`crate::meters`] start.
+    pub(crate) const fn meters(self) -> usize {
+        self.server(self.servers)
+    }
+
     /// Words of the whole page.
     pub const fn words(self) -> usize {
-        self.server(self.servers)
+        self.meters() + meters::rows(self) * ROW_WORDS
+    }
+
+    /// What a worker has counted that has not begun.
+    pub fn nothing(self) -> WorkerStatistics {
+        WorkerStatistics {
+            queues: vec![QueueCounters::default(); self.queues],
+            pools: vec![PoolCounters::default(); self.pools],
+            servers: vec![ServerCounters::default(); self.servers],
+            commands: vec![Vec::new(); self.pools],
+            latencies: vec![Histogram::default(); self.servers],
+            ..WorkerStatistics::default()
+        }
     }
 
     /// Makes the memory file of a page, all counters zero.
@@ -143,6 +163,10 @@ pub struct WorkerStatistics {
     pub pools: Vec<PoolCounters>,
     /// One per server, counted over all pools.
     pub servers: Vec<ServerCounters>,
+    /// One list per pool: the commands that were seen.
+    pub commands: Vec<Vec<CommandMeter>>,
+    /// One per server: from a request sent to its reply.
+    pub latencies: Vec<Histogram>,
 }
 
 /// The manager's side.
@@ -156,16 +180,10 @@ pub struct StatisticsReader {
 impl StatisticsReader {
     /// Maps the page.
     pub fn map(file: impl AsFd, layout: StatisticsLayout) -> Result<Self, ShmError> {
-        let last = WorkerStatistics {
-            queues: vec![QueueCounters::default(); layout.queues],
-            pools: vec![PoolCounters::default(); layout.pools],
-            servers: vec![ServerCounters::default(); layout.servers],
-            ..WorkerStatistics::default()
-        };
         Ok(Self {
             words: ReadableWords::map(file, layout.words())?,
             layout,
-            last,
+            last: layout.nothing(),
         })
     }
 
@@ -178,8 +196,23 @@ impl StatisticsReader {
         self.last.worker
     }
 
-    /// Reads every block. One that is never at rest keeps the values read before.
+    /// Reads every block and every row. A block that is never at rest keeps the values read before.
     pub fn read(&mut self) -> &WorkerStatistics {
+        self.read_counters();
+        for (pool, commands) in self.last.commands.iter_mut().enumerate() {
+            *commands = meters::read_commands(&self.words, self.layout, pool);
+        }
+        for (server, latency) in self.last.latencies.iter_mut().enumerate() {
+            // The memory of those that nobody used is not even there.
+            if self.last.servers[server].replies > 0 {
+                *latency = meters::read_server(&self.words, self.layout, server);
+            }
+        }
+        &self.last
+    }
+
+    /// Reads every block, and no row.
+    pub fn read_counters(&mut self) -> &WorkerStatistics {
         self.read_loop();
         let mut words = [0; StackCounters::WORDS];
         if seqlock::read(&self.words, LOOP_WORDS, &mut words).is_some() {
@@ -331,7 +364,7 @@ mod tests {
             LOOP_WORDS + STACK_WORDS + SOCKET_WORDS
         );
         assert_eq!(
-            LAYOUT.words(),
+            LAYOUT.meters(),
             LOOP_WORDS
                 + STACK_WORDS
                 + SOCKET_WORDS

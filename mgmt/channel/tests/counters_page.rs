@@ -9,8 +9,17 @@ use tidegate_channel::counters::{
 
 const HEAD: &str = "# Counters
 
-What `tidegate status` shows, and `tidegate status --json` in full. A counter only grows while its worker lives; a gauge
-says how things stand. Every frame and every request that is given up is counted under its reason.
+What `tidegate status` and `tidegate stats` show, with `--json` in full, and `/metrics`. A counter only grows; a gauge says how things
+stand. Every frame and every request that is given up is counted under its reason.
+
+`tidegate status` tells what each worker counted since its process started. `tidegate stats` and `/metrics` have sums since the manager
+started, those of workers that ended in them. There, times are in seconds.
+
+Of pools, of their commands and of servers there are requests, errors, bytes and histograms of latency as well, and their percentiles
+over 1, 10 and 60 seconds. The latency of a pool is from a request taken to its reply delivered to the client, that of a server from a
+request sent to its whole reply. Commands that wait (`BLPOP` and its like) have none: it would say how long nothing came. Values are
+known to an eighth, the percentiles are upper ends. A pool tells 63 commands apart, the others are `other`; of more than 1,024
+servers only the first have a histogram.
 ";
 
 fn page() -> String {
@@ -30,11 +39,19 @@ fn page() -> String {
     for (title, text, rows) in scopes {
         write!(
             page,
-            "\n## {title}\n\n{text}\n\n| name | meaning |\n|---|---|\n"
+            "\n## {title}\n\n{text}\n\n| name | type | unit | metric | meaning |\n|---|---|---|---|---|\n"
         )
         .expect("a string takes it");
         for row in rows {
-            writeln!(page, "| `{}` | {} |", row.name, row.help).expect("a string takes it");
+            let (kind, unit) = (row.kind.name(), row.unit.name());
+            writeln!(
+                page,
+                "| `{}` | {kind} | {unit} | `{}` | {} |",
+                row.name,
+                row.metric(),
+                row.help
+            )
+            .expect("a string takes it");
         }
     }
     page

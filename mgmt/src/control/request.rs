@@ -12,13 +12,15 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 pub enum Request {
     /// The report of this moment: [`crate::status::report::Report`].
     Status {},
+    /// What was counted and how long it took: [`crate::stats::model::Stats`].
+    Stats {},
 }
 
 impl Request {
     /// How long a client waits for the answer.
     pub fn patience(&self) -> Duration {
         match self {
-            Self::Status {} => AT_ONCE,
+            Self::Status {} | Self::Stats {} => AT_ONCE,
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::supervisor::Slot;
 use crate::worker_process::WorkerProcess;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use tidegate_channel::counters::{PoolCounters, QueueCounters, ServerCounters};
-use tidegate_channel::statistics::{StatisticsLayout, WorkerStatistics};
+use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_channel::statistics::StatisticsLayout;
 use tidegate_config::Config;
 
 /// What the kernel counts per interface and an operator has to see, because it is lost traffic.
@@ -36,12 +36,7 @@ pub fn report(manager: &mut Manager) -> Report {
         name: config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
-        state: if manager.is_draining() {
-            "draining"
-        } else {
-            "running"
-        }
-        .into(),
+        state: manager.state().into(),
         uptime_s: manager.started.elapsed().as_secs(),
         pools: pool_reports(config, &workers, &unreachable),
         ports: port_reports(manager),
@@ -51,12 +46,7 @@ pub fn report(manager: &mut Manager) -> Report {
 }
 
 fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> WorkerReport {
-    let statistics = slot.statistics().unwrap_or_else(|| WorkerStatistics {
-        queues: vec![QueueCounters::default(); layout.queues],
-        pools: vec![PoolCounters::default(); layout.pools],
-        servers: vec![ServerCounters::default(); layout.servers],
-        ..WorkerStatistics::default()
-    });
+    let statistics = slot.statistics().unwrap_or_else(|| layout.nothing());
     let process = slot.process.as_ref();
     let modes = process
         .map(|process| process.modes.as_slice())
@@ -131,7 +121,7 @@ fn pool_reports(
 }
 
 /// None where bytes come from kernel sockets.
-fn port_reports(manager: &Manager) -> Vec<PortReport> {
+pub fn port_reports(manager: &Manager) -> Vec<PortReport> {
     let Some(packets) = manager.parts.shared.packets() else {
         return Vec::new();
     };

@@ -19,22 +19,25 @@ const SERVER_COLUMNS: &[&str] = &[
 ];
 
 /// Columns of text, each as wide as its widest cell.
-struct Table {
+pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn new(head: &[&str]) -> Self {
+    /// With these heads.
+    pub fn new(head: &[&str]) -> Self {
         Self {
             rows: vec![head.iter().map(ToString::to_string).collect()],
         }
     }
 
-    fn row(&mut self, cells: Vec<String>) {
+    /// Another row.
+    pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
-    fn write(&self, out: &mut String) {
+    /// Prints it.
+    pub fn write(&self, out: &mut String) {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
@@ -236,7 +239,7 @@ fn others(rows: &[CounterRow], words: &[u64], shown: &[&str]) -> String {
 }
 
 /// Seconds as people say it.
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),

@@ -1,0 +1,49 @@
+//! `tidegate stats` and `/metrics`: how much is asked for, how long it takes, and everything that is counted, over all workers and
+//! over their restarts.
+//!
+//! The manager takes a [`totals::Totals`] of all pages once a second and keeps those of the last minute ([`history`]). Whoever asks
+//! gets a [`model::Stats`], which has the sums of this moment and what came in the last second, ten seconds, minute, and since the
+//! start. [`table`] and [`prometheus`] are functions of that model and of nothing else.
+
+pub mod client;
+pub mod gather;
+pub mod history;
+pub mod model;
+pub mod prometheus;
+pub mod table;
+pub mod totals;
+
+use history::History;
+use std::time::Instant;
+use tidegate_channel::statistics::WorkerStatistics;
+use tidegate_config::Config;
+use totals::Totals;
+
+/// What the manager remembers.
+pub struct Memory {
+    /// What processes counted that have ended.
+    ended: Totals,
+    /// The last minute.
+    history: History,
+}
+
+impl Memory {
+    /// Of a manager that started at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            ended: Totals::default(),
+            history: History::new(now),
+        }
+    }
+
+    /// A process of `worker` ended: its counts go on in the sums.
+    pub fn ended(&mut self, config: &Config, worker: u32, counted: &WorkerStatistics) {
+        self.ended.add(config, worker, counted);
+        self.ended.clear_gauges();
+    }
+
+    /// When the next sample is due.
+    pub fn due(&self) -> Instant {
+        self.history.due()
+    }
+}
