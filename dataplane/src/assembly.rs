@@ -12,6 +12,7 @@ use crate::packets::PacketNetwork;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
 use crate::worker::WorkerError;
+use tidegate_channel::control::ControlSocket;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::paths::{PathReader, PathWriter};
@@ -40,6 +41,8 @@ pub struct Surroundings {
     pub receivers: HandOverReceivers,
     /// From the control thread.
     pub commands: Commands,
+    /// To the manager, for what it wants to know of single requests.
+    pub reports: Option<ControlSocket>,
     /// Wakes it.
     pub bell: Doorbell,
 }
@@ -68,7 +71,7 @@ pub fn assemble<P: Port>(
             paths: surroundings.paths,
         },
         proxy,
-        events: events::spawn(&start.config)?,
+        events: events::spawn(&start.config, surroundings.reports)?,
         commands: surroundings.commands,
         bell: surroundings.bell,
         publisher: Publisher::new(surroundings.statistics, layout),
@@ -134,6 +137,7 @@ pub fn standalone<P: Port>(
         senders: HandOverSenders::default(),
         receivers: HandOverReceivers::default(),
         commands,
+        reports: None,
         bell: bell.try_clone()?,
     };
     let poll_loop = assemble(&start, ports, surroundings, clock)?;

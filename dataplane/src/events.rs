@@ -1,26 +1,52 @@
-//! Writes to the log what the proxy has to say, on a thread of its own: the poll loop must not wait for a terminal or a full
-//! pipe.
+//! What the loop has to tell: lines for the log, slow requests for the manager. A thread of its own writes them, since the poll loop
+//! must not wait for a terminal, a full pipe, or a manager that is busy.
+
+mod slow;
 
 use crate::limits::EVENTS;
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Producer, Split};
+use slow::SlowReports;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
+use tidegate_channel::control::ControlSocket;
 use tidegate_config::Config;
-use tidegate_proxy::Event;
 use tidegate_proxy::streams::ServerId;
+use tidegate_proxy::{Event, SlowRequest};
 
-/// The loop's end: events of the proxy go in.
+/// Something the loop has to tell.
+#[derive(Debug)]
+pub enum Told {
+    /// A line for the log.
+    Event(Event),
+    /// A request that took long.
+    Slow(SlowRequest),
+}
+
+/// The loop's end.
 pub struct EventSink {
-    ring: ringbuf::HeapProd<Event>,
+    ring: ringbuf::HeapProd<Told>,
+    /// Slow requests that found the ring full.
+    lost: Arc<AtomicU64>,
     thread: Thread,
 }
 
 impl EventSink {
     /// Passes an event on. With a full ring it is lost: the counters still tell.
     pub fn send(&mut self, event: Event) {
-        if self.ring.try_push(event).is_ok() {
+        if self.ring.try_push(Told::Event(event)).is_ok() {
             self.thread.unpark();
+        }
+    }
+
+    /// Passes a slow request on. One that is lost is counted.
+    pub fn send_slow(&mut self, slow: SlowRequest) {
+        if self.ring.try_push(Told::Slow(slow)).is_ok() {
+            self.thread.unpark();
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -28,34 +54,73 @@ impl EventSink {
 /// How long the thread sleeps at most; wake-ups come with each event.
 const PARK: Duration = Duration::from_secs(5);
 
-/// Starts the thread; it names servers as the configuration does.
-pub fn spawn(config: &Config) -> std::io::Result<EventSink> {
-    let (producer, mut consumer) = HeapRb::<Event>::new(EVENTS).split();
-    let names: Vec<String> = config
-        .servers()
-        .map(|(pool, server)| {
-            let pool = &config.pools[pool].name;
-            format!("pool {pool}: server {} ({})", server.name, server.address)
-        })
-        .collect();
+/// The names by which the configuration calls what the loop has numbers for.
+struct Names {
+    pools: Vec<String>,
+    /// Of each server: the position of its pool, its name, and its address.
+    servers: Vec<(usize, String, String)>,
+}
+
+impl Names {
+    fn new(config: &Config) -> Self {
+        let servers = config
+            .servers()
+            .map(|(pool, server)| (pool, server.name.clone(), server.address.to_string()));
+        Self {
+            pools: config.pools.iter().map(|pool| pool.name.clone()).collect(),
+            servers: servers.collect(),
+        }
+    }
+
+    fn pool(&self, pool: usize) -> &str {
+        self.pools.get(pool).map_or("?", String::as_str)
+    }
+
+    fn server(&self, server: ServerId) -> &str {
+        let server = self.servers.get(usize::from(server.0));
+        server.map_or("?", |(_, name, _)| name)
+    }
+
+    /// A server with everything that tells it apart.
+    fn server_in_full(&self, server: ServerId) -> String {
+        match self.servers.get(usize::from(server.0)) {
+            Some((pool, name, address)) => {
+                format!("pool {}: server {name} ({address})", self.pool(*pool))
+            }
+            None => "?".into(),
+        }
+    }
+}
+
+/// Starts the thread; it names pools and servers as the configuration does. Slow requests go to `manager`, if there is one.
+pub fn spawn(config: &Config, manager: Option<ControlSocket>) -> std::io::Result<EventSink> {
+    let (producer, mut consumer) = HeapRb::<Told>::new(EVENTS).split();
+    let names = Names::new(config);
+    let lost = Arc::new(AtomicU64::new(0));
+    let mut reports = SlowReports::new(manager, lost.clone());
     let handle = std::thread::Builder::new()
         .name("events".into())
         .spawn(move || {
             loop {
-                while let Some(event) = consumer.try_pop() {
-                    log(&names, event);
+                while let Some(told) = consumer.try_pop() {
+                    match told {
+                        Told::Event(event) => log(&names, event),
+                        Told::Slow(slow) => reports.add(&names, &slow),
+                    }
                 }
+                reports.flush();
                 std::thread::park_timeout(PARK);
             }
         })?;
     Ok(EventSink {
         ring: producer,
+        lost,
         thread: handle.thread().clone(),
     })
 }
 
-fn log(names: &[String], event: Event) {
-    let name = |server: ServerId| names.get(usize::from(server.0)).map_or("?", String::as_str);
+fn log(names: &Names, event: Event) {
+    let name = |server| names.server_in_full(server);
     match event {
         Event::ServerFailed { server, fault } => {
             tracing::warn!("{}: {}", name(server), fault.text());

@@ -6,7 +6,7 @@ use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
-use tidegate_proxy::{Event, Proxy};
+use tidegate_proxy::{Event, Proxy, SlowRequest};
 use tidegate_stack::{HandOver, Path, Stack};
 
 impl HandOver for HandOverSenders {
@@ -116,5 +116,10 @@ impl<S: Streams> Application<S> for Proxy {
     #[inline]
     fn take_event(&mut self) -> Option<Event> {
         self.take_event()
+    }
+
+    #[inline]
+    fn take_slow(&mut self) -> Option<SlowRequest> {
+        self.take_slow()
     }
 }

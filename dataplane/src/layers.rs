@@ -6,8 +6,8 @@ use crate::hand_over::HandOverSenders;
 use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
-use tidegate_proxy::Event;
 use tidegate_proxy::streams::{ServerId, Streams};
+use tidegate_proxy::{Event, SlowRequest};
 
 /// Frames in, streams out.
 pub trait Transport: Streams {
@@ -55,6 +55,8 @@ pub trait Application<S: Streams> {
     fn asked(&self) -> u64;
     /// Something that the operator should read in the log.
     fn take_event(&mut self) -> Option<Event>;
+    /// A request that took long.
+    fn take_slow(&mut self) -> Option<SlowRequest>;
     /// Counts of one pool.
     fn pool_counters(&self, pool: usize) -> PoolCounters;
     /// Counts of one server, counted over all pools.

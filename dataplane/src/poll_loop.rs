@@ -163,6 +163,9 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         while let Some(event) = self.proxy.take_event() {
             self.events.send(event);
         }
+        while let Some(slow) = self.proxy.take_slow() {
+            self.events.send_slow(slow);
+        }
         self.linger.observe(self.proxy.owed());
         state.next_timer_us = earliest(self.network.next_timer_us(), self.proxy.next_timer_us());
         Turn::Busy

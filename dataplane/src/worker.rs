@@ -196,6 +196,7 @@ impl Starting<'_> {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
             layout,
             commands,
+            reports: Some(self.socket.try_clone()?),
             bell: self.bell.try_clone()?,
         };
         let start = &self.start;
@@ -252,6 +253,7 @@ impl Starting<'_> {
             senders,
             receivers,
             commands,
+            reports: Some(self.socket.try_clone()?),
             bell: self.bell.try_clone()?,
         })
     }

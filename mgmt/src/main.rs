@@ -31,12 +31,14 @@ mod reserved_ports;
 mod run;
 mod runtime_dir;
 mod shared;
+mod slowlog;
 mod sockets;
 mod stats;
 mod status;
 mod steering;
 mod supervisor;
 mod try_out;
+mod units;
 mod worker_process;
 
 use clap::{Args, Parser, Subcommand};
@@ -85,6 +87,8 @@ enum Command {
     },
     /// Show how much is asked for and how long it takes, of pools, commands, servers and workers.
     Stats(stats::client::StatsArgs),
+    /// Show requests that took long, and where their time went.
+    Slowlog(slowlog::command::SlowlogArgs),
     /// End and undo what a killed instance left behind.
     CleanUp {
         /// Name of the instance.
@@ -185,6 +189,7 @@ fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
         }
         Command::Stats(args) => stats::client::run(root, args).map(|()| ExitCode::SUCCESS),
+        Command::Slowlog(args) => slowlog::command::run(args, root).map(|()| ExitCode::SUCCESS),
         Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("tidegate {}", env!("CARGO_PKG_VERSION"));

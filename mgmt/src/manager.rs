@@ -7,6 +7,7 @@ use crate::control::server::{ControlServer, Ticket};
 use crate::packets::Packets;
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
+use crate::slowlog::SlowLog;
 use crate::stats::{self, Memory};
 use crate::supervisor::Slot;
 use crate::worker_process::Said;
@@ -63,6 +64,8 @@ pub struct Manager {
     pub started: Instant,
     /// What was counted before.
     pub memory: Memory,
+    /// Requests that took long.
+    pub slowlog: SlowLog,
     heartbeat_at: Instant,
     ending: Option<Ending>,
 }
@@ -86,6 +89,7 @@ impl Manager {
             .collect();
         let now = Instant::now();
         Self {
+            slowlog: SlowLog::new(parts.shared.config.slowlog_entries_max),
             parts,
             slots,
             started: now,
@@ -287,6 +291,7 @@ impl Manager {
             match said {
                 Said::Sockets(sockets) => self.insert(worker, sockets),
                 Said::Ready => self.ready(worker),
+                Said::Slow { entries, lost } => self.slowlog.add(worker, entries, lost),
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
             }
         }
@@ -341,6 +346,10 @@ impl Manager {
             Request::Stats {} => {
                 let stats = stats::gather::stats(self);
                 self.answer(ticket, &stats);
+            }
+            Request::Slowlog(ask) => {
+                let report = self.slowlog.answer(ask);
+                self.answer(ticket, &report);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
+use tidegate_channel::slow::SlowEntry;
 use tidegate_channel::statistics::StatisticsReader;
 
 /// A heartbeat that stays away this long means that the loop hangs. It beats at least once a second.
@@ -40,6 +41,13 @@ pub enum Said {
     Sockets(Vec<OwnedFd>),
     /// It forwards now.
     Ready,
+    /// Requests took long.
+    Slow {
+        /// These.
+        entries: Vec<SlowEntry>,
+        /// And so many more.
+        lost: u64,
+    },
     /// It cannot go on.
     Failed {
         /// Why.
@@ -195,6 +203,9 @@ impl WorkerProcess {
                 Ok((FromWorker::Failed { reason, permanent }, _)) => {
                     self.failed = Some((reason.clone(), permanent));
                     said.push(Said::Failed { reason, permanent });
+                }
+                Ok((FromWorker::Slow { entries, lost }, _)) => {
+                    said.push(Said::Slow { entries, lost });
                 }
                 Ok((FromWorker::Acknowledged { .. }, _)) => {}
                 Err(ControlError::WouldBlock) => break,

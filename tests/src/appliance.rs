@@ -90,7 +90,7 @@ impl Appliance {
     }
 
     /// Runs another `tidegate` beside it to its end.
-    fn ask(&self, arguments: &[&str]) -> Result<Output> {
+    pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
         finish(tidegate(&self.host, self.runtime.as_deref())?.args(arguments))
     }
 

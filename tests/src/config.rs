@@ -21,6 +21,8 @@ pub struct LabConfig {
     pub queues: u32,
     /// Further lines of every `[[port]]`.
     pub port_lines: Vec<String>,
+    /// Further lines in front of all tables.
+    pub top_lines: Vec<String>,
     /// Lines of `[worker]`.
     pub worker_lines: Vec<String>,
     /// Pools, in order.
@@ -113,6 +115,7 @@ impl LabConfig {
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
             queues: options.queues,
             port_lines,
+            top_lines: Vec::new(),
             worker_lines: vec!["idle = \"adaptive\"".to_owned()],
             pools: Vec::new(),
         }
@@ -156,6 +159,13 @@ impl LabConfig {
         self
     }
 
+    /// Adds a line in front of all tables.
+    #[must_use]
+    pub fn top(mut self, line: &str) -> Self {
+        self.top_lines.push(line.to_owned());
+        self
+    }
+
     /// Adds a line to `[worker]`.
     #[must_use]
     pub fn worker(mut self, line: &str) -> Self {
@@ -165,7 +175,7 @@ impl LabConfig {
 
     /// The text of the file.
     pub fn to_toml(&self) -> String {
-        let mut text = format!("name = \"{}\"\n", self.name);
+        let mut text = format!("name = \"{}\"\n{}\n", self.name, self.top_lines.join("\n"));
         let mut section = |head: &str, lines: &[String], more: &[String]| {
             let _ = writeln!(text, "\n{head}\n{}", [lines, more].concat().join("\n"));
         };

@@ -9,6 +9,8 @@ use crate::rest::RequestRest;
 /// The front of a divided Redis request: see [`Resume::divided`] and [`Request::divided`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DividedFront {
+    /// As [`crate::Request::name`].
+    pub name: &'static str,
     /// How its keys are spread.
     pub split: Split,
     /// Its keys, in all.
@@ -55,22 +57,28 @@ impl Resume {
             return None;
         }
         let prefix = resp::prefix_of(self.command, self.name_start as usize);
-        divided(self.route, self.argc, prefix)
+        divided(resp::name_of(self.command), self.route, self.argc, prefix)
     }
 }
 
 impl Request {
     /// Its front, if it is a Redis request that is divided.
     pub fn divided(&self) -> Option<DividedFront> {
-        divided(self.route, self.argc, self.prefix.clone())
+        divided(self.name, self.route, self.argc, self.prefix.clone())
     }
 }
 
-fn divided(route: Route, argc: u32, prefix: Range<usize>) -> Option<DividedFront> {
+fn divided(
+    name: &'static str,
+    route: Route,
+    argc: u32,
+    prefix: Range<usize>,
+) -> Option<DividedFront> {
     let Route::Split(split @ (Split::Mget | Split::Mset | Split::Sum)) = route else {
         return None;
     };
     Some(DividedFront {
+        name,
         split,
         keys: (argc - 1) / arguments_per_key(split),
         prefix,

@@ -118,8 +118,12 @@ impl Proxy {
     /// The request at the front of the client's queue is done with.
     #[inline]
     pub(crate) fn pop_head<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let pending = self.clients[client as usize].head;
+        if self.pendings[pending].noted {
+            self.note_delivered(streams, client, pending);
+        }
         let state = &mut self.clients[client as usize];
-        let pending = state.head;
+        state.turn_since_us = self.now_us;
         state.head = self.pendings[pending].next;
         state.pending -= 1;
         if state.head == NIL {

@@ -110,6 +110,7 @@ impl Proxy {
             return false;
         };
         self.pendings[pending].several = self.several(client, request);
+        self.note(streams, client, request, source, pending, server);
         let mut cuts = [0..request.bytes, 0..0];
         if let Some(noreply) = &request.noreply {
             // Replies stay in step only if every request has one, so the server is not told that nobody wants it.
@@ -196,6 +197,7 @@ impl Proxy {
         pool.counters.requests += 1;
         pool.counters.forward_errors += 1;
         let text = pool.text(fault);
+        self.note_refused(streams, client, request, source);
         self.drop_request(streams, client, source, request.bytes);
         self.answer_fault(streams, client, request, text);
         if self.several(client, request) == Several::Read && fault.is_of_server() {
@@ -251,8 +253,10 @@ impl Proxy {
         silent: bool,
     ) -> Option<u32> {
         let silent = silent || self.is_muted(client);
-        let pending = self.pendings.take(new_pending(client, silent))?;
         let state = &mut self.clients[client as usize];
+        let taken_us = self.now_us.min(state.waiting_since_us);
+        let pending = self.pendings.take(new_pending(client, silent, taken_us))?;
+        state.waiting_since_us = u64::MAX;
         let last = state.tail;
         state.tail = pending;
         state.pending += 1;
@@ -327,9 +331,10 @@ fn comes_before_login(route: Route) -> bool {
 
 /// A request of which nothing is answered.
 #[inline]
-pub(crate) fn new_pending(client: u32, silent: bool) -> Pending {
+pub(crate) fn new_pending(client: u32, silent: bool, taken_us: u64) -> Pending {
     Pending {
         client,
+        taken_us,
         next: NIL,
         answer: Answer::Waiting,
         silent,
@@ -339,6 +344,7 @@ pub(crate) fn new_pending(client: u32, silent: bool) -> Pending {
         several: Several::No,
         binary: None,
         closes: false,
+        noted: false,
         chain: crate::hold::Chain::EMPTY,
     }
 }

@@ -32,6 +32,7 @@ mod limits;
 mod links;
 mod local;
 mod merge;
+mod notes;
 mod pinned;
 mod proxy;
 mod quiet;
@@ -49,6 +50,7 @@ mod upload;
 mod waits;
 
 pub use fault::Fault;
+pub use notes::{NotedKey, SlowEnd, SlowRequest};
 pub use proxy::Proxy;
 pub use state::Event;
 pub use tables::TablesInUse;

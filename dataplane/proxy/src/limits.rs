@@ -45,6 +45,14 @@ pub const PRECONNECT_RETRY_US: u64 = 200_000;
 /// Events kept for the log between two looks. More happen only when servers fail in masses, and then the first ones tell.
 pub const EVENTS_MAX: usize = 64;
 
+/// Bytes of a key that are noted for the slow log. Keys that people chose are shorter; a longer one is known by its front. Each costs its
+/// copy per request, and memory for every request under way.
+pub const KEY_NOTE_BYTES_MAX: usize = 64;
+
+/// Slow requests kept for the slow log between two turns. When a server stalls all that wait for it are slow at once, and the first ones
+/// tell; those beyond are counted (`slow_requests_unlogged`).
+pub const SLOW_REQUESTS_MAX: usize = 64;
+
 /// Longest reply to AUTH on a server connection and similar one-line replies that are looked at as a whole.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 

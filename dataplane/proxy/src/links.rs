@@ -270,6 +270,9 @@ impl Proxy {
             Target::Nobody | Target::Handshake(_) | Target::Own => {}
             Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
             Target::Pending(pending) => {
+                if self.pendings[pending].noted {
+                    self.note_failed(pending);
+                }
                 let entry = &mut self.pendings[pending];
                 let client = entry.client;
                 if client == NIL {
@@ -359,6 +362,8 @@ impl Proxy {
         let state = &mut self.links[link as usize];
         state.scanner = ReplyScanner::new(shape);
         state.scanning = true;
+        state.began_us = self.now_us;
+        state.reply_bytes = 0;
         state.unseen = shape.is_changed();
         if state.unseen {
             self.expect_number(link);

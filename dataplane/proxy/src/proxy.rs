@@ -6,6 +6,7 @@ use crate::identity::Identity;
 use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
 };
+use crate::notes::{NEVER_SLOW, Notes};
 use crate::pinned::Pinned;
 use crate::routing::Router;
 use crate::slab::{NIL, Slab};
@@ -29,6 +30,7 @@ pub struct Proxy {
     /// Listener → pool.
     pub(crate) listeners: Vec<u16>,
     pub(crate) pendings: Slab<Pending>,
+    pub(crate) notes: Notes,
     pub(crate) splits: Slab<Split>,
     pub(crate) fragments: Slab<Fragment>,
     /// Clients with a server connection of their own.
@@ -130,6 +132,7 @@ impl Proxy {
             pools: states,
             listeners,
             pendings: Slab::new(requests),
+            notes: Notes::new(requests),
             splits: Slab::new(requests),
             fragments: Slab::new(requests),
             pins: Slab::new(slots),
@@ -339,6 +342,8 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
             .timeout_ms
             .filter(|&ms| ms > 0)
             .map(|ms| u64::from(ms) * 1000),
+        notes: config.slowlog_us.is_some(),
+        slow_us: config.slowlog_us.map_or(NEVER_SLOW, u64::from),
         eject: config.auto_eject_hosts,
         failure_limit: config.server_failure_limit,
         retry_us: u64::from(config.server_retry_timeout_ms) * 1000,
@@ -377,6 +382,8 @@ fn new_link() -> Link {
         progress_us: 0,
         failure_noted_us: 0,
         numbered: 0,
+        began_us: 0,
+        reply_bytes: 0,
         unseen: false,
     }
 }

@@ -105,6 +105,9 @@ impl Proxy {
         while next != NIL {
             let pending = next;
             next = self.pendings[pending].next;
+            if self.pendings[pending].noted {
+                self.note_gone(streams, client, pending);
+            }
             self.orphan(pending);
         }
         let state = &mut self.clients[client as usize];

@@ -104,6 +104,7 @@ impl Proxy {
                 self.reserve_parts(streams, client, request, &touched, kind)?;
                 if let Some(pending) = self.push_pending(streams, client, false) {
                     self.pendings[pending].several = self.several(client, request);
+                    self.note_several(client, request, bytes, pending);
                     let split =
                         self.send_parts(streams, client, request, bytes, kind, &touched, pending);
                     self.complete_if_answered(streams, split);
@@ -130,6 +131,7 @@ impl Proxy {
             .plan_parts(pool, request, bytes, &mut touched)
             .map_err(Obstacle::Fault)
             .and_then(|()| self.reserve_parts(streams, client, request, &touched, kind))
+            .inspect(|()| self.note_passed(pending, bytes.len()))
             .map(|()| self.send_parts(streams, client, request, bytes, kind, &touched, pending));
         self.forget_parts(touched);
         result
@@ -374,6 +376,9 @@ impl Proxy {
             self.give_split(split);
             self.give_pending(pending);
             return;
+        }
+        if self.pendings[pending].noted {
+            self.note_parts(pending, split);
         }
         match self.splits[split].join {
             Join::Keys(_) if self.splits[split].lost.is_some() => {

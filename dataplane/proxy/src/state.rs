@@ -139,6 +139,10 @@ pub(crate) struct Client {
     pub busy_since: u64,
     /// When the client last moved forward.
     pub progress_us: u64,
+    /// Since when the request at the front of its receive buffer waits for a server or a table entry; `u64::MAX`: it does not.
+    pub waiting_since_us: u64,
+    /// When the reply to its last request was delivered: since then it is the turn of the next.
+    pub turn_since_us: u64,
     /// What CLIENT ID tells: no other client of this worker has it, before or after.
     pub id: u64,
     /// When it was accepted.
@@ -172,6 +176,8 @@ impl Client {
             need: 1,
             busy_since: 0,
             progress_us: now_us,
+            waiting_since_us: u64::MAX,
+            turn_since_us: now_us,
             id: 0,
             since_us: now_us,
             identity: NIL,
@@ -197,6 +203,8 @@ pub(crate) enum Answer {
 pub(crate) struct Pending {
     /// Who asked; [`NIL`] when the client is gone.
     pub client: u32,
+    /// When it was taken, or first could have been if it had to wait for a server or a table entry.
+    pub taken_us: u64,
     /// The client's next request.
     pub next: u32,
     pub answer: Answer,
@@ -214,6 +222,8 @@ pub(crate) struct Pending {
     pub binary: Option<BinaryHead>,
     /// The connection ends behind this answer.
     pub closes: bool,
+    /// There is a note of it: see `crate::notes`.
+    pub noted: bool,
     pub chain: Chain,
 }
 
@@ -272,6 +282,9 @@ pub(crate) struct Link {
     pub failure_noted_us: u64,
     /// Binary requests sent on it, of which each has its number as opaque.
     pub numbered: u32,
+    /// When the reply at the front began, and how many bytes of it were measured.
+    pub began_us: u64,
+    pub reply_bytes: u64,
     /// The reply at the front may be changed or hidden, which its first bytes tell, and these were not looked at.
     pub unseen: bool,
 }
@@ -312,6 +325,10 @@ pub(crate) struct Pool {
     pub first_server: u16,
     pub servers: u16,
     pub timeout_us: Option<u64>,
+    /// Requests are noted.
+    pub notes: bool,
+    /// What takes as long goes to the slow log; [`NEVER_SLOW`](crate::notes::NEVER_SLOW): nothing does.
+    pub slow_us: u64,
     pub eject: bool,
     pub failure_limit: u32,
     pub retry_us: u64,

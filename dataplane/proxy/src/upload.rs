@@ -74,6 +74,8 @@ impl Proxy {
             self.park_link(streams, link);
             return false;
         };
+        let server = self.links[link as usize].server;
+        self.note(streams, client, request, source, pending, server);
         self.begin_upload(streams, client, link, request, rest, source, pending);
         true
     }
@@ -194,6 +196,7 @@ impl Proxy {
                     crate::dispatch::move_all(streams, id, stream, scan.bytes);
                     let server = self.links[link as usize].server;
                     self.servers[server as usize].counters.request_bytes += scan.bytes as u64;
+                    self.note_streamed(link, scan.bytes);
                     let state = &mut self.clients[client as usize];
                     state.mode = Mode::Upload { link, rest };
                     state.progress_us = self.now_us;
@@ -221,6 +224,7 @@ impl Proxy {
 
     /// The server has all of a streamed request, and from now on its time runs. False: it has answered already.
     pub(crate) fn end_writing(&mut self, link: u32) -> bool {
+        self.note_sent(link);
         let state = &mut self.links[link as usize];
         state.writer = NIL;
         let timeout = self.pools[self.servers[state.server as usize].pool as usize].timeout_us;

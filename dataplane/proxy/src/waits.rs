@@ -17,6 +17,8 @@ impl Proxy {
     /// Puts a client at the end of a list. It is not read until it is woken.
     pub(crate) fn wait(&mut self, client: u32, what: WaitFor) {
         self.unwait(client);
+        let state = &mut self.clients[client as usize];
+        state.waiting_since_us = state.waiting_since_us.min(self.now_us);
         let list = self.wait_list(what);
         let last = list.last;
         list.last = client;

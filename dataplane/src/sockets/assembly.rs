@@ -17,6 +17,7 @@ use crate::worker::WorkerError;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use tidegate_channel::control::ControlSocket;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::{AckMode, Config, IdleMode};
@@ -35,6 +36,8 @@ pub struct SocketSurroundings {
     pub layout: StatisticsLayout,
     /// From the control thread.
     pub commands: Commands,
+    /// To the manager, for what it wants to know of single requests.
+    pub reports: Option<ControlSocket>,
     /// Wakes it.
     pub bell: Doorbell,
 }
@@ -58,7 +61,7 @@ pub fn assemble(
     Ok(PollLoop {
         network,
         proxy: opening::build_proxy(config, seed, slots, now_us),
-        events: events::spawn(config)?,
+        events: events::spawn(config, surroundings.reports)?,
         commands: surroundings.commands,
         bell,
         publisher: Publisher::new(surroundings.statistics, surroundings.layout),
@@ -119,6 +122,7 @@ pub fn standalone(
         statistics: StatisticsWriter::map(&page, layout)?,
         layout,
         commands,
+        reports: None,
         bell: bell.try_clone()?,
     };
     let listeners = listeners(config, Vec::new())?;

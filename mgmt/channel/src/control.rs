@@ -99,6 +99,20 @@ impl ControlSocket {
         message: &T,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), ControlError> {
+        self.send_with(message, descriptors, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends one message, or nothing and [`ControlError::WouldBlock`] if it would have to wait.
+    pub fn try_send<T: Serialize>(&self, message: &T) -> Result<(), ControlError> {
+        self.send_with(message, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    fn send_with<T: Serialize>(
+        &self,
+        message: &T,
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> Result<(), ControlError> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MESSAGE_BYTES_MAX || descriptors.len() > DESCRIPTORS_MAX {
             return Err(ControlError::TooLarge);
@@ -109,12 +123,7 @@ impl ControlSocket {
         {
             return Err(ControlError::TooLarge);
         }
-        rustix::net::sendmsg(
-            &self.socket,
-            &[IoSlice::new(&text)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )?;
+        rustix::net::sendmsg(&self.socket, &[IoSlice::new(&text)], &mut ancillary, flags)?;
         Ok(())
     }
 

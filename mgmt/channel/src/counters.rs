@@ -151,6 +151,8 @@ scope! {
         forward_errors: "requests answered with an error: no server could take them",
         timeouts: "requests answered with an error: the server did not reply within timeout_ms",
         late_replies: "replies swallowed because their request was given up",
+        slow_requests: "requests that took longer than slowlog_us",
+        slow_requests_unlogged: "those that are missing in the slow log: too many at once",
         paused_requests: "times a client was not read: requests_max or client_requests_max",
         paused_servers: "times a client was not read: a server's send buffer was full",
         paused_replies: "times a server was not read: a client did not take its reply",

@@ -29,4 +29,5 @@ pub mod seqlock;
     reason = "mapping shared memory; each block says why it is sound"
 )]
 pub mod shm;
+pub mod slow;
 pub mod statistics;

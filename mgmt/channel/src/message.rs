@@ -3,6 +3,7 @@
 //! A worker's life in messages: `Start` → `Sockets` → `Inserted` → `Ready`, then whatever the manager wants, each
 //! acknowledged by its generation. A worker over kernel sockets has nothing to insert: it answers `Start` with `Ready`. A worker that cannot go on says `Failed` with the reason before it exits.
 
+use crate::slow::SlowEntry;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use tidegate_config::Config;
@@ -64,6 +65,13 @@ pub enum FromWorker {
     Acknowledged {
         /// Its number.
         generation: u64,
+    },
+    /// Requests that took long.
+    Slow {
+        /// The requests, at most [`SLOW_BATCH`](crate::slow::SLOW_BATCH).
+        entries: Vec<SlowEntry>,
+        /// How many more there were since the last message.
+        lost: u64,
     },
     /// The worker cannot go on and exits.
     Failed {

@@ -2,6 +2,7 @@
 
 use crate::endpoint::Listen;
 use crate::fault::{ConfigErrors, Faults, Place};
+use crate::limits::SLOWLOG_ENTRIES_MAX;
 use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
 use crate::port::{self, Driver, PortConfig};
 use crate::queues::{self, QueueError, QueueMap, Queues};
@@ -21,6 +22,8 @@ const NAME: &str = "tidegate";
 pub struct Config {
     /// Instance name: names the runtime directory and the control socket.
     pub name: String,
+    /// Entries that the slow log keeps.
+    pub slowlog_entries_max: u32,
     /// Interfaces, in file order. At least one.
     pub ports: Vec<PortConfig>,
     /// Pools, in file order. At least one.
@@ -32,6 +35,7 @@ pub struct Config {
 /// Everything that a text says, with the places that checks between objects need.
 pub(crate) struct Draft {
     pub(crate) name: String,
+    pub(crate) slowlog_entries_max: u32,
     pub(crate) ports: Vec<port::Draft>,
     pub(crate) pools: Vec<pool::Draft>,
     pub(crate) worker: worker::Draft,
@@ -67,6 +71,7 @@ impl Config {
         faults.into_result(file)?;
         Ok(Self {
             name: draft.name,
+            slowlog_entries_max: draft.slowlog_entries_max,
             ports: draft.ports.into_iter().map(|port| port.config).collect(),
             pools: draft.pools.into_iter().map(|pool| pool.config).collect(),
             worker: draft.worker.config,
@@ -150,6 +155,9 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
             text.to_owned()
         }
     };
+    let slowlog_entries_max = reader
+        .number_u32("slowlog_entries_max", &SLOWLOG_ENTRIES_MAX)
+        .value;
     let ports = tables(&mut reader, "port")
         .into_iter()
         .enumerate()
@@ -171,6 +179,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
     reader.finish();
     Draft {
         name,
+        slowlog_entries_max,
         ports,
         pools,
         worker,

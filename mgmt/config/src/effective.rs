@@ -47,6 +47,7 @@ fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
 
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "name = {}", quoted(&config.name))?;
+    writeln!(out, "slowlog_entries_max = {}", config.slowlog_entries_max)?;
     for port in &config.ports {
         write_port(out, port)?;
     }
@@ -115,6 +116,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
     }
     writeln!(out, "]")?;
     writeln!(out, "timeout_ms = {}", pool.timeout_ms.unwrap_or(0))?;
+    writeln!(out, "slowlog_us = {}", pool.slowlog_us.unwrap_or(0))?;
     writeln!(out, "server_connections = {}", pool.server_connections)?;
     writeln!(out, "own_connections_max = {}", pool.own_connections_max)?;
     writeln!(out, "preconnect = {}", pool.preconnect)?;

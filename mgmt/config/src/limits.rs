@@ -118,6 +118,15 @@ pub const USER_BYTES_MAX: usize = 255;
 /// low: clients are refused (`pins_refused`). Too high: each is a connection to a server, which has limits of its own.
 pub const OWN_CONNECTIONS_MAX: Limit = Limit::new(128, 0, 65_536);
 
+/// `slowlog_us`: what a request has to take to be written down in the slow log. Why: ten times what a busy cache takes, and as much as
+/// Redis calls slow. 0: nothing is noted of requests. Too low: the log holds the last few milliseconds of all traffic. Too high:
+/// what users notice is missing.
+pub const SLOWLOG_US: Limit = Limit::new(10_000, 0, 3_600_000_000);
+
+/// `slowlog_entries_max`: entries of the slow log, of all pools together. Why: an hour of a bad night at one in four seconds, in less
+/// than a MiB of the manager's memory. Too low: the first entries of an incident are gone when somebody looks. Too high: memory.
+pub const SLOWLOG_ENTRIES_MAX: Limit = Limit::new(1_024, 1, 65_536);
+
 /// `server_retry_timeout_ms`. Why: twemproxy's default. Too low: clients pay for probing a dead server. Too high: a server that
 /// is back stays unused.
 pub const SERVER_RETRY_TIMEOUT_MS: Limit = Limit::new(30_000, 1, 86_400_000);

@@ -5,7 +5,8 @@ use crate::compat::Compat;
 use crate::endpoint::Listen;
 use crate::limits::{
     BACKLOG, CLIENT_KEEPALIVE_S, DATABASE, DATABASES, NAME_BYTES_MAX, OWN_CONNECTIONS_MAX,
-    SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, TIMEOUT_MS, USER_BYTES_MAX,
+    SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, SLOWLOG_US, TIMEOUT_MS,
+    USER_BYTES_MAX,
 };
 use crate::partial::Partial;
 use crate::reader::{Field, Reader, Text};
@@ -117,6 +118,8 @@ pub struct PoolConfig {
     pub servers: Vec<ServerConfig>,
     /// Longest time for one request from its arrival to its reply, queueing and connecting included. `None`: no limit.
     pub timeout_ms: Option<u32>,
+    /// A request that takes longer than this is written down in the slow log. `None`: none is.
+    pub slowlog_us: Option<u32>,
     /// Connections of each worker to each server.
     pub server_connections: u32,
     /// Clients of each worker that may have a server connection of their own at once (Redis).
@@ -185,6 +188,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         hash_tag: hash_tag(&mut reader),
         servers,
         timeout_ms: reader.number_or_none("timeout_ms", &TIMEOUT_MS),
+        slowlog_us: reader.number_or_none("slowlog_us", &SLOWLOG_US),
         server_connections: reader
             .number_u32("server_connections", &SERVER_CONNECTIONS)
             .value,

@@ -14,13 +14,15 @@ pub enum Request {
     Status {},
     /// What was counted and how long it took: [`crate::stats::model::Stats`].
     Stats {},
+    /// The slow log: [`crate::slowlog::Report`].
+    Slowlog(crate::slowlog::Ask),
 }
 
 impl Request {
     /// How long a client waits for the answer.
     pub fn patience(&self) -> Duration {
         match self {
-            Self::Status {} | Self::Stats {} => AT_ONCE,
+            Self::Status {} | Self::Stats {} | Self::Slowlog(_) => AT_ONCE,
         }
     }
 }

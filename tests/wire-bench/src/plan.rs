@@ -41,6 +41,9 @@ pub struct Plan {
     /// One request per connection: connect, ask, close.
     #[arg(long)]
     pub short: bool,
+    /// What the slow log calls slow; 0: nothing is noted of requests.
+    #[arg(long, default_value_t = 10_000)]
+    pub slowlog_us: u32,
     /// Servers.
     #[arg(long, default_value_t = 4)]
     pub servers: u16,
@@ -114,6 +117,7 @@ impl Plan {
             hash_tag: None,
             servers: servers.collect(),
             timeout_ms: Some(10_000),
+            slowlog_us: Some(self.slowlog_us).filter(|&us| us > 0),
             server_connections: 1,
             own_connections_max: 128,
             preconnect: true,

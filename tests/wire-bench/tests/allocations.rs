@@ -31,6 +31,7 @@ fn allocations(plan: Plan, ack: AckMode) -> u64 {
 
 fn plan(protocol: CacheProtocol) -> Plan {
     Plan {
+        slowlog_us: 10_000,
         protocol,
         connections: 200,
         active: 200,

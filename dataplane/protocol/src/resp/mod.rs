@@ -23,7 +23,7 @@ use crate::scan::{NumberLine, number_line};
 use limits::REDIS_BULK_BYTES_MAX;
 
 pub use inline::write_inline;
-pub(crate) use request::{parse, parse_as_twemproxy, prefix_of};
+pub(crate) use request::{name_of, parse, parse_as_twemproxy, prefix_of};
 pub(crate) use whole::{Place, keys_of};
 
 /// Fewest bytes of a bulk: `$0`, CR LF, CR LF.

@@ -340,6 +340,11 @@ fn measure_rest(buf: &[u8], resume: &mut Resume) -> Parsed {
     }
 }
 
+/// The lower-case name of the command at `index` of the table.
+pub(crate) fn name_of(index: u16) -> &'static str {
+    lookup::command(index).name
+}
+
 /// The wire form of the name, which starts at `name_start`, of the command at `index` of the table. Its header has as many digits as the
 /// length of the name.
 #[inline]

@@ -168,8 +168,9 @@ impl Proxy {
     ) -> Option<u32> {
         let silent = request.noreply.is_some();
         let split = self.open_split(streams, client, Join::Servers(merge), silent)?;
+        let pending = self.splits[split].pending;
+        self.note_several(client, request, bytes, pending);
         if let ReplyShape::Binary(head) = request.reply {
-            let pending = self.splits[split].pending;
             self.pendings[pending].binary = Some(head);
         }
         let pool = self.clients[client as usize].pool;

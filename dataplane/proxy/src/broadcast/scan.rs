@@ -110,6 +110,8 @@ impl Proxy {
         let Some(split) = self.open_split(streams, client, Join::Scan, false) else {
             return Err(Obstacle::Fault(Fault::NoEntries));
         };
+        let pending = self.splits[split].pending;
+        self.note_several(client, request, bytes, pending);
         match link {
             Some(link) => {
                 let bulk = header..argument.end;

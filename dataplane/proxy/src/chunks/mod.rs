@@ -160,6 +160,7 @@ impl Proxy {
             self.give_hold(hold);
             return false;
         };
+        self.note_chunks(client, front.name, pending);
         let counters = &mut self.pool_of(client).counters;
         counters.requests += 1;
         counters.requests_split += 1;

@@ -188,6 +188,7 @@ impl Proxy {
             }
             let server = self.links[link as usize].server;
             self.servers[server as usize].counters.request_bytes += scan.bytes as u64;
+            self.note_streamed(link, scan.bytes);
             self.chunked[hold as usize].step = Step::Value { link, rest };
             self.clients[client as usize].progress_us = self.now_us;
         }

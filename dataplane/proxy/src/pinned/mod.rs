@@ -208,6 +208,8 @@ impl Proxy {
         let Some(pending) = self.push_pending(streams, client, false) else {
             return false;
         };
+        let server = self.links[link as usize].server;
+        self.note(streams, client, request, source, pending, server);
         self.begin_upload(streams, client, link, request, rest, source, pending);
         true
     }

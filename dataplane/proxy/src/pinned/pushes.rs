@@ -106,9 +106,9 @@ impl Proxy {
             self.pendings[waiting].answer = Answer::Waiting;
             return Some(waiting);
         }
-        let pending = self
-            .pendings
-            .take(crate::dispatch::new_pending(client, false))?;
+        let pending =
+            self.pendings
+                .take(crate::dispatch::new_pending(client, false, self.now_us))?;
         self.pendings[pending].push = true;
         self.pins[pin].push = pending;
         let before = self.place_of_push(client);

@@ -44,6 +44,11 @@ impl Proxy {
         let Some(pending) = self.push_pending(streams, client, false) else {
             return false;
         };
+        if !patient {
+            // One that waits for something to happen is not slow.
+            let server = self.links[link as usize].server;
+            self.note(streams, client, request, source, pending, server);
+        }
         self.pass_on(streams, client, link, request, source);
         let entry = Entry {
             target: Target::Pending(pending),

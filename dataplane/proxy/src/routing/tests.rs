@@ -59,6 +59,7 @@ fn pool(
         hash_tag: tag,
         servers: servers.iter().map(|text| server(text)).collect(),
         timeout_ms: None,
+        slowlog_us: None,
         server_connections: 1,
         own_connections_max: 128,
         preconnect: false,

@@ -65,6 +65,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
             })
             .collect(),
         timeout_ms: Some(400),
+        slowlog_us: Some(10_000),
         server_connections: 1,
         own_connections_max: 128,
         preconnect: false,

@@ -126,7 +126,8 @@ proptest! {
         );
         match Config::parse(&text, "t.toml") {
             Err(errors) => prop_assert!(!errors.faults.is_empty()),
-            Ok(Config { worker, ports, pools, .. }) => {
+            Ok(config) => {
+                let Config { worker, ports, pools, .. } = &config;
                 prop_assert!(worker.half_open_max <= worker.clients_max);
                 prop_assert!(worker.client_requests_max <= worker.requests_max);
                 prop_assert!(worker.request_hold_bytes >= worker.client_buffer_bytes);
@@ -136,7 +137,6 @@ proptest! {
                 prop_assert!(1_024 <= first && first <= last);
                 prop_assert!(!(first..=last).contains(&pools[0].listen[0].endpoint.ip().expect("an address").port()));
                 prop_assert!(worker.server_buffer_bytes / 536 <= ports[0].ring_size);
-                let config = Config { worker, ports, pools, name: "tidegate".to_owned() };
                 prop_assert_eq!(parse(&config.effective_toml()), config);
             }
         }
