@@ -10,7 +10,8 @@
 //!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames,
 //!   [`sockets`] that of the kernel's sockets.
 //! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
-//! * [`control`] is a thread of its own: the loop never waits for the manager.
+//! * [`control`] is a thread of its own: the loop never waits for the manager. When that one dies the worker goes on, and hands what
+//!   is in its [`vault`] to the next.
 #![forbid(unsafe_code)]
 
 pub mod affinity;
@@ -31,4 +32,5 @@ pub mod poll_loop;
 pub mod privileges;
 pub mod publisher;
 pub mod sockets;
+pub mod vault;
 pub mod worker;

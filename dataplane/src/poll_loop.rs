@@ -25,7 +25,7 @@ pub enum Ended {
     },
     /// The manager said so.
     Stopped,
-    /// The manager is gone.
+    /// The manager is gone, and the worker was not to outlive it.
     ManagerGone,
 }
 

@@ -3,7 +3,7 @@
 use crate::affinity::{AffinityError, pin};
 use crate::assembly::{Surroundings, assemble};
 use crate::clock::Clock;
-use crate::control::{self, CommandSender, Commands, SetLogFilter};
+use crate::control::{self, CommandSender, Commands, ControlThread, SetLogFilter};
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Application;
 use crate::limits::PORTS_MAX;
@@ -13,7 +13,9 @@ use crate::poll_loop::{Ended, PollLoop};
 use crate::privileges::{PrivilegeError, drop_privileges};
 use crate::sockets::ListenError;
 use crate::sockets::assembly::{self as sockets, SocketSurroundings};
+use crate::vault::Vault;
 use nix::sys::prctl;
+use nix::unistd::geteuid;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -34,7 +36,7 @@ use tidegate_proxy::Proxy;
 
 /// Exit code of a worker that could not start.
 const EXIT_FAILED: u8 = 1;
-/// Exit code of a worker whose manager is gone.
+/// Exit code of a worker whose manager is gone and that was not to outlive it.
 const EXIT_ORPHANED: u8 = 3;
 
 /// Why a worker could not start.
@@ -102,7 +104,7 @@ pub fn run(set_log_filter: SetLogFilter) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Ended::ManagerGone) => {
-            tracing::error!("the manager is gone; exiting");
+            tracing::error!("exiting without a manager");
             ExitCode::from(EXIT_ORPHANED)
         }
         Err(error) => {
@@ -124,7 +126,7 @@ fn standard_input() -> Result<ControlSocket, WorkerError> {
 }
 
 fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, WorkerError> {
-    let (start, descriptors) = receive_start(socket)?;
+    let (start, descriptors, vault) = receive_start(socket)?;
     call_ourselves(&format!("tidegate-w{}", start.worker));
     if let Some(core) = start.core {
         pin(core)?;
@@ -135,6 +137,7 @@ fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, W
         start,
         socket,
         set_log_filter,
+        vault,
     };
     match descriptors.network {
         NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
@@ -157,15 +160,17 @@ struct Starting<'a> {
     bell: Doorbell,
     socket: &'a ControlSocket,
     set_log_filter: SetLogFilter,
+    vault: Vault,
 }
 
 impl Starting<'_> {
-    fn on_packets(self, packets: PacketDescriptors) -> Result<Ended, WorkerError> {
+    fn on_packets(mut self, packets: PacketDescriptors) -> Result<Ended, WorkerError> {
         let ports = opening::open_ports(&self.start)?;
-        let modes = ports
+        let modes: Vec<ObtainedMode> = ports
             .iter()
             .map(|port| obtained(port.info().mode))
             .collect();
+        self.vault = self.vault.with_modes(modes.clone());
         let sockets: Vec<_> = ports.iter().map(AsFd::as_fd).collect();
         self.socket.send(&FromWorker::Sockets { modes }, &sockets)?;
         drop(sockets);
@@ -233,7 +238,12 @@ impl Starting<'_> {
     where
         Proxy: Application<N::Streams>,
     {
-        control::spawn(self.socket.try_clone()?, commands, self.set_log_filter)?;
+        let thread = ControlThread {
+            commands,
+            set_log_filter: self.set_log_filter,
+            vault: self.vault,
+        };
+        control::spawn(self.socket.try_clone()?, thread)?;
         self.socket.send(&FromWorker::Ready, &[])?;
         Ok(poll_loop.run(clock))
     }
@@ -268,7 +278,9 @@ impl Starting<'_> {
     }
 }
 
-fn receive_start(socket: &ControlSocket) -> Result<(WorkerStart, StartDescriptors), WorkerError> {
+fn receive_start(
+    socket: &ControlSocket,
+) -> Result<(WorkerStart, StartDescriptors, Vault), WorkerError> {
     let (envelope, descriptors) = socket.receive::<Envelope<ToWorker>>()?;
     if envelope.message != ToWorker::Start {
         return Err(WorkerError::Unexpected("another message than Start"));
@@ -292,10 +304,16 @@ fn receive_start(socket: &ControlSocket) -> Result<(WorkerStart, StartDescriptor
     {
         return Err(WorkerError::Unexpected("a wrong number of ports"));
     }
+    // Before privileges are given up: who we are now, the manager is.
+    let vault = Vault::new(duplicates(&descriptors)?, geteuid().as_raw());
     let descriptors = StartDescriptors::from_list(descriptors, &start)
         .ok_or(WorkerError::Unexpected("a wrong number of descriptors"))?;
     acknowledge(socket, envelope.generation)?;
-    Ok((start, descriptors))
+    Ok((start, descriptors, vault))
+}
+
+fn duplicates(descriptors: &[OwnedFd]) -> std::io::Result<Vec<OwnedFd>> {
+    descriptors.iter().map(OwnedFd::try_clone).collect()
 }
 
 fn expect(

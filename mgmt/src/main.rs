@@ -7,12 +7,11 @@
 //! Over kernel sockets (`driver = "kernel"`) there is nothing to attach and nothing to mirror, and no privilege is needed. The
 //! manager opens the listening sockets that workers share, and looks after the workers in the same way.
 //!
-//! **If the manager dies**, its steering programs go with it, because nothing else holds them: all traffic is the kernel's again,
-//! no frame reaches the workers, and they end themselves as soon as they see that their control socket is closed. A worker that
-//! hangs at that moment cannot; the next `tidegate run` of the same name finds it in the record and names the command that ends
-//! it. Reserved ports are given back by that next start, or by `tidegate clean-up`.
+//! **If the manager dies**, its workers go on: each holds the steering programs and everything else that has to outlive it. The next
+//! `tidegate run` of the same name adopts them, see [`adoption`]; `tidegate clean-up` ends them and gives back what was reserved.
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod backoff;
 mod capabilities;
 mod check;
@@ -21,6 +20,7 @@ mod control;
 mod faults;
 mod import;
 mod kernel_listeners;
+mod life;
 mod log;
 mod manager;
 mod netlink;

@@ -66,6 +66,8 @@ pub struct Manager {
     pub memory: Memory,
     /// Requests that took long.
     pub slowlog: SlowLog,
+    /// The record names every process.
+    pub recorded: bool,
     heartbeat_at: Instant,
     ending: Option<Ending>,
 }
@@ -94,6 +96,7 @@ impl Manager {
             slots,
             started: now,
             memory: Memory::new(now),
+            recorded: false,
             heartbeat_at: now,
             ending: None,
         }
@@ -173,10 +176,12 @@ impl Manager {
     /// Ends of processes are looked for on each turn: a signal for a child may stand for several.
     fn reap(&mut self, now: Instant) {
         let last = self.ending.is_some();
+        let mut ended = false;
         for slot in &mut self.slots {
             if !slot.reap(now, last) {
                 continue;
             }
+            ended = true;
             let worker = slot.worker as u32;
             if let Some(packets) = self.parts.shared.packets() {
                 packets.steering.remove(worker);
@@ -186,11 +191,17 @@ impl Manager {
                 self.memory.ended(config, worker, &counted);
             }
         }
+        if ended {
+            self.write_record();
+        }
     }
 
-    fn write_record(&mut self) {
-        self.parts.record.workers = self.slots.iter().filter_map(Slot::id).collect();
-        if let Err(error) = self.parts.recorder.write(&self.parts.record) {
+    /// Writes down which processes there are.
+    pub fn write_record(&mut self) {
+        self.parts.record.workers = self.slots.iter().map(Slot::record).collect();
+        let written = self.parts.recorder.write(&self.parts.record);
+        self.recorded = written.is_ok();
+        if let Err(error) = written {
             tracing::error!("{error}");
         }
     }
@@ -213,6 +224,8 @@ impl Manager {
                 wait.push(readable(control));
             }
         }
+        // Nothing is read there: the turn that follows finds that the process ended.
+        wait.extend(self.slots.iter().filter_map(Slot::wakes).map(readable));
         let control_due = self.parts.control.due();
         let timeout = self.next_due().saturating_duration_since(Instant::now());
         // Rounded up: waking a little early would only mean to sleep again.
@@ -290,8 +303,11 @@ impl Manager {
         for said in self.slots[worker].listen() {
             match said {
                 Said::Sockets(sockets) => self.insert(worker, sockets),
-                Said::Ready => self.ready(worker),
                 Said::Slow { entries, lost } => self.slowlog.add(worker, entries, lost),
+                Said::Ready => {
+                    self.ready(worker);
+                    crate::adoption::keep(self, worker);
+                }
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
             }
         }

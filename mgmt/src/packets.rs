@@ -1,5 +1,6 @@
 //! What the manager does for workers on the queues of NICs: steering, the way to the servers, hand-over rings.
 
+use crate::adoption::heritage::{Heritage, Rings};
 use crate::netlink::events::Events;
 use crate::netlink::mirror::Mirror;
 use crate::netlink::query::Query;
@@ -34,7 +35,7 @@ pub struct Packets {
     paths: PathWriter,
     attached: Vec<AttachMode>,
     /// `rings[from][to]`; none from a worker to itself.
-    rings: Vec<Vec<Option<OwnedFd>>>,
+    rings: Rings,
     refresh_at: Instant,
 }
 
@@ -43,6 +44,34 @@ impl Packets {
     pub fn begin(config: &Config, plan: &Plan) -> anyhow::Result<Self> {
         let workers = plan.cores.len();
         let steering = Steering::attach(config, &plan.ports, workers as u32)?;
+        let paths = PathWriter::create(config.servers().count())?;
+        let none = (0..workers).map(|_| (0..workers).map(|_| None).collect());
+        Self::around(config, plan, steering, paths, none.collect())
+    }
+
+    /// Takes over the programs and what workers share.
+    pub fn adopt(config: &Config, plan: &Plan, heritage: &Heritage) -> anyhow::Result<Self> {
+        let workers = plan.cores.len() as u32;
+        let modes = heritage.adoptees().first().map(|one| &one.start.ports);
+        let modes: Vec<AttachMode> = modes
+            .into_iter()
+            .flatten()
+            .map(|port| match port.generic {
+                true => AttachMode::Generic,
+                false => AttachMode::Native,
+            })
+            .collect();
+        let steering = Steering::adopt(&plan.ports, &modes, workers, heritage.steering()?)?;
+        Self::around(config, plan, steering, heritage.paths()?, heritage.rings()?)
+    }
+
+    fn around(
+        config: &Config,
+        plan: &Plan,
+        steering: Steering,
+        paths: PathWriter,
+        rings: Rings,
+    ) -> anyhow::Result<Self> {
         let servers = config
             .servers()
             .filter_map(|(_, server)| server.address.ip())
@@ -55,8 +84,8 @@ impl Packets {
             // Subscribed before the first look, so that no change falls between the two.
             events: Events::open().context("cannot subscribe to routes and neighbours")?,
             query: Query::open().context("cannot ask the kernel for routes and neighbours")?,
-            paths: PathWriter::create(config.servers().count())?,
-            rings: rings(workers)?,
+            paths,
+            rings: complete(rings)?,
             refresh_at: Instant::now(),
         })
     }
@@ -127,17 +156,14 @@ impl Packets {
     }
 }
 
-fn rings(workers: usize) -> anyhow::Result<Vec<Vec<Option<OwnedFd>>>> {
-    let mut rings = Vec::with_capacity(workers);
-    for from in 0..workers {
-        let row = (0..workers).map(|to| {
-            if from == to {
-                Ok(None)
-            } else {
-                handover::create(handover::DEFAULT_SLOTS).map(Some)
+/// Makes the rings that are missing.
+fn complete(mut rings: Rings) -> anyhow::Result<Rings> {
+    for (from, row) in rings.iter_mut().enumerate() {
+        for (to, ring) in row.iter_mut().enumerate() {
+            if from != to && ring.is_none() {
+                *ring = Some(handover::create(handover::DEFAULT_SLOTS)?);
             }
-        });
-        rings.push(row.collect::<Result<Vec<_>, _>>()?);
+        }
     }
     Ok(rings)
 }

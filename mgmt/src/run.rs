@@ -1,12 +1,13 @@
 //! `tidegate run`: from a configuration to a running manager, and everything undone again at the end.
 
+use crate::adoption::{Found, see_off};
 use crate::control::server::ControlServer;
 use crate::manager::{Ended, Manager, Parts};
 use crate::packets::Packets;
 use crate::plan::{self, Facts, Plan};
 use crate::preflight;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
-use crate::runtime_dir::{ProcessId, Record, RuntimeDir, network_namespace};
+use crate::runtime_dir::{Record, RuntimeDir, network_namespace};
 use crate::shared::{Network, Shared};
 use crate::sockets::limits::raise_open_files;
 use crate::sockets::listeners::{self, SharedListeners};
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use tidegate_channel::message::UserIds;
 use tidegate_config::Config;
+use tidegate_port::doorbell::Doorbell;
 
 /// Runs an instance until it is told to end.
 pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
@@ -30,13 +32,18 @@ pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
 pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Result<ExitCode> {
     // Before anything else, so that no signal finds us half-way with the default action.
     let signals = block_signals()?;
-    let ready = match prepare(&config, root) {
-        Ok(ready) => ready,
+    let ready = match prepare(config, root, &signals) {
+        Ok(Some(ready)) => ready,
+        Ok(None) => {
+            tracing::info!("ended before anything began");
+            return Ok(ExitCode::SUCCESS);
+        }
         Err(faults) => {
             crate::faults::print(&faults);
             return Ok(ExitCode::FAILURE);
         }
     };
+    let config = ready.config;
     let of_machine = preflight::warnings(&config);
     let warnings = config.warnings().into_iter().chain(of_machine);
     for warning in warnings.chain(ready.plan.warnings.iter().cloned()) {
@@ -51,14 +58,22 @@ pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Resul
         user: ready.user,
         signals,
         runtime: &runtime,
+        found: ready.found,
+        before: ready.before,
     };
     let outcome = if start.config.kernel_port().is_some() {
         start.over_sockets()
     } else {
         start.over_packets()
     };
+    let ended = match outcome {
+        Ok(ended) => ended,
+        Err(error) => {
+            runtime.remove_unless_workers_live();
+            return Err(error);
+        }
+    };
     runtime.remove();
-    let ended = outcome?;
     match ended {
         Ended::InOrder => {
             tracing::info!("ended in order");
@@ -73,33 +88,70 @@ pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Resul
 
 /// What is known once nothing is wrong.
 struct Ready {
+    /// That of the file, or that of the workers that are adopted.
+    config: Config,
     plan: Plan,
     user: Option<UserIds>,
     runtime: RuntimeDir,
+    /// Workers of an earlier manager.
+    found: Found,
+    /// What that manager wrote down.
+    before: Record,
 }
 
-fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
-    let mut faults = preflight::privileges(config);
-    let facts = Facts::gather(config);
-    let plan = plan::make(config, &facts)
-        .map_err(|wrong| faults.extend(wrong))
-        .ok();
-    faults.extend(preflight::addresses(config, &facts, Taken::IsAFault));
-    let user = preflight::user(config)
-        .map_err(|fault| faults.push(fault))
-        .ok();
+/// Looks at everything before anything is changed. `None`: a signal came meanwhile.
+fn prepare(
+    config: Config,
+    root: &Path,
+    signals: &SignalFd,
+) -> Result<Option<Ready>, Vec<String>> {
+    let mut faults = preflight::privileges(&config);
     let runtime = RuntimeDir::claim(root, &config.name)
         .map_err(|error| faults.push(error.to_string()))
         .ok();
-    if let Some(runtime) = &runtime {
-        faults.extend(leftovers(runtime, &config.name));
-    }
+    let before = runtime.as_ref().and_then(RuntimeDir::record);
+    let before = before.unwrap_or_default();
+    let mut found = match &runtime {
+        Some(runtime) => look_for_workers(runtime, &before, &mut faults),
+        None => Found::default(),
+    };
+    let config = found.config_to_serve(config);
+    let facts = Facts::gather(&config);
+    let plan = plan::make(&config, &facts)
+        .map_err(|wrong| faults.extend(wrong))
+        .ok();
+    let taken = if found.is_empty() {
+        Taken::IsAFault
+    } else {
+        Taken::IsOurs
+    };
+    faults.extend(preflight::addresses(&config, &facts, taken));
+    let user = preflight::user(&config)
+        .map_err(|fault| faults.push(fault))
+        .ok();
     match (plan, user, runtime) {
-        (Some(plan), Some(user), Some(runtime)) if faults.is_empty() => Ok(Ready {
-            plan,
-            user,
-            runtime,
-        }),
+        (Some(plan), Some(user), Some(runtime)) if faults.is_empty() => {
+            found.give_up_unless(plan.cores.len());
+            if found.heritage.is_none() && !found.leaving.is_empty() {
+                let leaving = std::mem::take(&mut found.leaving);
+                if !see_off(leaving, config.worker.drain_timeout_ms, signals) {
+                    return Ok(None);
+                }
+                // What they listened on is free, unless somebody else does too.
+                faults.extend(preflight::addresses(&config, &facts, Taken::IsAFault));
+                if !faults.is_empty() {
+                    return Err(faults);
+                }
+            }
+            Ok(Some(Ready {
+                config,
+                plan,
+                user,
+                runtime,
+                found,
+                before,
+            }))
+        }
         (_, _, runtime) => {
             if let Some(runtime) = runtime {
                 runtime.remove_unless_recorded();
@@ -109,23 +161,17 @@ fn prepare(config: &Config, root: &Path) -> Result<Ready, Vec<String>> {
     }
 }
 
-/// Workers of an earlier manager that was killed. They end by themselves; one that hangs does not.
-fn leftovers(runtime: &RuntimeDir, name: &str) -> Option<String> {
-    let record = runtime.record()?;
-    let left: Vec<String> = living(&record)
-        .map(|process| process.pid.to_string())
-        .collect();
-    (!left.is_empty()).then(|| {
-        format!(
-            "workers of an earlier instance named {name:?} are left (processes {}): `tidegate clean-up --name {name}` ends them",
-            left.join(", ")
-        )
-    })
-}
-
-/// Workers of a record that still live.
-pub fn living(record: &Record) -> impl Iterator<Item = &ProcessId> {
-    record.workers.iter().filter(|process| process.lives())
+/// Workers of an earlier manager of the same name, which was killed.
+fn look_for_workers(runtime: &RuntimeDir, before: &Record, faults: &mut Vec<String>) -> Found {
+    let (theirs, ours) = (before.network_namespace, network_namespace());
+    if theirs != 0 && theirs != ours && before.living().next().is_some() {
+        faults.push(format!(
+            "workers of an earlier instance of this name serve in network namespace {theirs}, this is {ours}: start it there, or end \
+             them with `tidegate clean-up`"
+        ));
+        return Found::default();
+    }
+    Found::look(before, &runtime.recorder())
 }
 
 fn block_signals() -> anyhow::Result<SignalFd> {
@@ -151,6 +197,13 @@ struct Reservation {
 }
 
 impl Reservation {
+    /// Goes on with what an earlier manager of the same workers reserved.
+    fn adopt(before: &Record) -> Self {
+        Self {
+            added: PortSet::parse(&before.reserved_ports),
+        }
+    }
+
     /// First undoes what an instance that was killed left, then records what is about to be done, then does it.
     fn take(config: &Config, runtime: &RuntimeDir) -> anyhow::Result<Self> {
         let file = Path::new(RESERVED_PORTS);
@@ -215,33 +268,72 @@ struct Start<'a> {
     user: Option<UserIds>,
     signals: SignalFd,
     runtime: &'a RuntimeDir,
+    found: Found,
+    before: Record,
 }
 
 impl Start<'_> {
-    fn over_packets(self) -> anyhow::Result<Ended> {
+    fn over_packets(mut self) -> anyhow::Result<Ended> {
         preflight::raise_memory_lock();
-        let reservation = Reservation::take(&self.config, self.runtime)?;
+        let adopted = self.adopt_packets()?;
+        let reservation = match adopted {
+            Some(_) => Reservation::adopt(&self.before),
+            None => Reservation::take(&self.config, self.runtime)?,
+        };
         let record = Record {
             reserved_ports: reservation.added.to_string(),
             network_namespace: network_namespace(),
             ..Record::default()
         };
-        let packets = Packets::begin(&self.config, &self.plan);
+        let runtime = self.runtime;
+        let packets = match adopted {
+            Some(packets) => Ok(packets),
+            None => Packets::begin(&self.config, &self.plan),
+        };
         let outcome =
             packets.and_then(|packets| self.manage(Network::Packets(Box::new(packets)), record));
-        reservation.release();
+        // Workers that go on after a failure go on with their ports.
+        let record = runtime.record().unwrap_or_default();
+        if outcome.is_ok() || record.living().next().is_none() {
+            reservation.release();
+        }
         outcome
+    }
+
+    /// What an earlier manager's workers handed over, if it is what it should be. If not they are no use: no frame reaches them, or
+    /// nobody knows which.
+    fn adopt_packets(&mut self) -> anyhow::Result<Option<Packets>> {
+        let Some(heritage) = &self.found.heritage else {
+            return Ok(None);
+        };
+        match Packets::adopt(&self.config, &self.plan, heritage) {
+            Ok(packets) => Ok(Some(packets)),
+            Err(error) => {
+                self.found.give_up(&format!("{error:#}"));
+                let leaving = std::mem::take(&mut self.found.leaving);
+                let deadline_ms = self.config.worker.drain_timeout_ms;
+                let seen_off = see_off(leaving, deadline_ms, &self.signals);
+                anyhow::ensure!(seen_off, "ended before anything began");
+                Ok(None)
+            }
+        }
     }
 
     fn over_sockets(self) -> anyhow::Result<Ended> {
         raise_open_files();
-        undo(self.runtime)?;
         let record = Record {
             sockets: listeners::paths(&self.config),
+            network_namespace: network_namespace(),
             ..Record::default()
         };
-        self.runtime.recorder().write(&record)?;
-        let shared = SharedListeners::open(&self.config)?;
+        let shared = match &self.found.heritage {
+            Some(heritage) => heritage.listeners()?,
+            None => {
+                undo(self.runtime)?;
+                self.runtime.recorder().write(&record)?;
+                SharedListeners::open(&self.config)?
+            }
+        };
         self.manage(Network::Sockets(shared), record)
     }
 
@@ -251,7 +343,13 @@ impl Start<'_> {
             .with_context(|| format!("cannot listen at {}", path.display()))?;
         let (name, workers) = (&self.config.name, self.plan.cores.len());
         tracing::info!("{name}: {workers} workers");
-        let shared = Shared::new(self.config, self.plan, self.user, network)?;
+        let bells = match &self.found.heritage {
+            Some(heritage) => heritage.bells()?,
+            None => (0..workers)
+                .map(|_| Doorbell::new())
+                .collect::<std::io::Result<_>>()?,
+        };
+        let shared = Shared::new(self.config, self.plan, self.user, network, bells)?;
         let mut manager = Manager::new(Parts {
             shared,
             control,
@@ -259,6 +357,9 @@ impl Start<'_> {
             recorder: self.runtime.recorder(),
             record,
         });
+        if !self.found.is_empty() {
+            self.found.join(&mut manager, &self.before)?;
+        }
         manager.run()
     }
 }

@@ -1,15 +1,17 @@
 //! The runtime directory of an instance: its lock, its control socket, and a record of what has to be undone.
 //!
 //! `/run/tidegate/<name>/`, or a directory of the user's own, holds `lock` (held while the manager lives, so that a second instance of the same name is
-//! refused), `control.sock`, and `record.json`. A manager that is killed cannot clean up; the next start of the same name
-//! reads the record, undoes what it says, and reports workers that are left.
+//! refused), `control.sock`, `w0.sock` and so on (the doors of workers), and `record.json`. A manager that is killed cannot clean up; the
+//! next start of the same name reads the record, adopts the workers that are left, or undoes what it says.
 
-use nix::unistd::{Uid, geteuid};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, Uid, geteuid, sysconf};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where runtime directories of root are, unless the command line says otherwise.
 const SYSTEM_ROOT: &str = "/run/tidegate";
@@ -64,14 +66,40 @@ pub enum RuntimeError {
 pub struct Record {
     /// Ports that were added to the kernel's reserved ones, as text.
     pub reserved_ports: String,
-    /// Workers that were started.
-    pub workers: Vec<ProcessId>,
-    /// The network namespace whose ports they are: see [`network_namespace`].
+    /// Workers that were started, each once.
+    pub workers: Vec<WorkerRecord>,
+    /// The network namespace of the instance: see [`network_namespace`].
     #[serde(default)]
     pub network_namespace: u64,
     /// Files of Unix sockets that clients connect to.
     #[serde(default)]
     pub sockets: Vec<PathBuf>,
+}
+
+/// A worker and what is told of it, also by the manager after this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Its index.
+    pub worker: u32,
+    /// Its process; `None` while there is none.
+    pub process: Option<ProcessId>,
+    /// Processes started so far.
+    pub starts: u64,
+    /// Those that were killed because they hung.
+    pub hung: u64,
+    /// Those that were killed because of a system call that they must not use.
+    #[serde(default)]
+    pub forbidden_calls: u64,
+    /// How the process before this one ended.
+    pub last_exit: Option<String>,
+}
+
+impl Record {
+    /// Processes of workers that still live.
+    pub fn living(&self) -> impl Iterator<Item = ProcessId> {
+        let processes = self.workers.iter().filter_map(|worker| worker.process);
+        processes.filter(ProcessId::lives)
+    }
 }
 
 /// Where runtime directories are unless the command line says otherwise: root's in one place, those of a user in a place of his
@@ -133,6 +161,19 @@ impl ProcessId {
     /// Whether it still lives.
     pub fn lives(&self) -> bool {
         Self::of(self.pid) == Some(*self)
+    }
+
+    /// How long it has lived; zero if that cannot be told.
+    pub fn age(&self) -> Duration {
+        let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+        let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+        match (uptime, ticks.and_then(|ticks| u64::try_from(ticks).ok())) {
+            (Ok(uptime), Some(ticks @ 1..)) => {
+                let started_ms = self.started.saturating_mul(1_000) / ticks;
+                uptime.saturating_sub(Duration::from_millis(started_ms))
+            }
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -267,6 +308,14 @@ impl RuntimeDir {
         self.path.join("control.sock")
     }
 
+    /// The same, unless workers are left: they can be adopted, or ended by `tidegate clean-up`.
+    pub fn remove_unless_workers_live(self) {
+        let record = self.record().unwrap_or_default();
+        if record.living().next().is_none() {
+            self.remove();
+        }
+    }
+
     /// The same, unless it holds a record of something to undo.
     pub fn remove_unless_recorded(self) {
         if self.record().is_none() {
@@ -289,6 +338,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Where the door of a worker is. Its name is short, so that it fits where the control socket fits.
+    pub fn door(&self, worker: usize) -> PathBuf {
+        self.path.with_file_name(format!("w{worker}.sock"))
+    }
+
     /// Replaces the record; a crash leaves the old one or the new one.
     pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
         let new = self.path.with_extension("new");
@@ -380,7 +434,14 @@ mod tests {
         assert_eq!(first.record(), None);
         let record = Record {
             reserved_ports: "40000-49999".into(),
-            workers: vec![ProcessId { pid: 1, started: 2 }],
+            workers: vec![WorkerRecord {
+                worker: 0,
+                process: Some(ProcessId { pid: 1, started: 2 }),
+                starts: 3,
+                hung: 1,
+                forbidden_calls: 0,
+                last_exit: Some("killed by SIGKILL".into()),
+            }],
             network_namespace: network_namespace(),
             sockets: vec![PathBuf::from("/run/cache.sock")],
         };
@@ -439,6 +500,7 @@ mod tests {
     fn processes_are_told_apart_by_their_start() {
         let own = ProcessId::of(std::process::id()).unwrap();
         assert!(own.lives());
+        assert!(own.age() < Duration::from_hours(24), "{:?}", own.age());
         assert!(
             !ProcessId {
                 started: own.started + 1,

@@ -34,21 +34,21 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Makes them.
+    /// Makes them; there is a bell for each worker.
     pub fn new(
         config: Config,
         plan: Plan,
         user: Option<UserIds>,
         network: Network,
+        bells: Vec<Doorbell>,
     ) -> anyhow::Result<Self> {
         let layout = StatisticsLayout {
             queues: plan.ports.len(),
             pools: config.pools.len(),
             servers: config.servers().count(),
         };
-        let bells = plan.cores.iter().map(|_| Doorbell::new());
         Ok(Self {
-            bells: bells.collect::<io::Result<_>>()?,
+            bells,
             config,
             plan,
             user,

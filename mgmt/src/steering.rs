@@ -4,9 +4,11 @@ use crate::plan::PlannedPort;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tidegate_config::Config;
-use tidegate_port::xdp::{AttachMode, AttachPolicy, Verdict, XdpSteering};
+use tidegate_port::xdp::{
+    AttachMode, AttachPolicy, STEERING_DESCRIPTORS, Verdict, XdpSteering,
+};
 
 /// One program per port.
 pub struct Steering {
@@ -50,6 +52,38 @@ impl Steering {
             ports: attached,
             sources: BTreeSet::new(),
         })
+    }
+
+    /// Takes over the programs that an earlier manager attached, with what is in their maps. `descriptors` are those of
+    /// [`Self::descriptors`].
+    pub fn adopt(
+        ports: &[PlannedPort],
+        modes: &[AttachMode],
+        queues: u32,
+        descriptors: Vec<OwnedFd>,
+    ) -> anyhow::Result<Self> {
+        let mut adopted = Vec::with_capacity(ports.len());
+        let mut rest = descriptors.into_iter();
+        for (planned, mode) in ports.iter().zip(modes) {
+            let of_port: Vec<OwnedFd> = rest.by_ref().take(STEERING_DESCRIPTORS).collect();
+            let of_port = of_port.try_into().map_err(|_| {
+                anyhow::anyhow!("the descriptors of a steering program are missing")
+            })?;
+            let steering = XdpSteering::adopt(planned.nic.ifindex, queues, of_port)
+                .with_context(|| format!("interface {}", planned.nic.name))?;
+            adopted.push((steering, *mode));
+        }
+        Ok(Self {
+            ports: adopted,
+            sources: BTreeSet::new(),
+        })
+    }
+
+    /// What keeps the programs attached without this manager.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.ports
+            .iter()
+            .flat_map(|(steering, _)| steering.descriptors())
     }
 
     /// How each program was attached.

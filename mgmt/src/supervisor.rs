@@ -1,7 +1,7 @@
 //! Keeps a process alive for each worker.
 
 use crate::backoff::Backoff;
-use crate::runtime_dir::ProcessId;
+use crate::runtime_dir::WorkerRecord;
 use crate::shared::Shared;
 use crate::worker_process::{Said, Stage, WorkerProcess};
 use std::os::fd::BorrowedFd;
@@ -29,6 +29,8 @@ pub struct Slot {
     pub starts: u64,
     /// Processes that were killed because they hung.
     pub hung: u64,
+    /// Processes that were killed because of a system call that they must not use.
+    pub forbidden_calls: u64,
     /// How the last process ended.
     pub last_exit: Option<String>,
     /// Whether any process of it was ever ready.
@@ -49,6 +51,7 @@ impl Slot {
             process: None,
             starts: 0,
             hung: 0,
+            forbidden_calls: 0,
             last_exit: None,
             ever_ready: false,
             ended: None,
@@ -56,6 +59,26 @@ impl Slot {
             due: Some(Instant::now()),
             log: log.to_owned(),
         }
+    }
+
+    /// Goes on with what an earlier manager knew of this worker. One that died while there was no manager is due at once.
+    pub fn recall(&mut self, record: &WorkerRecord) {
+        self.starts = record.starts;
+        self.hung = record.hung;
+        self.forbidden_calls = record.forbidden_calls;
+        self.last_exit.clone_from(&record.last_exit);
+        if record.process.is_some() {
+            self.last_exit = Some("ended while there was no manager".into());
+        }
+    }
+
+    /// Goes on with a process that an earlier manager started, of which `record` tells.
+    pub fn adopt(&mut self, process: WorkerProcess, record: &WorkerRecord) {
+        let exit_before = record.last_exit.clone();
+        self.last_exit = exit_before;
+        self.ever_ready |= process.stage == Stage::Running;
+        self.due = None;
+        self.process = Some(process);
     }
 
     /// When the next process is due, if there is none.
@@ -118,12 +141,12 @@ impl Slot {
         let Some(process) = &mut self.process else {
             return false;
         };
-        let Some((status, text)) = process.ended() else {
+        let Some((end, text)) = process.ended() else {
             return false;
         };
         let (worker, pid) = (self.worker, process.pid());
         if last {
-            if status.success() {
+            if end.is_in_order() {
                 tracing::info!("worker {worker}: process {pid} ended in order");
             } else {
                 tracing::warn!("worker {worker}: process {pid}: {text}");
@@ -141,6 +164,7 @@ impl Slot {
             );
             self.due = Some(now + delay);
         }
+        self.forbidden_calls += u64::from(end.is_forbidden_call());
         self.last_exit = Some(text);
         let process = self.process.take();
         self.ended = process.map(|mut process| process.statistics.read().clone());
@@ -152,6 +176,9 @@ impl Slot {
         let Some(process) = &mut self.process else {
             return;
         };
+        if process.overstays(now) {
+            process.kill();
+        }
         if process.hangs(now) {
             self.hung += 1;
             tracing::error!(
@@ -190,9 +217,21 @@ impl Slot {
         self.process.as_ref()?.control()
     }
 
-    /// Number and start of the process, for the record.
-    pub fn id(&self) -> Option<ProcessId> {
-        self.process.as_ref()?.id()
+    /// What becomes readable when the process ends, if no signal tells.
+    pub fn wakes(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref()?.wakes()
+    }
+
+    /// What a later manager has to know.
+    pub fn record(&self) -> WorkerRecord {
+        WorkerRecord {
+            worker: self.worker as u32,
+            process: self.process.as_ref().and_then(WorkerProcess::id),
+            starts: self.starts,
+            hung: self.hung,
+            forbidden_calls: self.forbidden_calls,
+            last_exit: self.last_exit.clone(),
+        }
     }
 
     /// What `tidegate status` calls it.

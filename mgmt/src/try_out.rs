@@ -110,7 +110,11 @@ fn text(args: &TryArgs) -> Result<String, String> {
             quoted(&args.distribution)
         );
     }
-    let _infallible = writeln!(text, "\n[worker]\nclients_max = {CLIENTS_MAX}");
+    // Nobody would come to adopt them.
+    let _infallible = writeln!(
+        text,
+        "\n[worker]\nclients_max = {CLIENTS_MAX}\noutlive_manager = false"
+    );
     Ok(text)
 }
 

@@ -1,12 +1,12 @@
 //! One process of a worker, as the manager sees it: its control socket, its statistics, its heartbeat.
 
+use crate::adoption::interview::{Adoptee, Leaving};
+use crate::life::{End, Life};
 use crate::runtime_dir::{ProcessId, parse_stat};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
@@ -19,6 +19,9 @@ const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// A silence is counted in steps of at most this, so that a manager that was stopped itself does not blame its workers.
 const SILENCE_STEP: Duration = Duration::from_secs(1);
+
+/// What a process that has to finish gets beyond its deadline.
+const LEAVING_GRACE: Duration = Duration::from_secs(1);
 
 /// Messages taken at a time, so that a worker that does nothing but talk cannot keep the manager from its other work.
 const MESSAGES_MAX: usize = 64;
@@ -59,7 +62,7 @@ pub enum Said {
 
 /// A running process.
 pub struct WorkerProcess {
-    child: Child,
+    life: Life,
     control: ControlSocket,
     control_open: bool,
     generation: u64,
@@ -74,6 +77,8 @@ pub struct WorkerProcess {
     failed: Option<(String, bool)>,
     silence: Silence,
     killed_as_hung: bool,
+    /// One that could not be adopted is killed then.
+    leaves_by: Option<Instant>,
 }
 
 /// How long a heartbeat has not changed although the process had a core, or wanted none.
@@ -131,20 +136,8 @@ impl WorkerProcess {
             .stdin(Stdio::from(theirs))
             .process_group(0)
             .spawn()?;
-        let now = Instant::now();
-        let mut process = Self {
-            child,
-            control,
-            control_open: true,
-            generation: 0,
-            statistics,
-            modes: Vec::new(),
-            stage: Stage::Starting,
-            started: now,
-            failed: None,
-            silence: Silence::from(now),
-            killed_as_hung: false,
-        };
+        let life = Life::Child(child);
+        let mut process = Self::new(life, control, statistics, Stage::Starting);
         process
             .control
             .set_nonblocking()
@@ -155,9 +148,72 @@ impl WorkerProcess {
         Ok(process)
     }
 
+    fn new(
+        life: Life,
+        control: ControlSocket,
+        statistics: StatisticsReader,
+        stage: Stage,
+    ) -> Self {
+        let now = Instant::now();
+        let age = match &life {
+            Life::Child(_) => Duration::ZERO,
+            Life::Adopted { id, .. } => id.age(),
+        };
+        Self {
+            life,
+            control,
+            control_open: true,
+            generation: 0,
+            statistics,
+            modes: Vec::new(),
+            stage,
+            started: now.checked_sub(age).unwrap_or(now),
+            failed: None,
+            silence: Silence::from(now),
+            killed_as_hung: false,
+            leaves_by: None,
+        }
+    }
+
+    /// One that an earlier manager started, and that goes on. Its statistics page goes on too.
+    pub fn adopt(adoptee: Adoptee, statistics: StatisticsReader) -> Self {
+        let handover = adoptee.handover;
+        let (life, control) = (adoptee.life, adoptee.control);
+        Self {
+            generation: handover.generation,
+            modes: handover.modes,
+            ..Self::new(life, control, statistics, Stage::Running)
+        }
+    }
+
+    /// One that an earlier manager started, and that has to finish. What it counts is not known: `statistics` are of nobody.
+    pub fn see_off(
+        mut leaving: Leaving,
+        statistics: StatisticsReader,
+        deadline_ms: u32,
+    ) -> io::Result<Self> {
+        leaving.drain(deadline_ms);
+        let patience = Duration::from_millis(deadline_ms.into()) + LEAVING_GRACE;
+        let open = leaving.control.is_some();
+        let control = match leaving.control {
+            Some(control) => control,
+            None => ControlSocket::pair().map_err(io::Error::other)?.0,
+        };
+        Ok(Self {
+            control_open: open,
+            leaves_by: Some(Instant::now() + patience),
+            ..Self::new(leaving.life, control, statistics, Stage::Draining)
+        })
+    }
+
     /// Its number.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.life.pid()
+    }
+
+    /// What becomes readable when it ends, besides the control socket.
+    pub fn wakes(&self) -> Option<BorrowedFd<'_>> {
+        self.life.wakes()
     }
 
     /// Its number and start, for the record.
@@ -208,6 +264,13 @@ impl WorkerProcess {
                     said.push(Said::Slow { entries, lost });
                 }
                 Ok((FromWorker::Acknowledged { .. }, _)) => {}
+                Ok((FromWorker::Handover(_) | FromWorker::Kept, _)) => {
+                    // To one that has to finish nobody listened.
+                    if self.leaves_by.is_none() {
+                        tracing::error!("worker process {}: it is no stranger", self.pid());
+                        self.kill();
+                    }
+                }
                 Err(ControlError::WouldBlock) => break,
                 Err(error) => {
                     self.control_open = false;
@@ -223,18 +286,18 @@ impl WorkerProcess {
     }
 
     /// How the process ended, if it did.
-    pub fn ended(&mut self) -> Option<(ExitStatus, String)> {
-        let status = self.child.try_wait().ok()??;
+    pub fn ended(&mut self) -> Option<(End, String)> {
+        let end = self.life.ended()?;
         // What it said last may still wait in the socket.
         self.listen();
-        let mut text = describe(status);
+        let mut text = end.to_string();
         if self.killed_as_hung {
             text.push_str(" because its heartbeat had stopped");
         }
         if let Some((reason, _)) = &self.failed {
             text = format!("{text}: {reason}");
         }
-        Some((status, text))
+        Some((end, text))
     }
 
     /// Whether the process said that trying again is pointless.
@@ -244,7 +307,7 @@ impl WorkerProcess {
 
     /// Whether the process has to be killed because it hangs. One that a debugger holds is left alone.
     pub fn hangs(&mut self, now: Instant) -> bool {
-        if self.killed_as_hung {
+        if self.killed_as_hung || self.leaves_by.is_some() {
             return false;
         }
         if self.stage == Stage::Starting {
@@ -253,6 +316,11 @@ impl WorkerProcess {
         let heartbeat = self.statistics.read_loop().heartbeat;
         let silence = self.silence.observe(heartbeat, self.waited_for_core(), now);
         silence >= HEARTBEAT_PATIENCE && !self.is_traced()
+    }
+
+    /// Whether it was to finish, and has had its time.
+    pub fn overstays(&self, now: Instant) -> bool {
+        self.leaves_by.is_some_and(|by| now >= by)
     }
 
     /// How long the process was ready to run and did not, by the scheduler. Its main thread is the loop.
@@ -276,21 +344,9 @@ impl WorkerProcess {
         self.kill();
     }
 
-    /// Kills the process, by its number: it is our child and not yet waited for, so the number is still its own.
+    /// Kills the process.
     pub fn kill(&self) {
-        let _already_gone = kill(Pid::from_raw(self.pid() as i32), Signal::SIGKILL);
-    }
-}
-
-/// How a process ended, in words.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(number)) => match Signal::try_from(number) {
-            Ok(signal) => format!("killed by {signal}"),
-            Err(_) => format!("killed by signal {number}"),
-        },
-        (None, None) => "ended".into(),
+        self.life.kill();
     }
 }
 
@@ -323,11 +379,5 @@ mod tests {
         assert_eq!(silence.observe(0, waited(900), at(1)), waited(100));
         assert_eq!(silence.observe(0, waited(1_900), at(2)), waited(100));
         assert_eq!(silence.observe(0, waited(1_900), at(3)), waited(1_100));
-    }
-
-    #[test]
-    fn ends_are_told_in_words() {
-        assert_eq!(describe(ExitStatus::from_raw(9)), "killed by SIGKILL");
-        assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exit code 3");
     }
 }

@@ -24,6 +24,8 @@ pub struct Appliance {
     runtime: Option<PathBuf>,
     name: String,
     config_file: PathBuf,
+    log: PathBuf,
+    workers: usize,
 }
 
 impl Appliance {
@@ -36,22 +38,35 @@ impl Appliance {
             Driver::Afxdp => None,
             Driver::Kernel => Some(stage.directory().join("run")),
         };
-        let mut command = tidegate(&host, runtime.as_deref())?;
-        command.args(["run", "-c"]).arg(&config_file);
-        let process = Process::start_command(
-            &mut command,
-            "tidegate",
-            stage.directory().join("tidegate.log"),
-        )?;
+        let log = stage.directory().join("tidegate.log");
+        let process = run(&host, runtime.as_deref(), &config_file, &log)?;
         let mut appliance = Self {
             process,
             host,
             runtime,
             name: config.name.clone(),
             config_file,
+            log,
+            workers: config.queues as usize,
         };
-        appliance.wait_until_serving(config.queues as usize)?;
+        appliance.wait_until_serving()?;
         Ok(appliance)
+    }
+
+    /// Kills the manager, and nobody else.
+    pub fn kill_manager(&mut self) -> Result<()> {
+        self.end_with(Signal::SIGKILL).map(drop)
+    }
+
+    /// Starts a manager after the one before was killed, and waits until every worker serves.
+    pub fn run_again(&mut self) -> Result<()> {
+        self.process = run(
+            &self.host,
+            self.runtime.as_deref(),
+            &self.config_file,
+            &self.log,
+        )?;
+        self.wait_until_serving()
     }
 
     /// Its file.
@@ -141,7 +156,8 @@ impl Appliance {
 
     /// Workers run within milliseconds; the kernel may take a moment longer to find the servers' link addresses, and until then
     /// requests are answered with an error.
-    fn wait_until_serving(&mut self, workers: usize) -> Result<()> {
+    fn wait_until_serving(&mut self) -> Result<()> {
+        let workers = self.workers;
         self.wait_for("serving", |status| {
             let states = status.workers();
             let running =
@@ -166,6 +182,13 @@ impl Drop for Appliance {
 /// Runs `tidegate` with `arguments` on `host` to its end.
 pub fn command(host: impl Into<Host>, arguments: &[&str]) -> Result<Output> {
     finish(tidegate(&host.into(), None)?.args(arguments))
+}
+
+/// Starts a manager.
+fn run(host: &Host, runtime: Option<&Path>, config: &Path, log: &Path) -> Result<Process> {
+    let mut command = tidegate(host, runtime)?;
+    command.args(["run", "-c"]).arg(config);
+    Process::start_command(&mut command, "tidegate", log.to_owned())
 }
 
 fn tidegate(host: &Host, runtime: Option<&Path>) -> Result<Command> {

@@ -23,6 +23,8 @@ pub struct LabConfig {
     pub port_lines: Vec<String>,
     /// Further lines in front of all tables.
     pub top_lines: Vec<String>,
+    /// Whether workers go on when the manager is killed. Usually not: nobody would end them when a test is killed.
+    pub outlive_manager: bool,
     /// Lines of `[worker]`.
     pub worker_lines: Vec<String>,
     /// Pools, in order.
@@ -116,6 +118,7 @@ impl LabConfig {
             queues: options.queues,
             port_lines,
             top_lines: Vec::new(),
+            outlive_manager: false,
             worker_lines: vec!["idle = \"adaptive\"".to_owned()],
             pools: Vec::new(),
         }
@@ -173,13 +176,21 @@ impl LabConfig {
         self
     }
 
+    /// Workers go on when the manager is killed.
+    #[must_use]
+    pub fn outliving(mut self) -> Self {
+        self.outlive_manager = true;
+        self
+    }
+
     /// The text of the file.
     pub fn to_toml(&self) -> String {
         let mut text = format!("name = \"{}\"\n{}\n", self.name, self.top_lines.join("\n"));
         let mut section = |head: &str, lines: &[String], more: &[String]| {
             let _ = writeln!(text, "\n{head}\n{}", [lines, more].concat().join("\n"));
         };
-        section("[worker]", &self.worker_lines, &[]);
+        let outlive = format!("outlive_manager = {}", self.outlive_manager);
+        section("[worker]", &self.worker_lines, &[outlive]);
         for lines in self.ports() {
             section("[[port]]", &lines, &self.port_lines);
         }

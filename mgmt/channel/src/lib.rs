@@ -10,6 +10,9 @@
 //!   system call and no waiting on either side. How long requests took is counted there directly ([`meters`]).
 //! * **Paths** ([`paths`]): the manager writes where each server is reached, the workers read. They cannot map it writable.
 //!
+//! A worker outlives its manager. The next one finds it behind its [`door`], and whether the two understand each other says
+//! [`protocol`].
+//!
 //! Neither side believes what the other left in shared memory: files are sealed against truncation before they are
 //! mapped, sizes and offsets come from the configuration alone, and a sequence lock that never settles is reported as
 //! "no news", not waited for. All `unsafe` is in [`shm`].
@@ -18,11 +21,13 @@
 pub mod control;
 pub mod counter_row;
 pub mod counters;
+pub mod door;
 pub mod histogram;
 pub mod message;
 pub mod meters;
 pub mod paths;
 pub mod payload;
+pub mod protocol;
 pub mod seqlock;
 #[allow(
     unsafe_code,

@@ -1,7 +1,12 @@
 //! The control messages.
 //!
 //! A worker's life in messages: `Start` → `Sockets` → `Inserted` → `Ready`, then whatever the manager wants, each
-//! acknowledged by its generation. A worker over kernel sockets has nothing to insert: it answers `Start` with `Ready`. A worker that cannot go on says `Failed` with the reason before it exits.
+//! acknowledged by its generation. A worker over kernel sockets has nothing to insert: it answers `Start` with `Ready`. A worker that
+//! cannot go on says `Failed` with the reason before it exits.
+//!
+//! With `Keep` a worker that is ready may outlive its manager. One that does hands everything over to the manager that knocks at its
+//! door: `Handover` and `Kept` are the first that it says there, then all goes on as before. `Drain` and `Stop` are understood by workers
+//! of every build, whatever else changes: a manager of another one ends them so.
 
 use crate::slow::SlowEntry;
 use serde::{Deserialize, Serialize};
@@ -34,6 +39,9 @@ pub enum ToWorker {
     Start,
     /// The worker's sockets are in the steering map.
     Inserted,
+    /// From here on outlive the manager. Comes with the worker's [`Door`](crate::door::Door) and, behind it, with whatever else the
+    /// next manager has to get.
+    Keep,
     /// Take no new clients, finish what is owed, then exit; at the deadline exit anyway.
     Drain {
         /// Milliseconds from now.
@@ -73,6 +81,10 @@ pub enum FromWorker {
         /// How many more there were since the last message.
         lost: u64,
     },
+    /// To a manager that knocked: who the worker is. Comes with what it got with [`ToWorker::Start`].
+    Handover(Handover),
+    /// The rest. Comes with what the worker got with [`ToWorker::Keep`], but for the door.
+    Kept,
     /// The worker cannot go on and exits.
     Failed {
         /// Why, for the operator.
@@ -80,6 +92,21 @@ pub enum FromWorker {
         /// Whether trying again is pointless.
         permanent: bool,
     },
+}
+
+/// Who a worker is, for a manager that did not start it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// [`PROTOCOL`](crate::protocol::PROTOCOL) of its build.
+    pub protocol: u64,
+    /// Version of its build.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// The number of the last message that it took.
+    pub generation: u64,
+    /// How frames reach each of its queues.
+    pub modes: Vec<ObtainedMode>,
 }
 
 /// How frames reach a queue, as obtained.
@@ -217,6 +244,13 @@ pub struct PacketDescriptors {
     pub hand_over_to: Vec<OwnedFd>,
     /// Hand-over rings from every other worker, ascending.
     pub hand_over_from: Vec<OwnedFd>,
+}
+
+impl PacketDescriptors {
+    /// Bells of the others, rings to them, rings from them.
+    pub fn lists(&self) -> (&[OwnedFd], &[OwnedFd], &[OwnedFd]) {
+        (&self.bells, &self.hand_over_to, &self.hand_over_from)
+    }
 }
 
 impl StartDescriptors {
@@ -366,6 +400,7 @@ mod tests {
         for message in [
             ToWorker::Start,
             ToWorker::Inserted,
+            ToWorker::Keep,
             ToWorker::Drain { deadline_ms: 5 },
             ToWorker::Stop,
             ToWorker::LogLevel {
@@ -382,5 +417,22 @@ mod tests {
         };
         let text = serde_json::to_string(&failed).unwrap();
         assert_eq!(serde_json::from_str::<FromWorker>(&text).unwrap(), failed);
+    }
+
+    /// Whoever changes these leaves managers of the next build no way to end the workers of this one in order.
+    #[test]
+    fn what_workers_of_every_build_understand_stays_as_it_is() {
+        let said = |message| {
+            let envelope = Envelope {
+                generation: 9,
+                message,
+            };
+            serde_json::to_string(&envelope).unwrap()
+        };
+        assert_eq!(
+            said(ToWorker::Drain { deadline_ms: 5 }),
+            r#"{"generation":9,"message":{"drain":{"deadline_ms":5}}}"#
+        );
+        assert_eq!(said(ToWorker::Stop), r#"{"generation":9,"message":"stop"}"#);
     }
 }

@@ -1,19 +1,20 @@
 //! The path table: how each server is reached, from the kernel's routes and neighbours, mirrored by the manager.
 //!
 //! The first words hold a generation that changes after any change, so that a worker whose table did not change reads one
-//! word per look. Each entry has its own sequence lock. Workers map the table read-only; it is sealed so that they cannot
-//! do otherwise.
+//! word per look. Each entry has its own sequence lock. Workers get the file opened for reading alone, and its mode lets nobody but
+//! its owner open it again: they cannot map it otherwise. A manager that adopts workers opens theirs for writing and goes on.
 
 use crate::seqlock;
 use crate::shm::{self, LoadWords, ReadableWords, ShmError, WritableWords};
+use rustix::fs::{Mode, OFlags};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 /// Words before the first entry: the generation, alone on its cache line.
 const HEADER_WORDS: usize = 8;
 /// Words of an entry: its sequence and seven values, one cache line.
-const ENTRY_WORDS: usize = 8;
+pub(crate) const ENTRY_WORDS: usize = 8;
 /// Values of an entry: state, source (2), destination (2), destination port, MAC.
 const VALUES: usize = ENTRY_WORDS - 1;
 
@@ -107,9 +108,20 @@ const fn table_words(servers: usize) -> usize {
     HEADER_WORDS + servers * ENTRY_WORDS
 }
 
+/// Opens the memory behind `file` once more.
+fn reopen(file: &OwnedFd, access: OFlags) -> Result<OwnedFd, ShmError> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let opened = rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty());
+    opened.map_err(|error| ShmError::System {
+        call: "open of a memory file under /proc/self/fd",
+        error,
+    })
+}
+
 /// The manager's side: owns the memory file.
 #[derive(Debug)]
 pub struct PathWriter {
+    /// Opened for reading alone: what workers get.
     file: OwnedFd,
     words: WritableWords,
     entries: Vec<Option<PathEntry>>,
@@ -120,12 +132,35 @@ impl PathWriter {
     pub fn create(servers: usize) -> Result<Self, ShmError> {
         let file = shm::create("tidegate-paths", table_words(servers))?;
         let words = WritableWords::map(&file, table_words(servers))?;
-        shm::seal_for_readers(&file)?;
+        shm::keep_to_owner(&file)?;
         Ok(Self {
-            file,
+            file: reopen(&file, OFlags::RDONLY)?,
             words,
             entries: vec![None; servers],
         })
+    }
+
+    /// Goes on with the table of a manager that is gone, as a worker has it. It has to be of our own user.
+    pub fn adopt(file: OwnedFd, servers: usize) -> Result<Self, ShmError> {
+        shm::check_owner(&file)?;
+        let writable = reopen(&file, OFlags::RDWR)?;
+        let words = WritableWords::map(&writable, table_words(servers))?;
+        let mut table = Self {
+            file,
+            words,
+            entries: vec![None; servers],
+        };
+        for server in 0..servers {
+            let mut values = [0; VALUES];
+            let start = HEADER_WORDS + server * ENTRY_WORDS;
+            match seqlock::read(&table.words, start, &mut values) {
+                // The ports are the caller's to know; what it finds out about the server replaces the entry anyway.
+                Some(_) => table.entries[server] = decode(values, usize::MAX),
+                // The writer died in the middle of it.
+                None => seqlock::write(&table.words, start, &encode(None)),
+            }
+        }
+        Ok(table)
     }
 
     /// The file, to be passed to workers.
@@ -254,6 +289,41 @@ mod tests {
     fn workers_cannot_write_the_table() {
         let writer = PathWriter::create(1).unwrap();
         assert!(WritableWords::map(writer.file(), table_words(1)).is_err());
+        let mode = rustix::fs::fstat(writer.file()).unwrap().st_mode & 0o777;
+        assert_eq!(mode, 0o600, "nor can another user open it for writing");
+    }
+
+    #[test]
+    fn the_next_manager_goes_on_with_the_table() {
+        let mut first = PathWriter::create(3).unwrap();
+        first.set(1, Some(v4()));
+        first.set(2, Some(v6()));
+        let theirs = first.file().try_clone().unwrap();
+        let mut reader = PathReader::map(&theirs, 3, 2).unwrap();
+        reader.poll(|_, _| {});
+        // It dies in the middle of an entry.
+        let start = HEADER_WORDS + 2 * ENTRY_WORDS;
+        let odd = first.words.load(start, Ordering::Relaxed) | 1;
+        first.words.store(start, odd, Ordering::Relaxed);
+        drop(first);
+        let mut next = PathWriter::adopt(theirs, 3).unwrap();
+        assert_eq!((next.get(0), next.get(1), next.get(2)), (None, Some(v4()), None));
+        assert!(!next.set(1, Some(v4())), "that is no news");
+        assert!(next.set(2, Some(v6())) && next.set(0, Some(v4())));
+        let mut seen = Vec::new();
+        assert!(reader.changed());
+        reader.poll(|server, entry| seen.push((server, entry)));
+        assert_eq!(seen, [(0, Some(v4()))], "what did not change is not told");
+    }
+
+    #[test]
+    fn a_table_of_another_size_is_not_adopted() {
+        let writer = PathWriter::create(1).unwrap();
+        let theirs = writer.file().try_clone().unwrap();
+        assert!(matches!(
+            PathWriter::adopt(theirs, 100),
+            Err(ShmError::TooShort { .. })
+        ));
     }
 
     #[test]

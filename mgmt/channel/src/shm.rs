@@ -4,7 +4,7 @@
 //! does at the same time is at worst a surprising number, never a data race. The file behind it is sealed against
 //! shrinking before it is mapped, because reading behind the end of a truncated file would be a SIGBUS.
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -37,6 +37,14 @@ pub enum ShmError {
     /// The file could shrink while it is mapped.
     #[error("shared memory: the file is not sealed against shrinking")]
     NotSealed,
+    /// Somebody else's.
+    #[error("shared memory: the file belongs to user {found}, we are {ours}")]
+    Foreign {
+        /// Whose it is.
+        found: u32,
+        /// Who we are.
+        ours: u32,
+    },
     /// A layout of no words.
     #[error("shared memory: an empty layout")]
     Empty,
@@ -56,10 +64,22 @@ pub fn create(name: &str, words: usize) -> Result<OwnedFd, ShmError> {
     Ok(file)
 }
 
-/// Allows no writable mapping of `file` beyond those that exist, and no further seal.
-pub fn seal_for_readers(file: impl AsFd) -> Result<(), ShmError> {
-    rustix::fs::fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::SEAL)
-        .map_err(system("fcntl(F_ADD_SEALS)"))
+/// Lets nobody but its owner open `file` again, and allows no further seal. Whoever got a descriptor for reading can only read.
+pub fn keep_to_owner(file: impl AsFd) -> Result<(), ShmError> {
+    let file = file.as_fd();
+    rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR).map_err(system("fchmod"))?;
+    rustix::fs::fcntl_add_seals(file, SealFlags::SEAL).map_err(system("fcntl(F_ADD_SEALS)"))
+}
+
+/// Whether a process of our own user made `file`: a worker, which is another user, cannot have made it up.
+pub fn check_owner(file: impl AsFd) -> Result<(), ShmError> {
+    let found = rustix::fs::fstat(file).map_err(system("fstat"))?.st_uid;
+    let ours = rustix::process::geteuid().as_raw();
+    if found == ours {
+        Ok(())
+    } else {
+        Err(ShmError::Foreign { found, ours })
+    }
 }
 
 /// A mapping, without a say on who may write.
@@ -290,21 +310,24 @@ mod tests {
     }
 
     #[test]
-    fn readers_cannot_map_a_sealed_file_writable() {
+    fn a_file_that_is_kept_to_its_owner_is_ours_and_cannot_be_sealed_again() {
         let file = create("test", 8).unwrap();
-        let writer = WritableWords::map(&file, 8).unwrap();
-        seal_for_readers(&file).unwrap();
-        assert!(matches!(
-            WritableWords::map(&file, 8),
-            Err(ShmError::System { call: "mmap", .. })
-        ));
-        let reader = ReadableWords::map(&file, 8).unwrap();
-        writer.store(0, 5, Ordering::Relaxed);
+        keep_to_owner(&file).unwrap();
+        check_owner(&file).unwrap();
         assert_eq!(
-            reader.load(0, Ordering::Relaxed),
-            5,
-            "the mapping made before the seal still writes"
+            rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE),
+            Err(rustix::io::Errno::PERM)
         );
+        let ours = rustix::process::geteuid().as_raw();
+        let nobody = 65_534;
+        if ours == 0 {
+            let uid = rustix::fs::Uid::from_raw(nobody);
+            rustix::fs::fchown(&file, Some(uid), None).unwrap();
+            assert!(matches!(
+                check_owner(&file),
+                Err(ShmError::Foreign { found, ours: 0 }) if found == nobody
+            ));
+        }
     }
 
     #[test]

@@ -105,6 +105,8 @@ const OF_WORKER: &[(&str, Effect)] = &[
     ("source_ports", Restart),
     ("user", Restart),
     ("source_address", Restart),
+    ("outlive_manager", Replace),
+    ("seccomp", Replace),
 ];
 
 /// Keys whose values are compared by a function of their own.

@@ -6,7 +6,7 @@ use crate::partial::Partial;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
 use crate::port::{AckMode, Driver, PortConfig, RssMode};
 use crate::warnings::of_packets_alone;
-use crate::worker::{IdleMode, WorkerConfig};
+use crate::worker::{IdleMode, Seccomp, WorkerConfig};
 use std::fmt::{self, Display, Write};
 
 impl Config {
@@ -213,9 +213,11 @@ fn write_worker(out: &mut String, worker: &WorkerConfig, kernel: bool) -> fmt::R
         None => writeln!(out, "# user: nobody")?,
     }
     match worker.source_address {
-        Some(address) => writeln!(out, "source_address = \"{address}\""),
-        None => writeln!(out, "# source_address: the kernel's choice for each server"),
+        Some(address) => writeln!(out, "source_address = \"{address}\"")?,
+        None => writeln!(out, "# source_address: the kernel's choice for each server")?,
     }
+    writeln!(out, "outlive_manager = {}", worker.outlive_manager)?;
+    writeln!(out, "seccomp = {}", word(Seccomp::NAMES, worker.seccomp))
 }
 
 /// The name of a value in a file, in quotes.

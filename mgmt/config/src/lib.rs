@@ -43,7 +43,7 @@ pub use queues::{QueueError, QueueMap, Queues, is_interface_name};
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use suggest::did_you_mean;
-pub use worker::{IdleMode, WorkerConfig};
+pub use worker::{IdleMode, Seccomp, WorkerConfig};
 
 #[cfg(test)]
 mod tests;

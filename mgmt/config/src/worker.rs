@@ -65,6 +65,32 @@ pub struct WorkerConfig {
     pub drain_timeout_ms: u32,
     /// Source address towards servers of its family; `None`: what the kernel would choose.
     pub source_address: Option<IpAddr>,
+    /// Whether workers go on when the manager is killed, until another one adopts them.
+    pub outlive_manager: bool,
+    /// What happens when a worker uses a system call that it does not need.
+    pub seccomp: Seccomp,
+}
+
+/// What happens when a worker uses a system call that it does not need: it never does, unless somebody has taken it over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    /// The kernel kills it.
+    #[default]
+    Kill,
+    /// The kernel logs it (audit) and lets it pass.
+    Log,
+    /// No call is watched.
+    Off,
+}
+
+impl Seccomp {
+    /// Every choice with its name in a file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("kill", Seccomp::Kill),
+        ("log", Seccomp::Log),
+        ("off", Seccomp::Off),
+    ];
 }
 
 impl WorkerConfig {
@@ -120,6 +146,8 @@ pub(crate) fn read(mut reader: Reader<'_>) -> Draft {
             .number_u32("drain_timeout_ms", &DRAIN_TIMEOUT_MS)
             .value,
         source_address: source_address(&mut reader),
+        outlive_manager: reader.flag("outlive_manager", true),
+        seccomp: reader.choice("seccomp", Seccomp::NAMES, Seccomp::default()),
     };
     reader.finish();
     Draft {

@@ -111,6 +111,15 @@ impl Mirror {
                         next_hop_mac: *next_hop_mac,
                     })
                 }
+                // What an earlier manager found holds while the kernel looks again.
+                Reach::Resolving(_) if !self.seen.contains_key(&server.ip()) => {
+                    let before = table.get(index).filter(|entry| {
+                        let known = usize::from(entry.port) < self.ports.len();
+                        known && entry.destination == *server
+                    });
+                    refreshed.sources.extend(before.map(|entry| entry.source));
+                    before
+                }
                 Reach::Resolving(_) | Reach::Silent(_) | Reach::Not(_) => None,
             };
             refreshed.changed |= table.set(index, entry);
@@ -308,6 +317,34 @@ mod tests {
             .insert((4, ip("10.0.0.254")), Neighbour::Failed);
         assert!(mirror.refresh(&mut kernel, &mut table).changed);
         assert_eq!(table.get(0), None);
+    }
+
+    #[test]
+    fn what_an_earlier_manager_found_holds_until_the_kernel_has_looked_again() {
+        let server: SocketAddr = "10.0.1.11:11211".parse().unwrap();
+        let mut kernel = Fake::default();
+        let route = Route {
+            ifindex: 3,
+            gateway: None,
+            source: Some(ip("10.0.1.1")),
+            local: false,
+        };
+        kernel.routes.insert(server.ip(), route);
+        let mut table = PathWriter::create(1).unwrap();
+        let path = PathEntry {
+            port: 0,
+            source: ip("10.0.1.1"),
+            destination: server,
+            next_hop_mac: MAC,
+        };
+        table.set(0, Some(path));
+        let mut mirror = Mirror::new(vec![server], &[3], None);
+        let first = mirror.refresh(&mut kernel, &mut table);
+        assert!(first.unresolved && !first.changed);
+        assert!(first.sources.contains(&ip("10.0.1.1")));
+        assert_eq!(table.get(0), Some(path));
+        assert!(mirror.refresh(&mut kernel, &mut table).changed);
+        assert_eq!(table.get(0), None, "it does not answer");
     }
 
     #[test]

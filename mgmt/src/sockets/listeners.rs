@@ -47,6 +47,22 @@ impl SharedListeners {
         Ok(opened)
     }
 
+    /// Takes over those that an earlier manager opened, with their numbers.
+    pub fn adopt(config: &Config, listeners: Vec<(u32, OwnedFd)>) -> Self {
+        let of_listeners = shared(config).filter(|(index, ..)| {
+            let has = |(known, _): &(u32, OwnedFd)| known == index;
+            listeners.iter().any(has)
+        });
+        let files = of_listeners.filter_map(|(_, _, listen)| match &listen.endpoint {
+            Endpoint::Unix(path) => Some(SocketFile::new(path)),
+            Endpoint::Ip(_) => None,
+        });
+        Self {
+            files: files.collect(),
+            listeners,
+        }
+    }
+
     /// Which of the configuration's listening addresses they are.
     pub fn indices(&self) -> Vec<u32> {
         self.listeners.iter().map(|(index, _)| *index).collect()

@@ -71,6 +71,7 @@ fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> 
         uptime_s: process.map_or(0, |process| process.started.elapsed().as_secs()),
         restarts: slot.starts.saturating_sub(1),
         hung: slot.hung,
+        forbidden_calls: slot.forbidden_calls,
         last_exit: slot.last_exit.clone(),
         queues: queues.collect(),
         poll_loop: statistics.worker,

@@ -49,6 +49,9 @@ pub struct WorkerReport {
     pub restarts: u64,
     /// How often it was killed because its heartbeat stopped.
     pub hung: u64,
+    /// How often it was killed because of a system call that it must not use.
+    #[serde(default)]
+    pub forbidden_calls: u64,
     /// How the process before this one ended.
     pub last_exit: Option<String>,
     /// The poll loop's counters.

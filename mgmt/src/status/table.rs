@@ -264,6 +264,7 @@ mod tests {
             uptime_s: 75,
             restarts: 2,
             hung: 0,
+            forbidden_calls: 0,
             last_exit: Some("killed by SIGKILL".into()),
             poll_loop: LoopCounters::default(),
             stack: StackCounters {

@@ -66,7 +66,7 @@ impl Home {
         for pool in pools {
             text.push_str(pool);
         }
-        text.push_str("[worker]\nclients_max = 256\n");
+        text.push_str("[worker]\nclients_max = 256\noutlive_manager = false\n");
         let file = self.path("tidegate.toml");
         std::fs::write(&file, text).unwrap();
         file

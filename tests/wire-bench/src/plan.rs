@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tidegate_config::{
-    Compat, Distribution, HashKind, IdleMode, Partial, PoolConfig, Protocol, ServerConfig,
+    Compat, Distribution, HashKind, IdleMode, Partial, PoolConfig, Protocol, Seccomp, ServerConfig,
     WorkerConfig,
 };
 use tidegate_port::wire::WireConfig;
@@ -158,6 +158,8 @@ impl Plan {
             user: None,
             drain_timeout_ms: 1000,
             source_address: None,
+            outlive_manager: false,
+            seccomp: Seccomp::Off,
         }
     }
 }

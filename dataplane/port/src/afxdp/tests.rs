@@ -400,6 +400,48 @@ fn a_second_program_is_refused_and_a_dropped_one_detaches() {
 }
 
 #[test]
+fn an_attached_program_outlives_its_maker_and_is_taken_over_only_as_what_it_is() {
+    let Some(lab) = Lab::new() else { return };
+    let ifindex = lab.appliance.nic("tg0").ifindex;
+    let attach = || {
+        lab.appliance
+            .run(|| XdpSteering::attach(ifindex, 2, AttachPolicy::NativeOnly))
+    };
+    let (first, _) = attach().unwrap();
+    first.add_listener(VIP.into()).unwrap();
+    let copies = |steering: &XdpSteering| {
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+        steering.descriptors().map(copy)
+    };
+    let kept = copies(&first);
+    drop(first);
+    assert!(matches!(attach(), Err(XdpError::Occupied { .. })));
+
+    let adopt = |ifindex, queues, list| {
+        lab.appliance
+            .run(|| XdpSteering::adopt(ifindex, queues, list))
+    };
+    let again = || kept.each_ref().map(|fd| fd.try_clone().unwrap());
+    assert!(adopt(ifindex + 1, 2, again()).is_err(), "another interface");
+    assert!(adopt(ifindex, 3, again()).is_err(), "other queues");
+    let mut swapped = again();
+    swapped.swap(3, 4);
+    assert!(adopt(ifindex, 2, swapped).is_err(), "maps in another order");
+    let mut strange = again();
+    let stranger = crate::xdp::SteeringMaps::create(2).unwrap();
+    let stranger = crate::xdp::load(&stranger).unwrap();
+    strange[1] = std::os::fd::AsFd::as_fd(&stranger).try_clone_to_owned().unwrap();
+    assert!(adopt(ifindex, 2, strange).is_err(), "a program with other maps");
+
+    let next = adopt(ifindex, 2, again()).unwrap();
+    drop(kept);
+    assert!(next.remove_listener(VIP.into()).unwrap(), "what was in the maps is there");
+    assert!(matches!(attach(), Err(XdpError::Occupied { .. })));
+    drop(next);
+    attach().unwrap();
+}
+
+#[test]
 fn a_frame_of_the_largest_mtu_passes_both_ways() {
     let Some(lab) = Lab::new() else { return };
     lab.appliance

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::BpfError;
 use super::attr::{Attr, Command};
+use super::{BpfError, info};
 
 /// Kinds of `enum bpf_map_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,38 @@ impl Map {
         // SAFETY: the command takes no pointers and returns a descriptor.
         let fd = unsafe { attr.create(Command::MapCreate) }
             .map_err(|source| BpfError::new("create a BPF map", source))?;
-        let value_bytes = match kind {
-            MapKind::PerCpuArray => value_bytes.next_multiple_of(8) * possible_cpus(),
-            _ => value_bytes,
-        };
         Ok(Self {
             fd,
             key_bytes,
-            value_bytes,
+            value_bytes: looked_up_bytes(kind, value_bytes),
         })
+    }
+
+    /// A map that another process made with the same arguments, and its identifier in the kernel.
+    pub fn adopt(
+        fd: OwnedFd,
+        kind: MapKind,
+        key_bytes: usize,
+        value_bytes: usize,
+        entries: u32,
+    ) -> Result<(Self, u32), BpfError> {
+        let found = info::of_map(fd.as_fd())?;
+        let expected = info::MapInfo {
+            kind: kind as u32,
+            id: found.id,
+            key_bytes: key_bytes as u32,
+            value_bytes: value_bytes as u32,
+            entries,
+        };
+        if found != expected {
+            return Err(info::foreign("take over a BPF map: it is another one"));
+        }
+        let map = Self {
+            fd,
+            key_bytes,
+            value_bytes: looked_up_bytes(kind, value_bytes),
+        };
+        Ok((map, found.id))
     }
 
     /// Bytes of a value, as user space sees it.
@@ -125,6 +148,14 @@ fn found(outcome: io::Result<i32>, action: &'static str) -> Result<bool, BpfErro
     }
 }
 
+/// Bytes that a lookup of a value of `value_bytes` brings.
+fn looked_up_bytes(kind: MapKind, value_bytes: usize) -> usize {
+    match kind {
+        MapKind::PerCpuArray => value_bytes.next_multiple_of(8) * possible_cpus(),
+        _ => value_bytes,
+    }
+}
+
 /// The kernel's number of possible CPUs, from "0-3" or "0,2-5".
 ///
 /// The kernel copies one value for each of them, so a number too small would let it write beyond the buffer: if the file
@@ -156,6 +187,30 @@ mod tests {
         assert_eq!(count_cpus("0,2-5,8"), Some(6));
         assert_eq!(count_cpus(""), None);
         assert_eq!(count_cpus("5-2"), None);
+    }
+
+    #[test]
+    fn a_map_is_taken_over_only_as_what_it_is() {
+        let create = || Map::create(MapKind::Hash, "tg_test", 4, 8, 2);
+        let Some(map) = crate::test_support::privileged(create()) else {
+            return;
+        };
+        map.update(&[1; 4], &[2; 8]).unwrap();
+        let again = || map.as_fd().try_clone_to_owned().unwrap();
+        let (same, _) = Map::adopt(again(), MapKind::Hash, 4, 8, 2).unwrap();
+        let mut value = [0; 8];
+        assert!(same.lookup(&[1; 4], &mut value).unwrap());
+        assert_eq!(value, [2; 8]);
+        for (kind, key, value, entries) in [
+            (MapKind::Array, 4, 8, 2),
+            (MapKind::Hash, 8, 8, 2),
+            (MapKind::Hash, 4, 4, 2),
+            (MapKind::Hash, 4, 8, 3),
+        ] {
+            assert!(Map::adopt(again(), kind, key, value, entries).is_err());
+        }
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Map::adopt(file.into(), MapKind::Hash, 4, 8, 2).is_err());
     }
 
     #[test]

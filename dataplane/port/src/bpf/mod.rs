@@ -5,6 +5,7 @@
 
 pub mod asm;
 mod attr;
+mod info;
 mod map;
 mod program;
 

@@ -6,14 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::BpfError;
 use super::attr::{Attr, Command};
+use super::{BpfError, info};
 
 /// Room for the verifier's explanation of a program of a few hundred instructions.
 const LOG_BYTES: usize = 1 << 18;
 
 /// The project's own. Helpers that the kernel reserves to programs under the GPL are not used.
 const LICENSE: &std::ffi::CStr = c"MIT OR Apache-2.0";
+
+/// `BPF_LINK_TYPE_XDP` of `enum bpf_link_type`.
+const LINK_TYPE_XDP: u32 = 6;
 
 /// Kinds of `enum bpf_prog_type`, with the place they attach to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,18 @@ impl Program {
         }
     }
 
+    /// A program that another process loaded, which has to use the maps with all these identifiers.
+    pub fn adopt(fd: OwnedFd, kind: ProgramKind, map_ids: &[u32]) -> Result<Self, BpfError> {
+        let found = info::of_program(fd.as_fd())?;
+        let uses_all = map_ids.iter().all(|id| found.map_ids.contains(id));
+        if found.kind != kind.program_type() || !uses_all {
+            return Err(info::foreign(
+                "take over a BPF program: it is another one, or has other maps",
+            ));
+        }
+        Ok(Self { fd, kind })
+    }
+
     /// Attaches the program to an interface until the link is dropped. `flags` are those of `BPF_LINK_CREATE`: for XDP the
     /// mode.
     pub fn attach(&self, ifindex: u32, flags: u32) -> Result<Link, BpfError> {
@@ -153,6 +168,22 @@ pub struct Link {
 }
 
 impl Link {
+    /// A link that another process made, which has to keep `program` attached to the interface, for XDP.
+    pub fn adopt(fd: OwnedFd, program: &Program, ifindex: u32) -> Result<Self, BpfError> {
+        let found = info::of_link(fd.as_fd())?;
+        let expected = info::LinkInfo {
+            kind: LINK_TYPE_XDP,
+            program_id: info::of_program(program.as_fd())?.id,
+            ifindex,
+        };
+        if found != expected {
+            return Err(info::foreign(
+                "take over the attachment of a BPF program: it is another one, or the interface is gone",
+            ));
+        }
+        Ok(Self { fd })
+    }
+
     /// Keeps the program attached after this process, until the file (on a bpffs) is removed.
     pub fn pin(&self, path: &Path) -> Result<(), BpfError> {
         pin(

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{Verdict, Verdicts};
 use crate::bpf::{BpfError, Map, MapKind};
@@ -39,27 +39,88 @@ pub struct SteeringMaps {
 /// Values of the sets: only the key matters.
 const PRESENT: [u8; 4] = [1, 0, 0, 0];
 
+/// Number of maps of an interface.
+pub(super) const MAPS: usize = 7;
+
+/// Name, kind, bytes of key and value, entries.
+type Shape = (&'static str, MapKind, usize, usize, u32);
+
+/// The maps of an interface with this many queues, in the order in which they travel.
+fn shapes(queues: u32) -> [Shape; MAPS] {
+    let set = |name, key_bytes, entries| (name, MapKind::Hash, key_bytes, PRESENT.len(), entries);
+    let verdicts = Verdict::ALL.len() as u32;
+    [
+        ("tg_sockets", MapKind::XskMap, 4, 4, queues),
+        set("tg_listeners4", LISTENER4_BYTES, LISTENERS_MAX),
+        set("tg_listeners6", LISTENER6_BYTES, LISTENERS_MAX),
+        set("tg_sources4", 4, SOURCES_MAX),
+        set("tg_sources6", 16, SOURCES_MAX),
+        ("tg_ports", MapKind::Array, 4, 8, PORT_WORDS),
+        ("tg_verdicts", MapKind::PerCpuArray, 4, 8, verdicts),
+    ]
+}
+
 impl SteeringMaps {
+    fn from_list(list: [Map; MAPS]) -> Self {
+        let [
+            sockets,
+            listeners4,
+            listeners6,
+            sources4,
+            sources6,
+            ports,
+            verdicts,
+        ] = list;
+        Self {
+            sockets,
+            listeners4,
+            listeners6,
+            sources4,
+            sources6,
+            ports,
+            verdicts,
+        }
+    }
+
+    /// The maps that another process made for an interface with this many queues, and their identifiers in the kernel.
+    pub(super) fn adopt(
+        queues: u32,
+        list: [OwnedFd; MAPS],
+    ) -> Result<(Self, [u32; MAPS]), BpfError> {
+        let mut ids = [0; MAPS];
+        let mut maps = Vec::with_capacity(MAPS);
+        let shaped = list.into_iter().zip(shapes(queues)).zip(&mut ids);
+        for ((fd, (_, kind, key_bytes, value_bytes, entries)), id) in shaped {
+            let (map, found) = Map::adopt(fd, kind, key_bytes, value_bytes, entries)?;
+            *id = found;
+            maps.push(map);
+        }
+        let maps = maps.try_into().expect("as many as there are shapes");
+        Ok((Self::from_list(maps), ids))
+    }
+
+    /// Their descriptors, in the order of [`Self::adopt`].
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; MAPS] {
+        [
+            &self.sockets,
+            &self.listeners4,
+            &self.listeners6,
+            &self.sources4,
+            &self.sources6,
+            &self.ports,
+            &self.verdicts,
+        ]
+        .map(AsFd::as_fd)
+    }
+
     /// Empty maps for an interface with this many queues.
     pub fn create(queues: u32) -> Result<Self, BpfError> {
-        let set = |name, key_bytes, entries| {
-            Map::create(MapKind::Hash, name, key_bytes, PRESENT.len(), entries)
-        };
-        Ok(Self {
-            sockets: Map::create(MapKind::XskMap, "tg_sockets", 4, 4, queues)?,
-            listeners4: set("tg_listeners4", LISTENER4_BYTES, LISTENERS_MAX)?,
-            listeners6: set("tg_listeners6", LISTENER6_BYTES, LISTENERS_MAX)?,
-            sources4: set("tg_sources4", 4, SOURCES_MAX)?,
-            sources6: set("tg_sources6", 16, SOURCES_MAX)?,
-            ports: Map::create(MapKind::Array, "tg_ports", 4, 8, PORT_WORDS)?,
-            verdicts: Map::create(
-                MapKind::PerCpuArray,
-                "tg_verdicts",
-                4,
-                8,
-                Verdict::ALL.len() as u32,
-            )?,
-        })
+        let mut maps = Vec::with_capacity(MAPS);
+        for (name, kind, key_bytes, value_bytes, entries) in shapes(queues) {
+            maps.push(Map::create(kind, name, key_bytes, value_bytes, entries)?);
+        }
+        let maps = maps.try_into().expect("as many as there are shapes");
+        Ok(Self::from_list(maps))
     }
 
     /// Frames of ours on this queue go to the socket. The map keeps no descriptor: the socket dies with its last holder, and its

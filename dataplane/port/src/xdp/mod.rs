@@ -28,7 +28,7 @@ mod tests;
 
 pub use maps::{LISTENERS_MAX, SOURCES_MAX, SteeringMaps};
 pub use program::load;
-pub use steering::{AttachMode, AttachPolicy, XdpError, XdpSteering};
+pub use steering::{AttachMode, AttachPolicy, STEERING_DESCRIPTORS, XdpError, XdpSteering};
 
 /// What the program decided, for each frame exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::maps::SteeringMaps;
+use super::maps::{MAPS, SteeringMaps};
 use super::{Verdicts, program};
-use crate::bpf::{BpfError, Link, Program};
+use crate::bpf::{BpfError, Link, Program, ProgramKind};
 use crate::nic;
 
 /// Where the program runs.
@@ -75,6 +75,9 @@ pub enum XdpError {
     Bpf(#[from] BpfError),
 }
 
+/// Descriptors of the program of one interface: its link, itself, its maps.
+pub const STEERING_DESCRIPTORS: usize = 2 + MAPS;
+
 /// Program, maps and link. Dropping it detaches the program and leaves all traffic to the kernel.
 #[derive(Debug)]
 pub struct XdpSteering {
@@ -118,6 +121,33 @@ impl XdpSteering {
             },
             mode,
         ))
+    }
+
+    /// Takes over what another process attached to an interface with as many queues. The kernel is asked whether that is what it is: the
+    /// link has to be one of this interface, its program this one, and the program's maps these.
+    pub fn adopt(
+        ifindex: u32,
+        queues: u32,
+        descriptors: [OwnedFd; STEERING_DESCRIPTORS],
+    ) -> Result<Self, XdpError> {
+        let [link, program, maps @ ..] = descriptors;
+        let (maps, ids) = SteeringMaps::adopt(queues, maps)?;
+        let program = Program::adopt(program, ProgramKind::Xdp, &ids)?;
+        let link = Link::adopt(link, &program, ifindex)?;
+        Ok(Self {
+            link,
+            program,
+            maps,
+            native_refusal: None,
+        })
+    }
+
+    /// What [`Self::adopt`] needs. Whoever holds the first keeps the program attached.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; STEERING_DESCRIPTORS] {
+        let mut all = [self.link.as_fd(); STEERING_DESCRIPTORS];
+        all[1] = self.program.as_fd();
+        all[2..].copy_from_slice(&self.maps.descriptors());
+        all
     }
 
     /// Why native mode was not obtained, to be logged.

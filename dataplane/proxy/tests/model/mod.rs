@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, Partial, PoolConfig, Protocol,
+    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, Partial, PoolConfig, Protocol, Seccomp,
     ServerConfig, WorkerConfig,
 };
 use tidegate_proxy::Proxy;
@@ -105,6 +105,8 @@ pub fn limits() -> WorkerConfig {
         user: None,
         drain_timeout_ms: 1000,
         source_address: None,
+        outlive_manager: false,
+        seccomp: Seccomp::Off,
     }
 }
 

@@ -1,0 +1,204 @@
+//! Asks the processes of the record who they are.
+
+use super::tell_to_drain;
+use crate::life::Life;
+use crate::runtime_dir::{Record, Recorder};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use tidegate_channel::control::{ControlError, ControlSocket};
+use tidegate_channel::door::knock;
+use tidegate_channel::message::{FromWorker, Handover, StartDescriptors, WorkerStart};
+use tidegate_channel::protocol::PROTOCOL;
+use tidegate_channel::{payload, shm};
+
+/// How long all of them together may take. The thread that answers does nothing else: one that is late was stopped, or hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A worker that can be adopted.
+#[derive(Debug)]
+pub struct Adoptee {
+    /// Its index.
+    pub worker: usize,
+    /// Its process.
+    pub life: Life,
+    /// The connection through its door.
+    pub control: ControlSocket,
+    /// What it says of itself.
+    pub handover: Handover,
+    /// What it was started with.
+    pub start: WorkerStart,
+    /// The descriptors that came with that.
+    pub descriptors: StartDescriptors,
+    /// What came with the word that it may outlive its manager.
+    pub kept: Vec<OwnedFd>,
+}
+
+/// A process that has to go.
+#[derive(Debug)]
+pub struct Leaving {
+    /// Its index.
+    pub worker: usize,
+    /// Its process.
+    pub life: Life,
+    /// The connection through its door, if it opened.
+    pub control: Option<ControlSocket>,
+}
+
+impl Adoptee {
+    /// It is not adopted, for this reason.
+    pub fn leave(self, why: &str) -> Leaving {
+        say_why(self.worker, &self.life, why);
+        Leaving {
+            worker: self.worker,
+            life: self.life,
+            control: Some(self.control),
+        }
+    }
+}
+
+impl Leaving {
+    /// Asks it to finish; one that cannot be spoken with is killed, unless it is about to end by itself.
+    pub fn drain(&mut self, deadline_ms: u32) {
+        if let Some(control) = &self.control
+            && !tell_to_drain(control, deadline_ms)
+        {
+            self.life.kill();
+        }
+    }
+}
+
+fn say_why(worker: usize, life: &Life, why: &str) {
+    tracing::warn!(
+        "worker {worker}: process {} of an earlier manager cannot be taken over: {why}",
+        life.pid()
+    );
+}
+
+/// Why a worker is not adopted.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("it is about to end, or was not to outlive its manager")]
+    Closed,
+    #[error("it does not answer")]
+    Silent,
+    #[error("it speaks another protocol than this build ({version})")]
+    Protocol { version: String },
+    #[error("it says something else than a worker that is taken over says")]
+    Unexpected,
+    #[error("it is not the process that was started")]
+    OtherProcess,
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Payload(#[from] payload::PayloadError),
+    #[error(transparent)]
+    Memory(#[from] shm::ShmError),
+}
+
+/// Speaks with every process of the record that lives.
+pub fn all(record: &Record, doors: &Recorder) -> (Vec<Adoptee>, Vec<Leaving>) {
+    let living = record.workers.iter().filter_map(|entry| {
+        let life = Life::adopt(entry.process?)?;
+        Some((entry.worker as usize, life))
+    });
+    // All doors first, so that they answer at the same time.
+    let knocked: Vec<_> = living
+        .map(|(worker, life)| (worker, life, knock(&doors.door(worker))))
+        .collect();
+    let until = Instant::now() + PATIENCE;
+    let (mut adoptees, mut leaving) = (Vec::new(), Vec::new());
+    for (worker, life, control) in knocked {
+        let Ok(control) = control else {
+            say_why(worker, &life, &Refusal::Closed.to_string());
+            let control = None;
+            leaving.push(Leaving {
+                worker,
+                life,
+                control,
+            });
+            continue;
+        };
+        match interview(worker, &life, &control, until) {
+            Ok((handover, start, descriptors, kept)) => adoptees.push(Adoptee {
+                worker,
+                life,
+                control,
+                handover,
+                start,
+                descriptors,
+                kept,
+            }),
+            Err(refusal) => {
+                say_why(worker, &life, &refusal.to_string());
+                if matches!(refusal, Refusal::Silent) {
+                    // It would not hear that it has to finish, either.
+                    life.kill();
+                }
+                let control = Some(control);
+                leaving.push(Leaving {
+                    worker,
+                    life,
+                    control,
+                });
+            }
+        }
+    }
+    (adoptees, leaving)
+}
+
+type Answers = (Handover, WorkerStart, StartDescriptors, Vec<OwnedFd>);
+
+fn interview(
+    worker: usize,
+    life: &Life,
+    control: &ControlSocket,
+    until: Instant,
+) -> Result<Answers, Refusal> {
+    let (said, list) = hear(control, until)?;
+    let FromWorker::Handover(handover) = said else {
+        return Err(Refusal::Unexpected);
+    };
+    if handover.protocol != PROTOCOL {
+        let version = handover.version;
+        return Err(Refusal::Protocol { version });
+    }
+    if handover.pid != life.pid() {
+        return Err(Refusal::OtherProcess);
+    }
+    let (said, kept) = hear(control, until)?;
+    if said != FromWorker::Kept {
+        return Err(Refusal::Unexpected);
+    }
+    let payload = list.first().ok_or(Refusal::Unexpected)?;
+    shm::check_owner(payload)?;
+    let payload = payload.try_clone().map_err(payload::PayloadError::from)?;
+    let start: WorkerStart = payload::read(payload)?;
+    let descriptors = StartDescriptors::from_list(list, &start).ok_or(Refusal::Unexpected)?;
+    shm::check_owner(&descriptors.statistics)?;
+    if start.worker as usize != worker {
+        return Err(Refusal::Unexpected);
+    }
+    Ok((handover, start, descriptors, kept))
+}
+
+/// The next message, before `until`.
+fn hear(control: &ControlSocket, until: Instant) -> Result<(FromWorker, Vec<OwnedFd>), Refusal> {
+    loop {
+        match control.receive::<FromWorker>() {
+            Err(ControlError::WouldBlock) => {}
+            Err(ControlError::Malformed(_)) => {
+                let version = "unknown".into();
+                return Err(Refusal::Protocol { version });
+            }
+            outcome => return Ok(outcome?),
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Refusal::Silent);
+        }
+        let mut wait = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+        let _interrupted = poll(&mut wait, timeout.unwrap_or(PollTimeout::ZERO));
+    }
+}

@@ -1,0 +1,184 @@
+//! Workers outlive their manager, and the next one adopts them.
+//!
+//! A manager that is killed leaves its workers serving. The next `tidegate run` of the same name finds them in the record, knocks at the
+//! door of each, and gets back what the earlier manager had given it: see [`tidegate_channel::door`]. From then on they are workers like
+//! any other; their connections and their counters never knew of it.
+//!
+//! Nothing that a worker hands over is believed. What is shared has to be of our own user, which a worker is not when a manager is root;
+//! it has to be sealed, and of the size that the configuration asks for; and the kernel is asked whether a program and its maps are what
+//! they are said to be. A worker that fails this is drained, or killed if it cannot be spoken with, and another one started.
+//!
+//! * [`interview`] speaks with the processes of the record and sorts them.
+//! * [`heritage`] makes what workers share out of what they handed over.
+
+pub mod heritage;
+pub mod interview;
+
+use crate::manager::Manager;
+use crate::runtime_dir::{Record, Recorder};
+use crate::worker_process::WorkerProcess;
+use heritage::Heritage;
+use interview::Leaving;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use tidegate_channel::control::ControlSocket;
+use tidegate_channel::door::Door;
+use tidegate_channel::message::{Envelope, ToWorker};
+use tidegate_channel::statistics::StatisticsReader;
+use tidegate_config::Config;
+
+/// What a worker that is drained gets beyond its deadline before it is killed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Processes of an earlier manager.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Those that can be adopted, together.
+    pub heritage: Option<Heritage>,
+    /// Those that cannot.
+    pub leaving: Vec<Leaving>,
+}
+
+impl Found {
+    /// Speaks with every process of the record that lives.
+    pub fn look(record: &Record, doors: &Recorder) -> Self {
+        let (adoptees, mut leaving) = interview::all(record, doors);
+        let heritage = Heritage::of(adoptees, &mut leaving);
+        Self { heritage, leaving }
+    }
+
+    /// The configuration of those that are adopted: they go on with it. Without any that of the file.
+    pub fn config_to_serve(&self, of_file: Config) -> Config {
+        match &self.heritage {
+            Some(heritage) if *heritage.config() != of_file => {
+                tracing::warn!(
+                    "the configuration has changed since the workers that are taken over got theirs: they go on with what they have"
+                );
+                heritage.config().clone()
+            }
+            _ => of_file,
+        }
+    }
+
+    /// Adopts nobody if there are to be more or fewer workers: each knows of all others.
+    pub fn give_up_unless(&mut self, workers: usize) {
+        if let Some(heritage) = &self.heritage
+            && heritage.workers() != workers
+        {
+            let why = format!("there were {} workers, there are to be {workers}", heritage.workers());
+            self.give_up(&why);
+        }
+    }
+
+    /// Makes them workers of `manager`, of which `before` tells.
+    pub fn join(self, manager: &mut Manager, before: &Record) -> anyhow::Result<()> {
+        let shared = &manager.parts.shared;
+        let (layout, drain_ms) = (shared.layout, shared.config.worker.drain_timeout_ms);
+        for record in &before.workers {
+            if let Some(slot) = manager.slots.get_mut(record.worker as usize) {
+                slot.recall(record);
+            }
+        }
+        let record_of = |worker: usize| before.workers.iter().find(|r| r.worker as usize == worker);
+        for adoptee in self.heritage.into_iter().flat_map(Heritage::into_adoptees) {
+            let (worker, core) = (adoptee.worker, adoptee.start.core);
+            let statistics = StatisticsReader::map(&adoptee.descriptors.statistics, layout)?;
+            let version = adoptee.handover.version.clone();
+            let process = WorkerProcess::adopt(adoptee, statistics);
+            tracing::info!(
+                "worker {worker}: process {} of an earlier manager goes on (version {version})",
+                process.pid()
+            );
+            if let (Some(slot), Some(record)) = (manager.slots.get_mut(worker), record_of(worker)) {
+                slot.core = core;
+                slot.adopt(process, record);
+            }
+        }
+        for leaving in self.leaving {
+            let worker = leaving.worker;
+            let statistics = StatisticsReader::map(&layout.create()?, layout)?;
+            let process = WorkerProcess::see_off(leaving, statistics, drain_ms)?;
+            if let (Some(slot), Some(record)) = (manager.slots.get_mut(worker), record_of(worker)) {
+                slot.adopt(process, record);
+            }
+        }
+        manager.write_record();
+        Ok(())
+    }
+
+    /// Whether anybody is left.
+    pub fn is_empty(&self) -> bool {
+        self.heritage.is_none() && self.leaving.is_empty()
+    }
+
+    /// Adopts nobody.
+    pub fn give_up(&mut self, why: &str) {
+        let heritage = self.heritage.take();
+        let adoptees = heritage.into_iter().flat_map(Heritage::into_adoptees);
+        self.leaving
+            .extend(adoptees.map(|adoptee| adoptee.leave(why)));
+    }
+}
+
+/// Drains all of `leaving` and waits for their ends. A signal makes it short: `false`.
+pub fn see_off(mut leaving: Vec<Leaving>, deadline_ms: u32, signals: &SignalFd) -> bool {
+    for process in &mut leaving {
+        process.drain(deadline_ms);
+    }
+    let until = Instant::now() + Duration::from_millis(deadline_ms.into()) + GRACE;
+    while !leaving.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut wait = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let ends = leaving.iter().filter_map(|process| process.life.wakes());
+        wait.extend(ends.map(|end| PollFd::new(end, PollFlags::POLLIN)));
+        // Rounded up, as every sleep.
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+        let _interrupted = poll(&mut wait, timeout.unwrap_or(PollTimeout::ZERO));
+        let told_to_end = wait[0].any().unwrap_or(true);
+        if told_to_end || left.is_zero() {
+            leaving.iter().for_each(|process| process.life.kill());
+        }
+        if told_to_end {
+            return false;
+        }
+        leaving.retain_mut(|process| process.life.ended().is_none());
+    }
+    true
+}
+
+/// Lets a worker that is ready outlive this manager: it gets its door, and what on NICs keeps frames coming.
+pub fn keep(manager: &mut Manager, worker: usize) {
+    let parts = &manager.parts;
+    if !parts.shared.config.worker.outlive_manager || !manager.recorded {
+        return;
+    }
+    let path = parts.recorder.door(worker);
+    let door = match Door::open(&path) {
+        Ok(door) => door,
+        Err(error) => {
+            tracing::error!(
+                "worker {worker}: it will not outlive this manager: {}: {error}",
+                path.display()
+            );
+            return;
+        }
+    };
+    let mut descriptors: Vec<BorrowedFd<'_>> = vec![door.as_fd()];
+    if let Some(packets) = parts.shared.packets() {
+        descriptors.extend(packets.steering.descriptors());
+    }
+    if let Some(process) = &mut manager.slots[worker].process {
+        process.send(ToWorker::Keep, &descriptors);
+    }
+}
+
+/// Tells a process of whatever build to finish; returns whether it was told.
+fn tell_to_drain(control: &ControlSocket, deadline_ms: u32) -> bool {
+    let envelope = Envelope {
+        generation: 0,
+        message: ToWorker::Drain { deadline_ms },
+    };
+    control.send(&envelope, &[]).is_ok()
+}
