@@ -1,11 +1,13 @@
 //! The worker process: one poll loop per queue.
 //!
 //! A worker is started by the manager as a hidden subcommand of the same executable, with its control socket as standard
-//! input. It opens one AF_XDP socket per port, gives up every privilege, and then does nothing but turn its loop: frames
+//! input. It opens one AF_XDP socket per port, gives up every privilege and every system call that it does not need, and then does nothing
+//! but turn its loop: frames
 //! in, TCP, proxy, frames out. It decides nothing: what to listen on, which servers there are and how they are reached comes
 //! from the manager; what to do with a request is the proxy's.
 //!
-//! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`], [`privileges`] and [`assembly`] are its steps.
+//! * [`worker`] goes through the start-up in order; [`opening`], [`affinity`], [`privileges`], [`assembly`] and
+//!   [`seccomp`] are its steps.
 //! * [`poll_loop`] is the loop; what is below the proxy it knows only through the trait of [`network`], and the proxy only
 //!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames,
 //!   [`sockets`] that of the kernel's sockets.
@@ -31,6 +33,7 @@ pub mod packets;
 pub mod poll_loop;
 pub mod privileges;
 pub mod publisher;
+pub mod seccomp;
 pub mod sockets;
 pub mod vault;
 pub mod worker;

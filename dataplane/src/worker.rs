@@ -11,6 +11,7 @@ use crate::network::Network;
 use crate::opening::{self, OpeningError};
 use crate::poll_loop::{Ended, PollLoop};
 use crate::privileges::{PrivilegeError, drop_privileges};
+use crate::seccomp::{SeccompError, calls, confine};
 use crate::sockets::ListenError;
 use crate::sockets::assembly::{self as sockets, SocketSurroundings};
 use crate::vault::Vault;
@@ -54,6 +55,8 @@ pub enum WorkerError {
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
     #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    #[error(transparent)]
     Opening(#[from] OpeningError),
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -73,9 +76,11 @@ impl WorkerError {
         match self {
             Self::Opening(error) => error.is_permanent(),
             Self::Listen(error) => error.is_permanent(),
-            Self::Affinity(_) | Self::Privileges(_) | Self::Payload(_) | Self::Unexpected(_) => {
-                true
-            }
+            Self::Affinity(_)
+            | Self::Privileges(_)
+            | Self::Seccomp(_)
+            | Self::Payload(_)
+            | Self::Unexpected(_) => true,
             Self::Control(_) | Self::Memory(_) | Self::HandOver(_) | Self::System(_) => false,
         }
     }
@@ -184,7 +189,7 @@ impl Starting<'_> {
         let clock = Clock::start();
         let surroundings = self.packet_surroundings(packets, commands)?;
         let poll_loop = assemble(&self.start, ports, surroundings, clock)?;
-        self.turn(poll_loop, sender, clock)
+        self.turn(calls::Network::Packets, poll_loop, sender, clock)
     }
 
     /// Listening sockets of its own are opened before privileges are dropped: ports below 1024 need one.
@@ -214,7 +219,7 @@ impl Starting<'_> {
             surroundings,
             clock,
         )?;
-        self.turn(poll_loop, sender, clock)
+        self.turn(calls::Network::Sockets, poll_loop, sender, clock)
     }
 
     fn drop_privileges(&self, network: &str) -> Result<(), WorkerError> {
@@ -231,6 +236,7 @@ impl Starting<'_> {
     /// Says that it is ready, then serves.
     fn turn<N: Network>(
         self,
+        network: calls::Network,
         mut poll_loop: PollLoop<N, Proxy>,
         commands: CommandSender,
         clock: Clock,
@@ -244,6 +250,8 @@ impl Starting<'_> {
             vault: self.vault,
         };
         control::spawn(self.socket.try_clone()?, thread)?;
+        // Behind everything that only a start needs.
+        confine(network, self.start.config.worker.seccomp)?;
         self.socket.send(&FromWorker::Ready, &[])?;
         Ok(poll_loop.run(clock))
     }
