@@ -5,6 +5,7 @@
 //! same interface.
 
 mod ioctl;
+pub mod settings;
 
 use std::ffi::CStr;
 use std::io;
@@ -122,8 +123,9 @@ impl Nic {
                 name: name.to_owned(),
             });
         }
-        let (rx_queues, rx_queues_max) = query
-            .channels()
+        let channels = query.channels().unwrap_or_default();
+        let (rx_queues, rx_queues_max) = channels
+            .and_then(|channels| channels.rx_queues())
             .unwrap_or_else(|| sysfs_rx_queues(name, ifindex));
         Ok(Self {
             name: name.to_owned(),
