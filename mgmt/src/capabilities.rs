@@ -11,6 +11,37 @@ struct Need {
 
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// A capability that changing the machine needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Its name.
+    pub name: &'static str,
+    /// What for.
+    pub why: &'static str,
+    bit: u32,
+}
+
+/// Over the network namespace.
+pub const NET_ADMIN: Capability = Capability {
+    name: "CAP_NET_ADMIN",
+    why: "to change interfaces and reserved ports",
+    bit: 12,
+};
+
+/// Over files of other users.
+pub const DAC_OVERRIDE: Capability = Capability {
+    name: "CAP_DAC_OVERRIDE",
+    why: "to write files of /proc and /sys that are root's",
+    bit: 1,
+};
+
+impl Capability {
+    /// Whether it is among them.
+    pub fn is_in(&self, effective: u64) -> bool {
+        effective >> self.bit & 1 == 1
+    }
+}
+
 const NEEDS: &[Need] = &[
     Need {
         name: "CAP_NET_ADMIN",
@@ -65,6 +96,12 @@ pub fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
+/// The effective user in the text of `/proc/self/status`.
+pub fn user(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// One line per capability that is missing from `effective`. A memory-lock limit that is large enough already needs no
 /// capability.
 pub fn missing(effective: u64, memory_lock_suffices: bool) -> Vec<String> {
@@ -108,5 +145,7 @@ mod tests {
     fn nonsense_is_no_answer() {
         assert_eq!(effective(""), None);
         assert_eq!(effective("CapEff:\tzz"), None);
+        assert_eq!(user("Uid:\t1\n"), None);
+        assert_eq!(user("Name:\tx\nUid:\t1000\t0\t0\t0\n"), Some(0));
     }
 }

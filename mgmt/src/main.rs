@@ -16,8 +16,11 @@ mod backoff;
 mod capabilities;
 mod check;
 mod clean_up;
+mod configure;
 mod control;
+mod doctor;
 mod faults;
+mod host;
 mod import;
 mod kernel_listeners;
 mod life;
@@ -74,6 +77,11 @@ enum Command {
         #[arg(long)]
         config_only: bool,
     },
+    /// Make this host ready for a configuration, say whether it is, or undo what was done.
+    #[command(subcommand)]
+    Configure(configure::ConfigureCommand),
+    /// Say what stands between this host and full speed, and how to mend it. Exit code 0: nothing; 1: slower; 2: it would not run.
+    Doctor(doctor::DoctorArgs),
     /// Make a configuration from one of twemproxy, on standard output.
     Import(import::ImportArgs),
     /// Show workers, queues, pools and servers of a running instance.
@@ -184,6 +192,8 @@ fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
             config,
             config_only,
         } => config.with_config(|config| Ok(check::run(&config, *config_only, root))),
+        Command::Configure(command) => configure::run(command, root),
+        Command::Doctor(args) => Ok(doctor::run(args, root)),
         Command::Import(args) => import::run(args),
         Command::Status { name, json } => {
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)

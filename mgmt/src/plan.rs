@@ -95,11 +95,7 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
             None => faults.push(format!("interface {} was not looked at", port.interface)),
         }
     }
-    let cores = match config.queue_map() {
-        Some(map) => map.values().copied().collect(),
-        None => spread(&nics, facts),
-    };
-    let cores: Vec<Option<u32>> = cores.into_iter().map(Some).collect();
+    let cores = cores_of_nics(config, &nics, facts);
     check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
     let workers = cores.len() as u32;
     let ports: Vec<PlannedPort> = nics
@@ -125,6 +121,27 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     } else {
         Err(faults)
     }
+}
+
+/// The core of each worker, as far as they can be known: nothing is checked, and interfaces that are missing are left out.
+pub fn cores(config: &Config, facts: &Facts) -> Vec<Option<u32>> {
+    if let Some(port) = config.kernel_port() {
+        return crate::sockets::plan::cores(port, facts);
+    }
+    let nics: Vec<(&PortConfig, &Nic)> = config
+        .ports
+        .iter()
+        .filter_map(|port| Some((port, facts.nics.get(&port.interface)?.as_ref().ok()?)))
+        .collect();
+    cores_of_nics(config, &nics, facts)
+}
+
+fn cores_of_nics(config: &Config, nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<Option<u32>> {
+    let cores = match config.queue_map() {
+        Some(map) => map.values().copied().collect(),
+        None => spread(nics, facts),
+    };
+    cores.into_iter().map(Some).collect()
 }
 
 /// `queues = "auto"`: as many workers as the narrowest port has queues, on the cores next to the first NIC.

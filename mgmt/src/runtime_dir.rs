@@ -131,6 +131,33 @@ pub fn default_root() -> Result<PathBuf, RuntimeError> {
     }
 }
 
+/// Makes the directory of all instances if it is not there. `true`: it was not.
+///
+/// # Errors
+/// It cannot be made, or others may write in it.
+pub fn claim_root(root: &Path) -> Result<bool, RuntimeError> {
+    let user = geteuid();
+    let unwritable = |error| RuntimeError::Unwritable {
+        path: root.to_owned(),
+        error,
+    };
+    let missing = !root.exists();
+    if missing {
+        let mode = if user.is_root() { 0o755 } else { 0o700 };
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(mode).create(root);
+        made.map_err(unwritable)?;
+    }
+    let found = std::fs::symlink_metadata(root).map_err(unwritable)?;
+    if is_private(&found, user) {
+        return Ok(missing);
+    }
+    Err(RuntimeError::Foreign {
+        path: root.to_owned(),
+        user: user.as_raw(),
+    })
+}
+
 /// Whether nobody but `user` can put anything there. A symbolic link may lead anywhere.
 fn is_private(found: &Metadata, user: Uid) -> bool {
     found.is_dir() && found.uid() == user.as_raw() && found.mode() & 0o022 == 0

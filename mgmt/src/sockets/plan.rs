@@ -4,10 +4,9 @@ use crate::plan::{Facts, Plan, check_cores};
 use tidegate_channel::message::WORKERS_MAX;
 use tidegate_config::PortConfig;
 
-/// Makes the plan, or says everything that is wrong.
-pub fn make(port: &PortConfig, facts: &Facts) -> Result<Plan, Vec<String>> {
-    let (mut faults, mut warnings) = (Vec::new(), Vec::new());
-    let cores = match (port.workers, port.queues.map()) {
+/// The core of each worker; nothing is checked.
+pub fn cores(port: &PortConfig, facts: &Facts) -> Vec<Option<u32>> {
+    match (port.workers, port.queues.map()) {
         (Some(workers), _) => vec![None; workers as usize],
         (None, Some(map)) => map.values().copied().map(Some).collect(),
         (None, None) => facts
@@ -17,7 +16,13 @@ pub fn make(port: &PortConfig, facts: &Facts) -> Result<Plan, Vec<String>> {
             .copied()
             .map(Some)
             .collect(),
-    };
+    }
+}
+
+/// Makes the plan, or says everything that is wrong.
+pub fn make(port: &PortConfig, facts: &Facts) -> Result<Plan, Vec<String>> {
+    let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+    let cores = cores(port, facts);
     let (workers, present) = (cores.len(), facts.cores.len());
     if port.workers.is_some() && workers > present {
         warnings.push(format!(

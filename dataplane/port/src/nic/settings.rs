@@ -118,7 +118,9 @@ mod tests {
 
     fn feature(name: &str) -> Feature {
         let all = features("tg0").unwrap();
-        all.into_iter().find(|feature| feature.name == name).unwrap()
+        all.into_iter()
+            .find(|feature| feature.name == name)
+            .unwrap()
     }
 
     #[test]
@@ -152,11 +154,21 @@ mod tests {
         lab.appliance.run(|| {
             let before = channels("tg0").unwrap().unwrap();
             assert_eq!(before.rx_queues(), Some((2, 2)));
-            set_channels("tg0", Counts { rx: 1, ..before.now }).unwrap();
+            set_channels(
+                "tg0",
+                Counts {
+                    rx: 1,
+                    ..before.now
+                },
+            )
+            .unwrap();
             assert_eq!(channels("tg0").unwrap().unwrap().now.rx, 1);
             set_channels("tg0", before.now).unwrap();
             assert_eq!(channels("tg0").unwrap().unwrap(), before);
-            let too_many = Counts { rx: 3, ..before.now };
+            let too_many = Counts {
+                rx: 3,
+                ..before.now
+            };
             assert!(set_channels("tg0", too_many).is_err());
         });
     }

@@ -1,0 +1,53 @@
+//! What the configuration asks of the machine.
+
+use crate::plan::{self, Facts};
+use tidegate_config::{Config, Driver};
+
+/// An interface that is named in the configuration; no other is ever touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub interface: String,
+    /// Descriptors of the sockets' rings.
+    pub ring_size: u32,
+}
+
+/// What stages need to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The instance.
+    pub name: String,
+    /// Interfaces; none for kernel sockets.
+    pub ports: Vec<Port>,
+    /// Worker n runs on this core; `None`: wherever the scheduler likes.
+    pub cores: Vec<Option<u32>>,
+    /// How many queues there have to be; `None`: as many as there are.
+    pub workers: Option<u32>,
+    /// Ports towards servers; `None`: the kernel chooses.
+    pub source_ports: Option<(u16, u16)>,
+}
+
+impl Target {
+    /// Reads it from a configuration. The facts are only needed where the configuration leaves the choice of cores to us.
+    pub fn of(config: &Config, facts: &Facts) -> Self {
+        let nics = config
+            .ports
+            .iter()
+            .filter(|port| port.driver == Driver::Afxdp);
+        Self {
+            name: config.name.clone(),
+            ports: nics
+                .map(|port| Port {
+                    interface: port.interface.clone(),
+                    ring_size: port.ring_size,
+                })
+                .collect(),
+            cores: plan::cores(config, facts),
+            workers: config.queue_map().map(|map| map.len() as u32),
+            source_ports: config
+                .kernel_port()
+                .is_none()
+                .then_some(config.worker.source_ports),
+        }
+    }
+}

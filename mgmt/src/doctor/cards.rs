@@ -1,0 +1,164 @@
+//! The interfaces and their drivers.
+
+use super::{Findings, Patient};
+use crate::host::numbers;
+use crate::host::value;
+use tidegate_config::PortConfig;
+use tidegate_port::nic::Nic;
+
+const ABOUT: &str = "interface";
+
+/// Drivers that give frames to AF_XDP without a copy, as their kernels document it. A driver that has learnt it since is called
+/// slower than it is, and `tidegate status` says what was obtained.
+const ZERO_COPY: [&str; 12] = [
+    "fsl_dpaa2_eth",
+    "gve",
+    "i40e",
+    "ice",
+    "idpf",
+    "igb",
+    "igc",
+    "ixgbe",
+    "mlx5_core",
+    "nfp",
+    "st_gmac",
+    "tsnep",
+];
+/// Drivers that run XDP programs themselves and copy, at least in most kernels.
+const NATIVE: [&str; 16] = [
+    "bnxt_en",
+    "ena",
+    "enetc",
+    "fec",
+    "hv_netvsc",
+    "ixgbevf",
+    "mana",
+    "mlx4_en",
+    "mvneta",
+    "mvpp2",
+    "qede",
+    "sfc",
+    "veth",
+    "vif",
+    "virtio_net",
+    "vmxnet3",
+];
+/// Bytes of the largest packet that fits a frame.
+const MTU_BYTES_MAX: usize = 1_792;
+
+pub fn look(patient: &Patient<'_>, findings: &mut Findings) {
+    let Some(config) = patient.config else { return };
+    for port in &config.ports {
+        // One that is missing is a fault of the plan.
+        if let Some(Ok(nic)) = patient.facts.nics.get(&port.interface) {
+            of_driver(port, nic, findings);
+            of_link(port, nic, findings);
+            of_virtio(patient, nic, findings);
+            of_fixed_features(patient, nic, findings);
+        }
+    }
+}
+
+fn of_driver(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
+    let name = &nic.name;
+    let driver = nic.driver.as_deref().unwrap_or("unknown");
+    if ZERO_COPY.contains(&driver) {
+        return;
+    }
+    let what = match driver {
+        "veth" => format!(
+            "{name} is a veth: good for tests, every frame is copied and both ends share the machine's cores"
+        ),
+        "tun" => format!("{name} is a TAP device: good for tests, every frame passes a process"),
+        _ if NATIVE.contains(&driver) => {
+            format!("{name}: driver {driver} is not known for zero copy: one copy per frame")
+        }
+        _ => format!(
+            "{name}: driver {driver} is not known to run XDP programs itself: the kernel's generic path is several times slower"
+        ),
+    };
+    let mut mend = "a card whose driver does zero copy, such as ice, i40e, ixgbe, igc or mlx5_core; `tidegate status` \
+                    shows what was obtained"
+        .to_owned();
+    if port.require_zero_copy {
+        mend.push_str("; require_zero_copy = true will probably refuse to start");
+    }
+    findings.slower(ABOUT, what, mend);
+}
+
+fn of_link(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
+    let name = &nic.name;
+    if nic.mtu_bytes > MTU_BYTES_MAX {
+        findings.blocks(
+            ABOUT,
+            format!(
+                "{name} has an MTU of {} bytes, AF_XDP takes at most {MTU_BYTES_MAX} here",
+                nic.mtu_bytes
+            ),
+            format!("ip link set {name} mtu 1500"),
+        );
+    } else if let Some(mtu_bytes) = port.mtu_bytes
+        && mtu_bytes as usize > nic.mtu_bytes
+    {
+        findings.slower(
+            ABOUT,
+            format!(
+                "mtu_bytes = {mtu_bytes}, and {name} has only {}: larger packets are lost",
+                nic.mtu_bytes
+            ),
+            format!("ip link set {name} mtu {mtu_bytes}, or lower mtu_bytes"),
+        );
+    }
+    if nic.is_up && !nic.is_running {
+        findings.blocks(
+            ABOUT,
+            format!("{name} has no carrier"),
+            "plug it in, or raise the other end",
+        );
+    }
+}
+
+/// Attaching a program makes virtio open one more queue per CPU where it has them, and nobody serves those.
+fn of_virtio(patient: &Patient<'_>, nic: &Nic, findings: &mut Findings) {
+    let possible = value(patient.host, "/sys/devices/system/cpu/possible").unwrap_or_default();
+    let processors = numbers(&possible).len() as u32;
+    let workers = patient.target.cores.len() as u32;
+    if nic.driver.as_deref() != Some("virtio_net")
+        || processors == 0
+        || workers + processors > nic.rx_queues_max
+    {
+        return;
+    }
+    findings.blocks(
+        ABOUT,
+        format!(
+            "{}: with a steering program virtio_net spreads over {} queues and {workers} are served: what arrives on the others is lost",
+            nic.name,
+            workers + processors
+        ),
+        format!(
+            "map more queues (it has {}), or give the machine a card of {workers} queues",
+            nic.rx_queues_max
+        ),
+    );
+}
+
+/// What joins frames and cannot be switched off.
+fn of_fixed_features(patient: &Patient<'_>, nic: &Nic, findings: &mut Findings) {
+    let features = patient.host.features(&nic.name).unwrap_or_default();
+    let joins = features.iter().filter(|feature| {
+        let joins = ["rx-lro", "rx-gro-hw"].contains(&feature.name.as_str());
+        joins && feature.active && !feature.changeable
+    });
+    for feature in joins {
+        findings.slower(
+            ABOUT,
+            format!(
+                "{}: {} is on and the driver keeps it so: it may refuse native mode",
+                nic.name, feature.name
+            ),
+            "in a virtual machine: switch it off at the host (QEMU: guest_tso4=off,guest_tso6=off,guest_ufo=off, or \
+             ctrl_guest_offloads=on)",
+        );
+    }
+}

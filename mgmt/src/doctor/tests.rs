@@ -1,0 +1,305 @@
+use super::{Findings, Patient, Severity, code, look, sorted, target, verdict};
+use crate::host::fake::{FakeHost, card};
+use crate::plan::Facts;
+use std::collections::BTreeMap;
+use tidegate_config::Config;
+use tidegate_port::nic::Nic;
+
+const CONFIG: &str = r#"
+    [[port]]
+    interface = "eth1"
+    queues = { 0 = 2, 1 = 3 }
+    rss = "port-xor"
+    ring_size = 512
+    [[pool]]
+    name = "sessions"
+    listen = "10.0.0.10:11211"
+    protocol = "memcached"
+    servers = ["10.0.1.11:11211:1"]
+"#;
+
+fn nic() -> Nic {
+    Nic {
+        name: "eth1".into(),
+        ifindex: 3,
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu_bytes: 1_500,
+        is_up: true,
+        is_running: true,
+        driver: Some("ice".into()),
+        rx_queues: 2,
+        rx_queues_max: 4,
+        rss: None,
+        numa_node: Some(0),
+    }
+}
+
+fn facts(nic: Nic) -> Facts {
+    Facts {
+        nics: BTreeMap::from([("eth1".into(), Ok(nic))]),
+        cores: vec![0, 1, 2, 3],
+        node_cores: BTreeMap::from([(0, vec![2, 3])]),
+    }
+}
+
+/// A dedicated host on which nothing is left to mend.
+fn healthy(test: &str) -> FakeHost {
+    let host = FakeHost::new(&format!("doctor-{test}"));
+    card(&host, "eth1", 3);
+    for feature in &mut host.nics.borrow_mut().get_mut("eth1").unwrap().features {
+        feature.active = false;
+    }
+    host.file("proc/sys/kernel/osrelease", "6.12.0-amd64\n");
+    host.file("proc/sys/kernel/unprivileged_bpf_disabled", "2\n");
+    host.file("proc/sys/net/core/bpf_jit_enable", "1\n");
+    host.file(
+        "proc/net/protocols",
+        "protocol  size\nXDP 1088 0\nTCP 2304 1\n",
+    );
+    host.file(
+        "proc/self/limits",
+        "Max open files 1024 20000 files\nMax locked memory unlimited unlimited bytes\n",
+    );
+    host.file("proc/self/cgroup", "0::/system.slice/tidegate.service\n");
+    host.file("sys/fs/cgroup/system.slice/cpu.max", "max 100000\n");
+    host.file("sys/devices/system/cpu/isolated", "2-3\n");
+    host.file("sys/devices/system/cpu/online", "0-3\n");
+    host.file("sys/devices/system/cpu/possible", "0-3\n");
+    for core in 0..4 {
+        let cpu = format!("sys/devices/system/cpu/cpu{core}");
+        host.file(
+            &format!("{cpu}/topology/thread_siblings_list"),
+            &format!("{core}\n"),
+        );
+        host.file(&format!("{cpu}/cpufreq/scaling_governor"), "performance\n");
+        for (state, name, latency) in [
+            ("state0", "POLL", "0"),
+            ("state1", "C1", "2"),
+            ("state2", "C6", "133"),
+        ] {
+            host.file(&format!("{cpu}/cpuidle/{state}/name"), name);
+            host.file(&format!("{cpu}/cpuidle/{state}/latency"), latency);
+            host.file(
+                &format!("{cpu}/cpuidle/{state}/disable"),
+                if state == "state2" { "1" } else { "0" },
+            );
+        }
+    }
+    for (irq, core) in [(40, "2"), (41, "3"), (42, "0")] {
+        host.file(&format!("proc/irq/{irq}/smp_affinity_list"), core);
+        host.file(&format!("proc/irq/{irq}/effective_affinity_list"), core);
+    }
+    host
+}
+
+/// Every finding of a patient as text, and the exit code.
+fn examine(host: &FakeHost, config: Option<&str>, facts: &Facts) -> (String, u8) {
+    let config = config.map(|text| Config::parse(text, "test").unwrap());
+    let patient = Patient {
+        host,
+        config: config.as_ref(),
+        facts,
+        target: target(config.as_ref(), facts),
+    };
+    let mut findings = Findings::default();
+    look(&patient, &mut findings);
+    let findings = sorted(findings);
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| {
+            format!(
+                "{:?} {}: {} | {}",
+                finding.severity, finding.about, finding.what, finding.mend
+            )
+        })
+        .collect();
+    (lines.join("\n"), code(&findings))
+}
+
+#[test]
+fn nothing_is_found_on_a_host_that_is_ready() {
+    let host = healthy("ready");
+    let before = host.state();
+    assert_eq!(
+        examine(&host, Some(CONFIG), &facts(nic())),
+        (String::new(), 0)
+    );
+    assert_eq!(examine(&host, None, &Facts::default()), (String::new(), 0));
+    assert_eq!(host.state(), before);
+    assert!(host.written.borrow().is_empty());
+}
+
+#[test]
+fn each_thing_that_makes_it_slower_is_named_with_what_to_do() {
+    let host = healthy("slower");
+    host.file("proc/sys/net/core/bpf_jit_enable", "0\n");
+    host.file(
+        "sys/kernel/security/lockdown",
+        "none integrity [confidentiality]\n",
+    );
+    host.file("sys/devices/system/cpu/isolated", "\n");
+    host.file(
+        "sys/devices/system/cpu/cpu2/topology/thread_siblings_list",
+        "2-3\n",
+    );
+    host.file(
+        "sys/devices/system/cpu/cpu3/topology/thread_siblings_list",
+        "2-3\n",
+    );
+    host.file("sys/devices/system/cpu/cpu3/cpuidle/state2/disable", "0\n");
+    host.file(
+        "sys/devices/system/cpu/cpu2/cpufreq/scaling_governor",
+        "powersave\n",
+    );
+    host.file("sys/fs/cgroup/system.slice/cpu.max", "50000 100000\n");
+    host.file("proc/irq/9/effective_affinity_list", "3\n");
+    host.file("sys/kernel/irq/9/actions", "nvme0q3\n");
+    host.file("proc/irq/40/smp_affinity_list", "0-3\n");
+    let mut far = facts(nic());
+    far.node_cores = BTreeMap::from([(0, vec![0, 1])]);
+    far.nics.get_mut("eth1").unwrap().as_mut().unwrap().driver = Some("virtio_net".into());
+    {
+        let mut nics = host.nics.borrow_mut();
+        let features = &mut nics.get_mut("eth1").unwrap().features;
+        features[0].active = true;
+        features[0].changeable = false;
+        features[3].active = true;
+    }
+    let (text, code) = examine(&host, Some(CONFIG), &far);
+    for expected in [
+        "bpf_jit_enable=1",
+        "locked down",
+        "isolcpus=2-3",
+        "cores 2-3 are one core with several threads",
+        "cores 3 of workers sleep as deep as C6",
+        "take 133 µs to wake",
+        "governor: core 2 of a worker has the governor powersave",
+        "tidegate configure init governor",
+        "50 % of one core",
+        "interrupts 9 (nvme0q3) of other devices land on cores 2-3",
+        "irqs: eth1: interrupt 40 of queue 0 is on cores 0-3",
+        "cores 2-3 of workers are not on memory node 0, where eth1 is",
+        "take cores of 0-1",
+        "driver virtio_net is not known for zero copy",
+        "rx-lro is on and the driver keeps it so",
+        "rx-vlan-hw-parse is on",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    assert!(!text.contains("Blocks"), "{text}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn what_keeps_it_from_running_comes_first_and_is_another_exit_code() {
+    let host = healthy("blocked");
+    host.file("proc/sys/kernel/osrelease", "5.4.0-generic\n");
+    host.file("proc/net/protocols", "protocol  size\nTCP 2304 1\n");
+    std::fs::remove_file(host.path("proc/sys/kernel/unprivileged_bpf_disabled")).unwrap();
+    host.file(
+        "proc/self/status",
+        "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\n",
+    );
+    host.file(
+        "proc/self/limits",
+        "Max locked memory 8388608 8388608 bytes\n",
+    );
+    host.file("sys/devices/system/cpu/isolated", "\n");
+    let wrong = Nic {
+        mtu_bytes: 9_000,
+        is_running: false,
+        rx_queues: 1,
+        rx_queues_max: 8,
+        driver: Some("virtio_net".into()),
+        ..nic()
+    };
+    let (text, code) = examine(&host, Some(CONFIG), &facts(wrong));
+    for expected in [
+        "Linux 5.4.0-generic is older than 5.11",
+        "no AF_XDP sockets",
+        "loads no BPF programs",
+        "missing capability CAP_NET_RAW",
+        "missing capability CAP_SYS_RESOURCE",
+        "eth1 has 1 receive queues, the plan needs 2",
+        "eth1 has an MTU of 9000 bytes",
+        "eth1 has no carrier",
+        "virtio_net spreads over 6 queues and 2 are served",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    assert_eq!(code, 2);
+    let first_slower = text.find("Slower ").unwrap();
+    assert!(!text[first_slower..].contains("Blocks "), "{text}");
+}
+
+#[test]
+fn an_interface_that_is_missing_is_said_once() {
+    let host = healthy("missing");
+    host.nics.borrow_mut().clear();
+    let mut without = facts(nic());
+    without.nics.insert(
+        "eth1".into(),
+        Err("interface eth1 does not exist; present: lo".into()),
+    );
+    let (text, code) = examine(&host, Some(CONFIG), &without);
+    assert_eq!(text.matches("eth1").count(), 1, "{text}");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn kernel_sockets_are_asked_about_files_and_cores_only() {
+    let host = healthy("sockets");
+    host.file("proc/net/protocols", "protocol  size\nTCP 2304 1\n");
+    host.file(
+        "proc/self/status",
+        "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\n",
+    );
+    let config = r#"
+        [[port]]
+        driver = "kernel"
+        queues = { 0 = 2 }
+        [[pool]]
+        name = "a"
+        protocol = "redis"
+        listen = "127.0.0.1:1"
+        servers = ["127.0.0.1:2"]
+    "#;
+    let here = Facts {
+        cores: vec![0, 1, 2, 3],
+        ..Facts::default()
+    };
+    assert_eq!(examine(&host, Some(config), &here), (String::new(), 0));
+    host.file("proc/self/limits", "Max open files 256 1024 files\n");
+    let (text, code) = examine(&host, Some(config), &here);
+    assert!(text.contains("may open 1024 files"), "{text}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn without_a_configuration_a_kernel_without_af_xdp_is_no_obstacle_yet() {
+    let host = healthy("none");
+    host.file("proc/net/protocols", "protocol  size\nTCP 2304 1\n");
+    let (text, code) = examine(&host, None, &Facts::default());
+    assert!(text.contains("no driver = \"afxdp\""), "{text}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn a_worker_that_spins_never_sleeps() {
+    let host = healthy("spins");
+    host.file("sys/devices/system/cpu/cpu3/cpuidle/state2/disable", "0\n");
+    let spinning = format!("{CONFIG}\n[worker]\nidle = \"spin\"\n");
+    assert_eq!(examine(&host, Some(&spinning), &facts(nic())).1, 0);
+    assert_eq!(examine(&host, Some(CONFIG), &facts(nic())).1, 1);
+}
+
+#[test]
+fn a_verdict_has_a_word() {
+    let mut findings = Findings::default();
+    assert_eq!(verdict(&findings.0), "fine");
+    findings.slower("a", "b", "");
+    assert_eq!(verdict(&findings.0), "slower");
+    findings.blocks("a", "b", "");
+    assert_eq!(verdict(&findings.0), "blocked");
+    assert_eq!(findings.0[1].severity, Severity::Blocks);
+}
