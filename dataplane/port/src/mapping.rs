@@ -4,6 +4,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
+/// The smallest page of any machine: more often than needed is touched often enough.
+const PAGE_BYTES: usize = 4_096;
+
 /// A readable and writable mapping.
 ///
 /// It hands out a raw pointer only: what else writes to the memory (the kernel, another process, another thread) differs
@@ -20,15 +23,37 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Zeroed memory of this process and of the threads in it; private, so that the kernel may back it with huge pages. Every page is present from the start, so that the hot path
-    /// takes no page fault.
+    /// Zeroed memory of this process and of the threads in it; private, so that the kernel can back it with huge pages, which it is
+    /// asked to. Every page is present from the start, so that the hot path takes no page fault.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
-        Self::map(
-            bytes,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-            -1,
-            0,
-        )
+        let mapping = Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+        // Asked before the pages are there: those that are stay as they are. A kernel without huge pages refuses, and small ones
+        // do as well.
+        let _small_pages = mapping.advise(libc::MADV_HUGEPAGE);
+        match mapping.advise(libc::MADV_POPULATE_WRITE) {
+            // Linux 5.14 has it.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => mapping.touch(),
+            outcome => outcome?,
+        }
+        Ok(mapping)
+    }
+
+    fn advise(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: base and bytes are those of a mapping of ours; none of the advice given here changes what is in it.
+        let outcome = unsafe { libc::madvise(self.base.as_ptr().cast(), self.bytes, advice) };
+        if outcome == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Writes to every page of a mapping that nobody else has seen yet.
+    fn touch(&self) {
+        for offset in (0..self.bytes).step_by(PAGE_BYTES) {
+            // SAFETY: inside the mapping, writable, and nobody else knows of it.
+            unsafe { self.base.as_ptr().add(offset).write_volatile(0) };
+        }
     }
 
     /// `bytes` of what `fd` refers to, from `offset` on, shared with whoever else maps it.
@@ -76,5 +101,22 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: base and bytes are those of a successful mmap, and nothing else unmaps it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zeroed_and_every_byte_can_be_written_touched_or_populated() {
+        let mapping = Mapping::anonymous(3 * PAGE_BYTES + 1).unwrap();
+        mapping.touch();
+        for offset in 0..mapping.bytes() {
+            // SAFETY: inside the mapping, which nobody else knows of.
+            let byte = unsafe { &mut *mapping.base().as_ptr().add(offset) };
+            assert_eq!(*byte, 0);
+            *byte = 1;
+        }
     }
 }
