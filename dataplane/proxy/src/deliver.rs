@@ -141,6 +141,7 @@ impl Proxy {
                     || state.closing
                     || state.blocked
                     || state.half_closed
+                    || state.leave_by_us != 0
                     || self.draining);
         state.full = false;
         if resume {

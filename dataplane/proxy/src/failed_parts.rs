@@ -69,9 +69,8 @@ impl Proxy {
         let part = &mut self.fragments[fragment];
         part.lost = true;
         self.hold.clear(&mut part.chain);
-        let server = part.server;
-        let lost = &mut self.splits[part.split].lost;
-        lost.get_or_insert(Lost { server, fault });
+        let (split, server) = (part.split, part.server);
+        self.note_lost(split, Lost { server, fault });
     }
 
     /// Whether the pool wants an answer without the parts of failed servers: see `tidegate_config::Partial`.

@@ -49,6 +49,8 @@ pub enum Fault {
     NoDescriptor,
     /// The request needs more entries in the worker's tables than these have.
     NoEntries,
+    /// The server was taken out of the configuration, and did not answer in time.
+    Left,
 }
 
 macro_rules! texts {
@@ -92,6 +94,7 @@ texts! {
     NoResource => "Proxy is out of server connections (limit server_connections_max)",
     NoOwnConnection => "No server connection left for a client of its own (limit own_connections_max)",
     NoDescriptor => "Proxy is out of file descriptors (limit open files)",
+    Left => "Server was taken out of the configuration",
     NoEntries => "Pool has more servers than the proxy can ask at once (limit requests_max)",
 }
 
@@ -136,6 +139,7 @@ impl Fault {
             | Self::Garbage
             | Self::Unauthorized
             | Self::OutOfStep
+            | Self::Left
             | Self::Failing => true,
         }
     }

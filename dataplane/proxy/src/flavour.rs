@@ -99,7 +99,7 @@ impl Proxy {
     /// Whether the next look at connections that are not plain makes a place for another. If so, it is soon.
     pub(crate) fn makes_room(&mut self) -> bool {
         self.crowded = self.crowded || self.longest_idle_flavour().is_some();
-        self.crowded
+        self.crowded || self.now_us < self.departed_until_us
     }
 
     fn longest_idle_flavour(&self) -> Option<u32> {
@@ -128,8 +128,8 @@ impl Proxy {
         let position = std::mem::replace(&mut state.position, NIL);
         if position == NIL {
             server.idle.retain(|&idle| idle != link);
-        } else if server.links[position as usize] == link {
-            server.links[position as usize] = NIL;
+        } else if let Some(place) = server.place_of(position, link) {
+            *place = NIL;
         } else {
             server.relieved -= 1;
         }

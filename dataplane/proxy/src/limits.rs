@@ -97,5 +97,21 @@ pub const LIBRARY_BYTES_MAX: usize = 64;
 /// back stays unused.
 pub const GREETING_RETRY_US: u64 = 200_000;
 
+/// Servers that are configured no more and still end something. Each has a deadline, so there are as many as leave within that; more
+/// only come together when whole pools are exchanged again and again, and then the next change is refused until some are done. Higher
+/// costs memory that is reserved for each change.
+pub const LEAVING_SERVERS_MAX: usize = 4096;
+
+/// The same of pools.
+pub const LEAVING_POOLS_MAX: usize = 256;
+
+/// How often what is configured no more is looked at, in microseconds. It ends by itself, mostly; the looks are for deadlines, which
+/// are seconds.
+pub const LEAVE_LOOK_US: u64 = 50_000;
+
+/// How long the connections of a server that left may take to close, in microseconds, during which a client that finds none free
+/// waits for one. A round trip to the server is enough; a server that is gone does not answer at all.
+pub const DEPART_US: u64 = 1_000_000;
+
 const _: () =
     assert!((EARLY_REQUESTS_MAX as usize) < OWN_LINK_SPARE && OWN_LINK_SPARE < LINK_REQUESTS_MAX);

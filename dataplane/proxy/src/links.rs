@@ -225,8 +225,8 @@ impl Proxy {
         owner.counters.connections -= 1;
         if position == NIL {
             owner.idle.retain(|&idle| idle != link);
-        } else if owner.links[position as usize] == link {
-            owner.links[position as usize] = NIL;
+        } else if let Some(place) = owner.place_of(position, link) {
+            *place = NIL;
         } else {
             owner.relieved -= 1;
         }
@@ -304,7 +304,9 @@ impl Proxy {
         let state = &mut self.servers[server as usize];
         let pool = &mut self.pools[state.pool as usize];
         state.failures += 1;
-        if pool.eject && state.ejected_until_us == 0 && state.failures >= pool.failure_limit {
+        let stays = state.leave_by_us == 0;
+        let limit = state.failures >= pool.failure_limit;
+        if pool.eject && stays && state.ejected_until_us == 0 && limit {
             state.failures = 0;
             state.ejected_until_us = self.now_us + pool.retry_us;
             pool.router.set_live(state.index, false);
@@ -317,12 +319,13 @@ impl Proxy {
 
     /// An exclusive connection has nothing to do any more: keep it, or close it.
     pub(crate) fn park_link<S: Streams>(&mut self, streams: &mut S, link: u32) {
-        let server = self.links[link as usize].server;
-        let idle = &mut self.servers[server as usize].idle;
+        let server = &mut self.servers[self.links[link as usize].server as usize];
+        let leaves = server.leave_by_us != 0;
+        let idle = &mut server.idle;
         if idle.contains(&link) {
             return;
         }
-        if idle.len() < EXCLUSIVE_IDLE_MAX {
+        if idle.len() < EXCLUSIVE_IDLE_MAX && !leaves {
             idle.push(link);
             return;
         }
@@ -348,7 +351,7 @@ impl Proxy {
         self.flavoured -= u32::from(state.flavour != Flavour::PLAIN);
         let owner = &mut self.servers[server as usize];
         owner.counters.connections -= 1;
-        if position != NIL && owner.links[position as usize] != link {
+        if position != NIL && owner.place_of(position, link).is_none() {
             owner.relieved -= 1;
         }
         self.roles[stream.0 as usize] = Role::Free;

@@ -29,6 +29,8 @@ pub struct Proxy {
     pub(crate) pools: Vec<Pool>,
     /// Listener → pool.
     pub(crate) listeners: Vec<u16>,
+    /// How many pools and servers are configured. Those behind them are on their way out.
+    pub(crate) configured: crate::reconfigure::Left,
     pub(crate) pendings: Slab<Pending>,
     pub(crate) notes: Notes,
     pub(crate) splits: Slab<Split>,
@@ -83,6 +85,10 @@ pub struct Proxy {
     /// Microseconds since 1970 at the zero of the clock.
     pub(crate) wall_clock_us: u64,
     pub(crate) draining: bool,
+    /// When to look next after what is configured no more; `u64::MAX`: nothing of that is left.
+    pub(crate) next_leave_us: u64,
+    /// Until then connections of servers that left may still take the place of others.
+    pub(crate) departed_until_us: u64,
     pub(crate) seed: u64,
 }
 
@@ -94,6 +100,19 @@ pub(crate) struct ProxyLimits {
     pub hold_bytes: usize,
     pub client_reply_hold_bytes: usize,
     pub client_stall_us: u64,
+}
+
+impl ProxyLimits {
+    pub fn new(limits: &WorkerConfig) -> Self {
+        Self {
+            client_requests: limits.client_requests_max,
+            clients_max: limits.clients_max as usize,
+            hold_bytes: limits.request_hold_bytes as usize,
+            client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes)
+                .unwrap_or(usize::MAX),
+            client_stall_us: u64::from(limits.client_stall_ms) * 1000,
+        }
+    }
 }
 
 impl Proxy {
@@ -114,6 +133,10 @@ impl Proxy {
             servers.extend((0..pool.servers.len()).map(|index| new_server(p as u16, index, pool)));
             states.push(new_pool(pool, first_server, seed ^ p as u64));
         }
+        let configured = crate::reconfigure::Left {
+            servers: servers.len(),
+            pools: states.len(),
+        };
         let links_max = limits.server_connections_max as usize;
         let requests = limits.requests_max as usize;
         let hold_bytes = limits.request_hold_bytes as usize;
@@ -131,6 +154,7 @@ impl Proxy {
             servers,
             pools: states,
             listeners,
+            configured,
             pendings: Slab::new(requests),
             notes: Notes::new(requests),
             splits: Slab::new(requests),
@@ -156,14 +180,7 @@ impl Proxy {
             freed: false,
             stall_queue: VecDeque::with_capacity(slots),
             events: VecDeque::with_capacity(EVENTS_MAX),
-            limits: ProxyLimits {
-                client_requests: limits.client_requests_max,
-                clients_max: limits.clients_max as usize,
-                hold_bytes,
-                client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes)
-                    .unwrap_or(usize::MAX),
-                client_stall_us: u64::from(limits.client_stall_ms) * 1000,
-            },
+            limits: ProxyLimits::new(limits),
             now_us,
             next_tick_us: now_us + TICK_US,
             next_preconnect_us: now_us,
@@ -177,6 +194,8 @@ impl Proxy {
             accepted: 0,
             wall_clock_us: 0,
             draining: false,
+            next_leave_us: u64::MAX,
+            departed_until_us: 0,
             seed,
         }
     }
@@ -262,9 +281,9 @@ impl Proxy {
     }
 
     fn accept<S: Streams>(&mut self, streams: &mut S, id: StreamId) {
-        let Some(&pool) = streams
-            .listener(id)
-            .and_then(|l| self.listeners.get(l.0 as usize))
+        let listener = streams.listener(id);
+        let Some((listener, &pool)) =
+            listener.and_then(|l| Some((l, self.listeners.get(l.0 as usize)?)))
         else {
             // A stream that we released can still be in the ready list.
             return;
@@ -277,6 +296,7 @@ impl Proxy {
         let watched = self.clients[id.0 as usize].watched;
         self.clients[id.0 as usize] = Client {
             watched,
+            listener: listener.0,
             id: self.accepted,
             dialect: self.pools[pool as usize].parser(),
             mode: self.pools[pool as usize].first_mode(),
@@ -302,7 +322,7 @@ impl Proxy {
 }
 
 /// How many own connections there may be in all: never so many that a server could not have its shared ones.
-fn own_connections(pools: &[PoolConfig], links_max: usize) -> usize {
+pub(crate) fn own_connections(pools: &[PoolConfig], links_max: usize) -> usize {
     let wanted = pools.iter().map(|pool| pool.own_connections_max as usize);
     let shared = pools
         .iter()
@@ -312,7 +332,7 @@ fn own_connections(pools: &[PoolConfig], links_max: usize) -> usize {
         .min(links_max.saturating_sub(shared.sum()))
 }
 
-fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
+pub(crate) fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
     Server {
         pool,
         index,
@@ -327,11 +347,13 @@ fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
         ejected_until_us: 0,
         waiting: WaitList::EMPTY,
         preconnected: false,
+        named: 0,
+        leave_by_us: 0,
         counters: ServerCounters::default(),
     }
 }
 
-fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
+pub(crate) fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
     Pool {
         name: config.name.as_str().into(),
         protocol: config.protocol,
@@ -358,6 +380,9 @@ fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
         misses: config.partial == Partial::Misses && config.compat == Compat::None,
         twemproxy: config.compat == Compat::Twemproxy,
         any: 0,
+        routed: 0,
+        former: None,
+        leave_by_us: 0,
         counters: PoolCounters::default(),
     }
 }

@@ -34,7 +34,8 @@ impl Proxy {
                 state.barrier = false;
             }
             let is_normal = matches!(state.mode, Mode::Normal);
-            if self.draining && !self.goes_on_while_draining(client) {
+            let leaves = self.draining || state.leave_by_us != 0;
+            if leaves && !self.goes_on_while_draining(client) {
                 return;
             }
             let go_on = if is_normal {

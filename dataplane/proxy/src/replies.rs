@@ -291,8 +291,8 @@ impl Proxy {
         self.watch(client);
         let state = &self.links[link as usize];
         let server = &mut self.servers[state.server as usize];
-        if state.position != NIL && server.links[state.position as usize] == link {
-            server.links[state.position as usize] = NIL;
+        if let Some(place) = server.place_of(state.position, link) {
+            *place = NIL;
             server.relieved += 1;
             self.reliefs += 1;
             server.relieved_at = self.reliefs;
@@ -398,7 +398,10 @@ impl Proxy {
             return;
         }
         let server = &mut self.servers[state.server as usize];
-        let place = &mut server.links[state.position as usize];
+        let Some(place) = server.links.get_mut(state.position as usize) else {
+            // It has no place any more.
+            return self.retire_link(streams, link);
+        };
         if *place == NIL {
             // It was replaced while a client held it up, and nobody needed the replacement.
             *place = link;

@@ -50,7 +50,8 @@ impl Proxy {
         let uploading = matches!(state.mode, Mode::Upload { .. });
         let waits = state.wait.what != crate::state::WaitFor::Nothing;
         let begun = uploading || self.in_transaction(client);
-        let done = state.closing || (self.draining && !begun) || (half_closed && !waits);
+        let leaves = self.draining || state.leave_by_us != 0;
+        let done = state.closing || (leaves && !begun) || (half_closed && !waits);
         if done {
             self.close_in_order(streams, client);
         }

@@ -31,7 +31,7 @@ impl<T> Slab<T> {
     /// Entries that can still be taken.
     #[inline]
     pub fn room(&self) -> usize {
-        self.limit - self.in_use()
+        self.limit.saturating_sub(self.in_use())
     }
 
     /// Entries that are taken.
@@ -47,11 +47,28 @@ impl<T> Slab<T> {
             self.entries[index as usize] = value;
             return Some(index);
         }
-        if self.entries.len() == self.limit {
+        if self.entries.len() >= self.limit {
             return None;
         }
         self.entries.push(value);
         Some(self.entries.len() as u32 - 1)
+    }
+
+    /// From now on at most `limit` entries are taken. `larger` has room for them, unless they fit already, and keeps the old room.
+    /// Entries above a lower limit stay until they are given back.
+    pub fn set_limit(&mut self, limit: usize, larger: &mut Self) {
+        if limit > self.entries.capacity() && larger.entries.capacity() >= limit {
+            larger.entries.append(&mut self.entries);
+            larger.free.append(&mut self.free);
+            std::mem::swap(&mut self.entries, &mut larger.entries);
+            std::mem::swap(&mut self.free, &mut larger.free);
+        }
+        self.limit = limit.min(self.entries.capacity());
+    }
+
+    /// Every entry, also those that were given back and not taken again.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut()
     }
 
     /// Gives an entry back.

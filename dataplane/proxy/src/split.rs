@@ -255,12 +255,13 @@ impl Proxy {
             chain: Chain::EMPTY,
         });
         let Some(fragment) = fragment else { return };
+        self.servers[server as usize].named += 1;
         let state = &mut self.splits[split];
         state.first_fragment = fragment;
         let part = &mut self.parts[index as usize];
         part.fragment = fragment;
         if let Some(fault) = lost {
-            state.lost.get_or_insert(Lost { server, fault });
+            self.note_lost(split, Lost { server, fault });
             return;
         }
         state.outstanding += 1;
@@ -341,6 +342,9 @@ impl Proxy {
         debug_assert_eq!(state.outstanding, 0, "every fragment is complete");
         let (mut key, mut fragment) = (state.first_key, state.first_fragment);
         let mut error = std::mem::replace(&mut state.error, Chain::EMPTY);
+        if let Some(lost) = state.lost.take() {
+            self.servers[lost.server as usize].named -= 1;
+        }
         self.hold.clear(&mut error);
         while key != NIL {
             let next = self.keys[key].next;
@@ -350,6 +354,7 @@ impl Proxy {
         while fragment != NIL {
             let part = &mut self.fragments[fragment];
             let next = part.next;
+            self.servers[part.server as usize].named -= 1;
             let mut chain = std::mem::replace(&mut part.chain, Chain::EMPTY);
             self.hold.clear(&mut chain);
             self.fragments.give(fragment);
@@ -357,6 +362,15 @@ impl Proxy {
         }
         self.splits.give(split);
         self.freed = true;
+    }
+
+    /// Notes the first server that has no part in the answer.
+    pub(crate) fn note_lost(&mut self, split: u32, lost: Lost) {
+        let noted = &mut self.splits[split].lost;
+        if noted.is_none() {
+            *noted = Some(lost);
+            self.servers[lost.server as usize].named += 1;
+        }
     }
 
     /// Completes a split request that no server was asked for: none could be reached.

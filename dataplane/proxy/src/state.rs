@@ -16,6 +16,10 @@ use tidegate_protocol::{
     Split as SplitKind,
 };
 
+/// The position of a shared connection that has none any more, because its server left or has another number of them: it ends
+/// when it owes nothing.
+pub(crate) const OUTMODED: u32 = NIL - 1;
+
 /// What a stream slot is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -104,6 +108,11 @@ impl Wait {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub pool: u16,
+    /// Where it came from.
+    pub listener: u16,
+    /// Its pool or its listener is configured no more: it gets what it is owed until then, and no request of it is begun.
+    /// 0: it stays.
+    pub leave_by_us: u64,
     pub authenticated: bool,
     /// The server connections it needs.
     pub flavour: Flavour,
@@ -155,6 +164,8 @@ impl Client {
     pub fn new(pool: u16, now_us: u64) -> Self {
         Self {
             pool,
+            listener: 0,
+            leave_by_us: 0,
             authenticated: false,
             flavour: Flavour::PLAIN,
             mute: Mute::No,
@@ -256,7 +267,7 @@ pub(crate) struct Link {
     pub open: bool,
     pub server: u16,
     pub flavour: Flavour,
-    /// Position in the `links` of its server; [`NIL`] for an exclusive one.
+    /// Position in the `links` of its server; [`NIL`] for an exclusive one, [`OUTMODED`] for one that lost its place for good.
     pub position: u32,
     /// The client that uploads on it.
     pub writer: u32,
@@ -313,7 +324,20 @@ pub(crate) struct Server {
     pub ejected_until_us: u64,
     pub waiting: WaitList,
     pub preconnected: bool,
+    /// Fragments, and notes of missing ones, that name it.
+    pub named: u32,
+    /// It is configured no more and ends what is under way until then. 0: it stays.
+    pub leave_by_us: u64,
     pub counters: ServerCounters,
+}
+
+impl Server {
+    /// The place of a shared connection, unless it has lost it.
+    #[inline]
+    pub fn place_of(&mut self, position: u32, link: u32) -> Option<&mut u32> {
+        let place = self.links.get_mut(position as usize)?;
+        (*place == link).then_some(place)
+    }
 }
 
 /// One pool.
@@ -350,7 +374,20 @@ pub(crate) struct Pool {
     pub twemproxy: bool,
     /// Where `Route::Any` looked last.
     pub any: u16,
+    /// How often its keys got other servers.
+    pub routed: u32,
+    /// Whose the keys were before that last happened, for transactions that began then.
+    pub former: Option<Former>,
+    /// It is configured no more, and its clients get what they are owed until then. 0: it stays.
+    pub leave_by_us: u64,
     pub counters: PoolCounters,
+}
+
+/// Whose the keys of a pool were before its servers changed.
+pub(crate) struct Former {
+    pub router: Router,
+    /// By position in the file of then: the server.
+    pub servers: Box<[u16]>,
 }
 
 impl Pool {

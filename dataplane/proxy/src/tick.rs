@@ -25,6 +25,9 @@ impl Proxy {
         for server in 0..self.servers.len() as u16 {
             self.tick_server(streams, server);
         }
+        if now_us >= self.next_leave_us {
+            self.look_after_left(streams);
+        }
         self.close_idle_flavours(streams);
         self.check_stalls(streams);
         // Clients can wait for one kind of entry behind many that wait for another: in time everybody has a look.
@@ -53,8 +56,9 @@ impl Proxy {
             .bitor(self.table_waiting.first != NIL)
             .then_some(self.next_tick_us);
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
+        let leaves = (self.next_leave_us != u64::MAX).then_some(self.next_leave_us);
         let flavours = (self.flavoured > 0).then_some(self.next_flavour_look_us);
-        let due = [ejected, stalled, waiting, preconnect, flavours]
+        let due = [ejected, stalled, waiting, preconnect, leaves, flavours]
             .into_iter()
             .flatten()
             .min()?;
@@ -198,7 +202,9 @@ impl Proxy {
         let mut missing = false;
         for server in 0..self.servers.len() as u16 {
             let state = &self.servers[server as usize];
-            if !self.pools[state.pool as usize].preconnect || state.preconnected {
+            let pool = &self.pools[state.pool as usize];
+            let leaves = pool.leave_by_us != 0 || state.leave_by_us != 0;
+            if !pool.preconnect || state.preconnected || leaves {
                 continue;
             }
             // Those of the plain flavour come first.

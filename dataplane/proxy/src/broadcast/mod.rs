@@ -79,7 +79,9 @@ impl Proxy {
                 let split = self.send_to_all(streams, client, request, wire, merge, &touched);
                 self.scratch = bytes;
                 if let Some(split) = split {
-                    self.splits[split].lost = lost;
+                    if let Some(lost) = lost {
+                        self.note_lost(split, lost);
+                    }
                     self.drop_request(streams, client, source, request.bytes);
                 }
                 split.is_some()
@@ -240,6 +242,7 @@ impl Proxy {
             chain: Chain::EMPTY,
         });
         let Some(fragment) = fragment else { return };
+        self.servers[server as usize].named += 1;
         state.first_fragment = fragment;
         state.outstanding += 1;
         let pool = self.servers[server as usize].pool;

@@ -92,8 +92,13 @@ impl Chunked {
 
     /// Moves over the keys that are whole in `hold`.
     fn find_keys(&mut self, hold: &[u8], keys_max: u32) -> Found {
+        let keys_max = keys_max.min(self.keys_left);
+        if self.keys > keys_max {
+            // The limit was lowered meanwhile.
+            (self.keys, self.bytes) = (0, 0);
+        }
         loop {
-            if self.keys == keys_max.min(self.keys_left) {
+            if self.keys == keys_max {
                 return Found::Enough;
             }
             let at = self.name_bytes + self.bytes;

@@ -113,6 +113,7 @@ impl Proxy {
         let state = &mut self.splits[split];
         match fragment {
             Some(fragment) => {
+                self.servers[server as usize].named += 1;
                 state.first_fragment = fragment;
                 state.outstanding = 1;
             }

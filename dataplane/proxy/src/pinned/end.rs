@@ -211,7 +211,8 @@ impl Proxy {
             Purpose::Transaction => false,
         };
         // Redis does not wait either for a client that cannot ask any more.
-        if !(waits && (half_closed || self.draining)) {
+        let leaves = self.draining || self.clients[client as usize].leave_by_us != 0;
+        if !(waits && (half_closed || leaves)) {
             return false;
         }
         let head = self.clients[client as usize].head;

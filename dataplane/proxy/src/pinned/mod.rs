@@ -62,6 +62,10 @@ pub(crate) struct Pinned {
     pub lost: bool,
     /// The server refused something that it should not have: nobody else gets the connection.
     pub doubtful: bool,
+    /// The value of `Pool::routed` when the server was chosen.
+    pub routed: u32,
+    /// There may be subscriptions to shard channels, which belong to servers as keys do.
+    pub sharded: bool,
     /// Keys are watched.
     pub watching: bool,
     /// The client said MULTI, and was told OK.
@@ -259,6 +263,7 @@ impl Proxy {
         };
         self.links[link as usize].pin = pin;
         self.pins[pin].link = link;
+        self.pins[pin].routed = self.pools[pool as usize].routed;
         self.pools[pool as usize].counters.pins += 1;
         self.own_links += 1;
         Ok(Some(link))
@@ -307,6 +312,8 @@ impl Pinned {
             ending: false,
             lost: false,
             doubtful: false,
+            routed: 0,
+            sharded: false,
             watching: false,
             multi: false,
             opened: false,

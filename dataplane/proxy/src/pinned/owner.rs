@@ -1,11 +1,13 @@
 //! Which server of the pool a request needs that is to go to one server alone.
 
 use crate::fault::Fault;
+use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::routing::Router;
+use crate::slab::NIL;
 use crate::streams::{StreamId, Streams};
-use tidegate_protocol::Request;
+use tidegate_protocol::{Request, Route};
 
 /// Whose the keys of a request are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +31,12 @@ impl Proxy {
         request: &Request,
         source: Source,
     ) -> Owner {
-        let pool = self.clients[client as usize].pool;
-        let router = &mut self.pools[pool as usize].router;
+        let former = self.has_former_keys(client);
+        let pool = &mut self.pools[self.clients[client as usize].pool as usize];
+        let router = match &mut pool.former {
+            Some(before) if former => &mut before.router,
+            _ => &mut pool.router,
+        };
         match source {
             Source::Ring { scratch: false } => {
                 owner(router, request, streams.peek(StreamId(client)))
@@ -59,12 +65,46 @@ impl Proxy {
 
     /// Whether any server of the client's pool may have any key.
     pub(super) fn is_anywhere(&mut self, client: u32) -> bool {
+        let former = self.has_former_keys(client);
         let pool = self.pool_of(client);
-        pool.servers == 1 || pool.router.is_random()
+        let router = match &pool.former {
+            Some(before) if former => &before.router,
+            _ => &pool.router,
+        };
+        !router.tells_keys_apart()
+    }
+
+    /// Whether the client is in a transaction, or watches keys, and chose its server before the keys of its pool got others. What
+    /// it asks is judged by what was: its server executes all of it, as if it had come a moment earlier.
+    pub(super) fn has_former_keys(&self, client: u32) -> bool {
+        let state = &self.clients[client as usize];
+        if state.pin == NIL {
+            return false;
+        }
+        let pin = &self.pins[state.pin];
+        pin.purpose == Purpose::Transaction
+            && pin.link != NIL
+            && pin.routed != self.pools[state.pool as usize].routed
+    }
+
+    /// The server at a position of the client's pool; of the pool as it was, if the client goes by that. `None`: that is too long ago.
+    pub(super) fn server_at(&self, client: u32, index: usize) -> Option<u16> {
+        let state = &self.clients[client as usize];
+        if !self.has_former_keys(client) {
+            return Some(self.server_id(state.pool, index).0);
+        }
+        let pool = &self.pools[state.pool as usize];
+        let is_last = self.pins[state.pin].routed.wrapping_add(1) == pool.routed;
+        let former = pool.former.as_ref().filter(|_| is_last)?;
+        former.servers.get(index).copied()
     }
 }
 
 fn owner(router: &mut Router, request: &Request, bytes: &[u8]) -> Owner {
+    if request.route == Route::Key {
+        let key = bytes.get(request.key.clone()).unwrap_or_default();
+        return router.route(key).map_or(Owner::AllEjected, Owner::One);
+    }
     let mut found = Owner::Nobody;
     let any = router.is_random();
     for key in request.keys(bytes) {

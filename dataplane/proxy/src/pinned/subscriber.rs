@@ -62,9 +62,18 @@ impl Proxy {
             bytes: request.bytes + MARK.len(),
         };
         match self.pin_to(streams, client, request, source, wanted) {
-            Ok(link) => self.send_marked(streams, client, link, request, source),
+            Ok(link) => {
+                self.note_shards(client, pin);
+                self.send_marked(streams, client, link, request, source)
+            }
             Err(taken) => taken,
         }
+    }
+
+    /// Notes that the client subscribes to shard channels, if it does.
+    fn note_shards(&mut self, client: u32, pin: Pin) {
+        let state = &mut self.pins[self.clients[client as usize].pin];
+        state.sharded |= pin == Pin::Ssubscribe;
     }
 
     /// The server of the channels; `None`: it may be any.
@@ -114,6 +123,7 @@ impl Proxy {
                             self.clients[client as usize].full = true;
                             return false;
                         }
+                        self.note_shards(client, pin);
                         return self.subscribe_more(streams, client, link, request, source);
                     }
                     Ok(_) => NOT_ONE,

@@ -87,8 +87,7 @@ impl Proxy {
         let Some(index) = wanted else {
             return true;
         };
-        let pool = self.clients[client as usize].pool;
-        let there = self.links[link as usize].server == self.server_id(pool, index).0;
+        let there = Some(self.links[link as usize].server) == self.server_at(client, index);
         there || self.is_anywhere(client)
     }
 
@@ -158,6 +157,9 @@ impl Proxy {
         server: Option<usize>,
     ) -> Result<Option<usize>, &'static str> {
         match request.route {
+            Route::Key if self.has_former_keys(client) => {
+                self.one_server(streams, client, request, source, NOT_ONE)
+            }
             Route::Key if server.is_none() => Err(self.pool_of(client).text(Fault::AllEjected)),
             Route::Key => Ok(server),
             route if is_plain(route) => Ok(None),
@@ -382,6 +384,8 @@ impl Proxy {
         let pin = self.clients[client as usize].pin;
         let state = &self.pins[pin];
         let wanted = match request.route {
+            // Its key is not looked up again among the former ones: the request is hardly ever so large.
+            _ if self.has_former_keys(client) => Err(NOT_ONE),
             Route::Key if server.is_none() => Err(self.pool_of(client).text(Fault::AllEjected)),
             Route::Channel => Ok(Some(CHANNEL_SERVER)),
             _ if state.lost => Err(LOST),

@@ -79,6 +79,17 @@ impl Router {
         router
     }
 
+    /// A router without servers: what stands in the place of one that is needed elsewhere.
+    pub(crate) fn empty() -> Self {
+        Self {
+            hash: HashKind::default(),
+            hash_tag: None,
+            table: Table::Modula(Modula::new(0)),
+            members: Box::default(),
+            live: 0,
+        }
+    }
+
     /// The server that owns `key`, as its position in the file; `None` when every server is out.
     #[inline]
     pub fn route(&mut self, key: &[u8]) -> Option<usize> {
@@ -107,6 +118,18 @@ impl Router {
         };
         if member.live != live {
             member.live = live;
+            self.rebuild();
+        }
+    }
+
+    /// Takes each server, named by its position in the file, out of the distribution or into it, as `is_live` says.
+    pub(crate) fn set_all(&mut self, mut is_live: impl FnMut(usize) -> bool) {
+        let mut changed = false;
+        for member in &mut self.members {
+            let live = is_live(member.position as usize);
+            changed |= std::mem::replace(&mut member.live, live) != live;
+        }
+        if changed {
             self.rebuild();
         }
     }

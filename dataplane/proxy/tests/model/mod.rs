@@ -1,8 +1,10 @@
 //! Clients, servers and a network around one proxy, in one thread under one seed.
 #![allow(dead_code)]
 
+pub mod change;
 pub mod dialects;
 pub mod dialogue;
+pub mod fit;
 pub mod joined;
 pub mod many;
 pub mod server;
@@ -139,6 +141,11 @@ pub struct World {
     pub now_us: u64,
     /// Largest piece that the network moves at once.
     pub piece: usize,
+    /// What is in force.
+    pub pools: Vec<PoolConfig>,
+    pub limits: WorkerConfig,
+    /// Servers that left, with their address: who comes back has what it had.
+    pub shelf: Vec<(Endpoint, ModelServer)>,
 }
 
 impl World {
@@ -164,13 +171,20 @@ impl World {
             rng: Rng::new(seed),
             now_us: 0,
             piece: 700,
+            pools: pools.to_vec(),
+            limits: limits.clone(),
+            shelf: Vec::new(),
         }
     }
 
     pub fn connect(&mut self, requests: Vec<u8>) -> usize {
+        self.connect_at(ListenerId(0), requests)
+    }
+
+    pub fn connect_at(&mut self, listener: ListenerId, requests: Vec<u8>) -> usize {
         let id = self
             .streams
-            .open(Some(ListenerId(0)), None)
+            .open(Some(listener), None)
             .expect("there is a slot");
         self.clients.push(ModelClient {
             id,
