@@ -1,16 +1,18 @@
 //! The control thread: speaks with the manager, so that the poll loop never waits for anybody.
 
 use crate::limits::COMMANDS;
+use crate::network::NetworkChange;
+use crate::prepared::{Prepared, Preparer};
 use crate::vault::Vault;
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{Envelope, FromWorker, ToWorker};
 use tidegate_port::doorbell::Doorbell;
 
 /// What the loop has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Finish what is owed, then exit; at the deadline exit anyway.
     Drain {
@@ -19,6 +21,8 @@ pub enum Command {
     },
     /// Exit now.
     Stop,
+    /// Take up another configuration, and give back what it replaced.
+    TakeUp(Box<Prepared>),
     /// The manager is gone and the worker was not told to outlive it: exit.
     ManagerGone,
 }
@@ -26,20 +30,30 @@ pub enum Command {
 /// The loop's end of the ring of commands.
 pub struct Commands {
     ring: ringbuf::HeapCons<Command>,
+    done: ringbuf::HeapProd<Box<Prepared>>,
 }
 
 /// The thread's end.
 pub struct CommandSender {
     ring: ringbuf::HeapProd<Command>,
+    done: ringbuf::HeapCons<Box<Prepared>>,
     bell: Doorbell,
 }
 
 /// A ring of commands whose sender rings `bell`.
 pub fn commands(bell: Doorbell) -> (CommandSender, Commands) {
     let (sender, receiver) = HeapRb::new(COMMANDS).split();
+    let (done, returned) = HeapRb::new(1).split();
     (
-        CommandSender { ring: sender, bell },
-        Commands { ring: receiver },
+        CommandSender {
+            ring: sender,
+            done: returned,
+            bell,
+        },
+        Commands {
+            ring: receiver,
+            done,
+        },
     )
 }
 
@@ -54,6 +68,11 @@ impl Commands {
     pub fn take(&mut self) -> Option<Command> {
         self.ring.try_pop()
     }
+
+    /// Gives back what was taken up. The thread waits for it, so there is never another.
+    pub fn give_back(&mut self, prepared: Box<Prepared>) {
+        let _full = self.done.try_push(prepared);
+    }
 }
 
 impl CommandSender {
@@ -62,7 +81,22 @@ impl CommandSender {
         let _full = self.ring.try_push(command);
         self.bell.ring();
     }
+
+    /// Passes a configuration on and waits until the loop has taken it up: between two turns, so a moment.
+    pub fn take_up(&mut self, prepared: Box<Prepared>) -> Box<Prepared> {
+        self.send(Command::TakeUp(prepared));
+        loop {
+            if let Some(done) = self.done.try_pop() {
+                return done;
+            }
+            // If the loop has ended, so has the process; if it hangs, the manager ends it.
+            std::thread::park_timeout(TAKE_UP_LOOK);
+        }
+    }
 }
+
+/// How often the thread looks whether the loop has taken up a configuration.
+const TAKE_UP_LOOK: Duration = Duration::from_micros(500);
 
 /// What changes the filter of the log while the worker runs.
 pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send>;
@@ -75,15 +109,19 @@ pub struct ControlThread {
     pub set_log_filter: SetLogFilter,
     /// For the manager after this one.
     pub vault: Vault,
+    /// Makes ready what the loop is to take up.
+    pub preparer: Preparer,
 }
 
 /// What has been said so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Heard {
     /// The number of the last message.
     generation: u64,
     /// The loop ends by itself.
     leaving: bool,
+    /// What is ready to be taken up.
+    prepared: Option<Box<Prepared>>,
 }
 
 /// Starts the thread. It ends when the manager is gone and there will not be another one.
@@ -98,6 +136,8 @@ impl ControlThread {
         let mut heard = Heard::default();
         loop {
             self.converse(&socket, &mut heard);
+            // Another manager has plans of its own.
+            heard.prepared = None;
             if heard.leaving {
                 return;
             }
@@ -123,7 +163,14 @@ impl ControlThread {
                 }
             };
             heard.generation = envelope.generation;
+            let mut refusal = None;
             match envelope.message {
+                ToWorker::Prepare { opened } => match self.preparer.prepare(descriptors, &opened) {
+                    Ok(ready) => heard.prepared = Some(ready),
+                    Err(error) => refusal = Some(error.to_string()),
+                },
+                ToWorker::TakeUp => refusal = self.take_up(heard.prepared.take()),
+                ToWorker::Forget => heard.prepared = None,
                 ToWorker::Keep => self.vault.keep(descriptors),
                 ToWorker::Drain { deadline_ms } => {
                     heard.leaving = true;
@@ -144,13 +191,30 @@ impl ControlThread {
                 ToWorker::Start | ToWorker::Inserted | ToWorker::Ping => {}
             }
             let generation = envelope.generation;
-            if socket
-                .send(&FromWorker::Acknowledged { generation }, &[])
-                .is_err()
-            {
+            let answer = match refusal {
+                None => FromWorker::Acknowledged { generation },
+                Some(reason) => FromWorker::Refused { generation, reason },
+            };
+            if socket.send(&answer, &[]).is_err() {
                 break;
             }
         }
+    }
+
+    /// New addresses listen first, so that the loop is not kept waiting for the kernel. Returns why nothing was taken up.
+    fn take_up(&mut self, ready: Option<Box<Prepared>>) -> Option<String> {
+        let Some(ready) = ready else {
+            return Some("nothing is prepared".into());
+        };
+        if let NetworkChange::Sockets(sockets) = &ready.network
+            && let Err(error) = sockets.listen()
+        {
+            return Some(error.to_string());
+        }
+        let done = self.commands.take_up(ready);
+        let start = self.preparer.taken_up(*done);
+        self.vault.replace(start);
+        None
     }
 }
 
@@ -180,6 +244,7 @@ mod tests {
             commands,
             set_log_filter,
             vault,
+            preparer: Preparer::new(&crate::prepared::tests_start()),
         };
         (manager, receiver, spawn(worker, thread).unwrap())
     }
@@ -200,8 +265,11 @@ mod tests {
         drop(manager);
         thread.join().unwrap();
         assert_eq!(seen.recv().unwrap(), "debug");
-        assert_eq!(receiver.take(), Some(Command::Drain { deadline_us: 3_000 }));
-        assert_eq!(receiver.take(), Some(Command::Stop));
+        assert!(matches!(
+            receiver.take(),
+            Some(Command::Drain { deadline_us: 3_000 })
+        ));
+        assert!(matches!(receiver.take(), Some(Command::Stop)));
         assert!(receiver.is_empty(), "a drain goes on without a manager");
     }
 
@@ -211,7 +279,7 @@ mod tests {
         say(&manager, 1, ToWorker::Ping);
         drop(manager);
         thread.join().unwrap();
-        assert_eq!(receiver.take(), Some(Command::ManagerGone));
+        assert!(matches!(receiver.take(), Some(Command::ManagerGone)));
     }
 
     #[test]
@@ -245,7 +313,7 @@ mod tests {
         say(&last, 44, ToWorker::Stop);
         drop(last);
         thread.join().unwrap();
-        assert_eq!(receiver.take(), Some(Command::Stop));
+        assert!(matches!(receiver.take(), Some(Command::Stop)));
         assert!(knock(&path).is_err());
         std::fs::remove_file(&path).unwrap();
     }

@@ -23,6 +23,8 @@ pub enum Told {
     Event(Event),
     /// A request that took long.
     Slow(SlowRequest),
+    /// From here on pools and servers have these names.
+    Names(Box<Names>),
 }
 
 /// The loop's end.
@@ -41,6 +43,14 @@ impl EventSink {
         }
     }
 
+    /// Tells other names. With a full ring they come back, and what follows has the wrong ones until others are told.
+    pub fn rename(&mut self, names: Box<Names>) -> Option<Box<Names>> {
+        match self.ring.try_push(Told::Names(names)) {
+            Err(Told::Names(names)) => Some(names),
+            _ => None,
+        }
+    }
+
     /// Passes a slow request on. One that is lost is counted.
     pub fn send_slow(&mut self, slow: SlowRequest) {
         if self.ring.try_push(Told::Slow(slow)).is_ok() {
@@ -55,14 +65,16 @@ impl EventSink {
 const PARK: Duration = Duration::from_secs(5);
 
 /// The names by which the configuration calls what the loop has numbers for.
-struct Names {
+#[derive(Debug)]
+pub struct Names {
     pools: Vec<String>,
     /// Of each server: the position of its pool, its name, and its address.
     servers: Vec<(usize, String, String)>,
 }
 
 impl Names {
-    fn new(config: &Config) -> Self {
+    /// Those of a configuration.
+    pub fn new(config: &Config) -> Self {
         let servers = config
             .servers()
             .map(|(pool, server)| (pool, server.name.clone(), server.address.to_string()));
@@ -95,7 +107,7 @@ impl Names {
 /// Starts the thread; it names pools and servers as the configuration does. Slow requests go to `manager`, if there is one.
 pub fn spawn(config: &Config, manager: Option<ControlSocket>) -> std::io::Result<EventSink> {
     let (producer, mut consumer) = HeapRb::<Told>::new(EVENTS).split();
-    let names = Names::new(config);
+    let mut names = Box::new(Names::new(config));
     let lost = Arc::new(AtomicU64::new(0));
     let mut reports = SlowReports::new(manager, lost.clone());
     let handle = std::thread::Builder::new()
@@ -106,6 +118,7 @@ pub fn spawn(config: &Config, manager: Option<ControlSocket>) -> std::io::Result
                     match told {
                         Told::Event(event) => log(&names, event),
                         Told::Slow(slow) => reports.add(&names, &slow),
+                        Told::Names(others) => names = others,
                     }
                 }
                 reports.flush();

@@ -36,6 +36,11 @@ impl Idle {
         }
     }
 
+    /// Rests in this mode from now on.
+    pub fn set_mode(&mut self, mode: IdleMode) {
+        self.mode = mode;
+    }
+
     /// The turn found something to do.
     #[inline]
     pub fn busy(&mut self) {

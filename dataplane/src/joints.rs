@@ -6,8 +6,8 @@ use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
-use tidegate_proxy::{Event, Proxy, SlowRequest};
-use tidegate_stack::{HandOver, Path, Stack};
+use tidegate_proxy::{Change, Event, Left, Proxy, SlowRequest};
+use tidegate_stack::{HandOver, Path, Stack, StackChange};
 
 impl HandOver for HandOverSenders {
     #[inline]
@@ -62,6 +62,10 @@ impl Transport for Stack {
         self.stop_accepting();
     }
 
+    fn take_up(&mut self, change: &mut StackChange, servers_to: &[u16], listeners_to: &[u16]) {
+        self.reconfigure(change, servers_to, listeners_to);
+    }
+
     fn counters(&self) -> StackCounters {
         self.counters()
     }
@@ -89,6 +93,14 @@ impl<S: Streams> Application<S> for Proxy {
 
     fn drain(&mut self, streams: &mut S, now_us: u64) {
         self.drain(streams, now_us);
+    }
+
+    fn take_up(&mut self, streams: &mut S, change: &mut Change, now_us: u64) {
+        self.reconfigure(streams, change, now_us);
+    }
+
+    fn left(&self) -> Left {
+        self.left()
     }
 
     fn is_drained(&self) -> bool {

@@ -7,7 +7,8 @@ use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
-use tidegate_proxy::{Event, SlowRequest};
+use tidegate_proxy::{Change, Event, Left, SlowRequest};
+use tidegate_stack::StackChange;
 
 /// Frames in, streams out.
 pub trait Transport: Streams {
@@ -31,6 +32,8 @@ pub trait Transport: Streams {
     fn set_path(&mut self, server: ServerId, path: Option<PathEntry>);
     /// Accepts no new connection from now on.
     fn stop_accepting(&mut self);
+    /// Takes up other listeners and servers; the old ones have these numbers now.
+    fn take_up(&mut self, change: &mut StackChange, servers_to: &[u16], listeners_to: &[u16]);
     /// Counts so far.
     fn counters(&self) -> StackCounters;
 }
@@ -47,6 +50,10 @@ pub trait Application<S: Streams> {
     fn next_timer_us(&self) -> Option<u64>;
     /// Begins to close clients as soon as nothing is owed to them.
     fn drain(&mut self, streams: &mut S, now_us: u64);
+    /// Takes up another configuration.
+    fn take_up(&mut self, streams: &mut S, change: &mut Change, now_us: u64);
+    /// What is configured no more and not at its end.
+    fn left(&self) -> Left;
     /// Whether nothing is owed any more after [`Application::drain`].
     fn is_drained(&self) -> bool;
     /// Replies that clients wait for.

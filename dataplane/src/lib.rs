@@ -12,8 +12,8 @@
 //!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames,
 //!   [`sockets`] that of the kernel's sockets.
 //! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
-//! * [`control`] is a thread of its own: the loop never waits for the manager. When that one dies the worker goes on, and hands what
-//!   is in its [`vault`] to the next.
+//! * [`control`] is a thread of its own: the loop never waits for the manager. [`prepared`] is another configuration on its way from
+//!   there into the loop. When the manager dies the worker goes on, and hands what is in its [`vault`] to the next.
 #![forbid(unsafe_code)]
 
 pub mod affinity;
@@ -31,6 +31,7 @@ pub mod network;
 pub mod opening;
 pub mod packets;
 pub mod poll_loop;
+pub mod prepared;
 pub mod privileges;
 pub mod publisher;
 pub mod seccomp;

@@ -4,11 +4,22 @@
 //! [`PacketNetwork`](crate::packets::PacketNetwork), frames and a TCP of our own, and
 //! [`SocketNetwork`](crate::sockets::SocketNetwork), the kernel's sockets.
 
+use crate::packets::PacketChange;
+use crate::sockets::reconfigure::SocketChange;
 use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::StackCounters;
 use tidegate_channel::statistics::StatisticsWriter;
 use tidegate_port::doorbell::Doorbell;
+use tidegate_proxy::Change;
 use tidegate_proxy::streams::Streams;
+
+/// What a network is to be from now on.
+pub enum NetworkChange {
+    /// Frames and a TCP of our own.
+    Packets(PacketChange),
+    /// The kernel's sockets.
+    Sockets(SocketChange),
+}
 
 /// Everything between the loop and the outside world.
 ///
@@ -50,6 +61,8 @@ pub trait Network {
     fn wait(&mut self, bell: BorrowedFd<'_>, timeout_us: u64, nap_us: u64);
     /// Accepts no new connection from now on.
     fn stop_accepting(&mut self);
+    /// Takes up another configuration, after the proxy has.
+    fn take_up(&mut self, proxy: &Change, change: &mut NetworkChange);
     /// What the streams counted so far.
     fn counters(&self) -> StackCounters;
     /// Publishes every counter of this network.

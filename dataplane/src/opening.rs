@@ -63,6 +63,18 @@ fn oracle(facts: &PortFacts) -> QueueOracle {
     }
 }
 
+/// Where the TCP of a worker listens.
+pub fn stack_listeners(config: &Config) -> Vec<Listener> {
+    let listeners = config.listeners().filter_map(|(pool, listen)| {
+        let keepalive_s = config.pools[pool].client_keepalive_s;
+        Some(Listener {
+            address: listen.endpoint.ip()?,
+            keepalive_us: keepalive_s.map(|seconds| u64::from(seconds) * 1_000_000),
+        })
+    });
+    listeners.collect()
+}
+
 /// The TCP of this worker.
 pub fn build_stack(
     start: &WorkerStart,
@@ -71,13 +83,6 @@ pub fn build_stack(
 ) -> Result<Stack, OpeningError> {
     let config = &start.config;
     let limits = &config.worker;
-    let listeners = config.listeners().filter_map(|(pool, listen)| {
-        let keepalive_s = config.pools[pool].client_keepalive_s;
-        Some(Listener {
-            address: listen.endpoint.ip()?,
-            keepalive_us: keepalive_s.map(|seconds| u64::from(seconds) * 1_000_000),
-        })
-    });
     let ports = config.ports.iter().zip(&start.ports);
     let ports = ports.map(|(config, facts)| StackPort {
         mac: facts.mac,
@@ -91,7 +96,7 @@ pub fn build_stack(
         server_slots: limits.server_connections_max as usize,
         server_buffer_bytes: limits.server_buffer_bytes as usize,
         half_open_max: limits.half_open_max as usize,
-        listeners: listeners.collect(),
+        listeners: stack_listeners(config),
         ports: ports.collect(),
         servers,
         worker: start.worker,
@@ -104,7 +109,16 @@ pub fn build_stack(
 
 /// The proxy of a worker with this many stream slots.
 pub fn build_proxy(config: &Config, seed: u64, slots: usize, now_us: u64) -> Proxy {
-    // Another number than the streams' seed, which must not be guessed from what the proxy does at random.
-    let seed = seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
-    Proxy::new(&config.pools, &config.worker, slots, seed, now_us)
+    Proxy::new(
+        &config.pools,
+        &config.worker,
+        slots,
+        proxy_seed(seed),
+        now_us,
+    )
+}
+
+/// Another number than the streams' seed, which must not be guessed from what the proxy does at random.
+pub fn proxy_seed(seed: u64) -> u64 {
+    seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15
 }

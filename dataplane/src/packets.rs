@@ -3,7 +3,7 @@
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Transport;
 use crate::limits::{BURST_FRAMES, PORTS_MAX};
-use crate::network::Network;
+use crate::network::{Network, NetworkChange};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::{TimeSpec, TimeValLike};
 use std::os::fd::BorrowedFd;
@@ -12,7 +12,17 @@ use tidegate_channel::paths::PathReader;
 use tidegate_channel::statistics::StatisticsWriter;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
+use tidegate_proxy::Change;
 use tidegate_proxy::streams::ServerId;
+use tidegate_stack::StackChange;
+
+/// What the network is to be from now on, made in advance.
+pub struct PacketChange {
+    /// How the servers are reached.
+    pub paths: PathReader,
+    /// For TCP.
+    pub stack: StackChange,
+}
 
 /// Ports, stack and hand-over rings of one worker.
 pub struct PacketNetwork<P, T> {
@@ -148,6 +158,14 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
 
     fn stop_accepting(&mut self) {
         self.stack.stop_accepting();
+    }
+
+    fn take_up(&mut self, proxy: &Change, change: &mut NetworkChange) {
+        if let NetworkChange::Packets(change) = change {
+            std::mem::swap(&mut self.paths, &mut change.paths);
+            self.stack
+                .take_up(&mut change.stack, proxy.servers_to(), proxy.listeners_to());
+        }
     }
 
     fn counters(&self) -> StackCounters {

@@ -8,6 +8,7 @@ use crate::layers::Application;
 use crate::limits::{CLOSE_GRACE_US, PAUSE_NS, PUBLISH_US, SLEEP_MAX_US};
 use crate::linger::Linger;
 use crate::network::Network;
+use crate::prepared::Prepared;
 use crate::publisher::{Publisher, unix_time_us};
 use std::os::fd::AsFd;
 use tidegate_channel::counters::LoopCounters;
@@ -184,12 +185,33 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         proxy.set_wall_clock(now_us, unix_time_us());
     }
 
+    /// Takes up another configuration: the proxy first, which says what became of the numbers.
+    #[cold]
+    fn take_up(&mut self, prepared: &mut Prepared, now_us: u64) {
+        let streams = self.network.streams();
+        self.proxy.take_up(streams, &mut prepared.proxy, now_us);
+        self.network.take_up(&prepared.proxy, &mut prepared.network);
+        std::mem::swap(&mut self.publisher, &mut prepared.publisher);
+        self.idle.set_mode(prepared.idle);
+        if let Some(names) = prepared.names.take() {
+            prepared.names = self.events.rename(names);
+        }
+        prepared.left = self.proxy.left();
+        // The manager looks at the new page from now on.
+        self.publish(now_us);
+    }
+
     /// Takes commands and watches a drain; `Some`: the loop ends.
     fn obey(&mut self, now_us: u64, state: &mut State) -> Option<Ended> {
         while let Some(command) = self.commands.take() {
             match command {
                 Command::Stop => return Some(Ended::Stopped),
                 Command::ManagerGone => return Some(Ended::ManagerGone),
+                Command::TakeUp(mut prepared) => {
+                    self.take_up(&mut prepared, now_us);
+                    self.commands.give_back(prepared);
+                    state.pending = true;
+                }
                 Command::Drain { deadline_us } => {
                     let deadline_us = now_us.saturating_add(deadline_us);
                     state.drain = Some(Drain {

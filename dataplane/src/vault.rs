@@ -48,6 +48,13 @@ impl Vault {
         self
     }
 
+    /// Keeps in place of what came with the start what a new start would bring: the configuration is another now.
+    pub fn replace(&mut self, start: Vec<OwnedFd>) {
+        if !self.start.is_empty() {
+            self.start = start;
+        }
+    }
+
     /// Keeps what came with [`Keep`](tidegate_channel::message::ToWorker::Keep): the door first. Without one nothing is kept.
     pub fn keep(&mut self, descriptors: Vec<OwnedFd>) {
         let mut rest = descriptors.into_iter();

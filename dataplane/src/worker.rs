@@ -10,6 +10,7 @@ use crate::limits::PORTS_MAX;
 use crate::network::Network;
 use crate::opening::{self, OpeningError};
 use crate::poll_loop::{Ended, PollLoop};
+use crate::prepared::Preparer;
 use crate::privileges::{PrivilegeError, drop_privileges};
 use crate::seccomp::{SeccompError, calls, confine};
 use crate::sockets::ListenError;
@@ -33,7 +34,7 @@ use tidegate_port::doorbell::Doorbell;
 use tidegate_port::frame_ring::RingError;
 use tidegate_port::handover::{Receiver, Sender};
 use tidegate_port::{Port, PortMode};
-use tidegate_proxy::Proxy;
+use tidegate_proxy::{ChangeError, Proxy};
 
 /// Exit code of a worker that could not start.
 const EXIT_FAILED: u8 = 1;
@@ -60,6 +61,8 @@ pub enum WorkerError {
     Opening(#[from] OpeningError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     #[error("hand-over ring: {0}")]
     HandOver(#[from] RingError),
     #[error("{0}")]
@@ -80,6 +83,7 @@ impl WorkerError {
             | Self::Privileges(_)
             | Self::Seccomp(_)
             | Self::Payload(_)
+            | Self::Change(_)
             | Self::Unexpected(_) => true,
             Self::Control(_) | Self::Memory(_) | Self::HandOver(_) | Self::System(_) => false,
         }
@@ -248,6 +252,7 @@ impl Starting<'_> {
             commands,
             set_log_filter: self.set_log_filter,
             vault: self.vault,
+            preparer: Preparer::new(&self.start),
         };
         control::spawn(self.socket.try_clone()?, thread)?;
         // Behind everything that only a start needs.

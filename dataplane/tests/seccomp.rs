@@ -108,7 +108,11 @@ fn what_a_worker_does_is_allowed() {
     }
     lives("sockets connect");
     let end = play("packets connect");
-    assert_eq!(end, (None, Some(libc::SIGSYS)), "on NICs there is no socket to open");
+    assert_eq!(
+        end,
+        (None, Some(libc::SIGSYS)),
+        "on NICs there is no socket to open"
+    );
 }
 
 #[test]

@@ -100,11 +100,7 @@ struct Ready {
 }
 
 /// Looks at everything before anything is changed. `None`: a signal came meanwhile.
-fn prepare(
-    config: Config,
-    root: &Path,
-    signals: &SignalFd,
-) -> Result<Option<Ready>, Vec<String>> {
+fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Ready>, Vec<String>> {
     let mut faults = preflight::privileges(&config);
     let runtime = RuntimeDir::claim(root, &config.name)
         .map_err(|error| faults.push(error.to_string()))

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tidegate_config::Config;
-use tidegate_port::xdp::{
-    AttachMode, AttachPolicy, STEERING_DESCRIPTORS, Verdict, XdpSteering,
-};
+use tidegate_port::xdp::{AttachMode, AttachPolicy, STEERING_DESCRIPTORS, Verdict, XdpSteering};
 
 /// One program per port.
 pub struct Steering {

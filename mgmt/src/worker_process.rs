@@ -148,12 +148,7 @@ impl WorkerProcess {
         Ok(process)
     }
 
-    fn new(
-        life: Life,
-        control: ControlSocket,
-        statistics: StatisticsReader,
-        stage: Stage,
-    ) -> Self {
+    fn new(life: Life, control: ControlSocket, statistics: StatisticsReader, stage: Stage) -> Self {
         let now = Instant::now();
         let age = match &life {
             Life::Child(_) => Duration::ZERO,

@@ -35,7 +35,10 @@ fn connections(scene: &mut Scene, worker: u16) -> Vec<Redis> {
 }
 
 fn set_and_get(client: &mut Redis, key: &str, value: &str) {
-    assert_eq!(client.words(&format!("SET {key} {value}")).unwrap(), Value::ok());
+    assert_eq!(
+        client.words(&format!("SET {key} {value}")).unwrap(),
+        Value::ok()
+    );
     let found = client.words(&format!("GET {key}")).unwrap();
     assert_eq!(found, Value::bulk(value.as_bytes()));
 }
@@ -91,7 +94,11 @@ fn a_killed_manager_costs_no_request_and_the_next_one_goes_on(scene: &mut Scene)
     let expected = counted_before + sent.load(Ordering::Relaxed);
     assert_eq!(requests(scene, expected), expected, "counters go on");
     let after = scene.appliance.status().unwrap();
-    assert_eq!(after.workers(), before.workers(), "the same processes, as they were");
+    assert_eq!(
+        after.workers(),
+        before.workers(),
+        "the same processes, as they were"
+    );
     assert_eq!(after.0["state"], "running");
     for (worker, before) in before.0["workers"].as_array().unwrap().iter().enumerate() {
         let after = &after.0["workers"][worker];
@@ -187,7 +194,11 @@ fn clean_up_ends_workers_that_nobody_adopts(scene: &mut Scene) {
     assert!(!refused.status.success(), "its manager lives");
     scene.appliance.kill_manager().unwrap();
     for worker in &workers {
-        assert!(process_started(worker.pid).is_some(), "worker {}", worker.index);
+        assert!(
+            process_started(worker.pid).is_some(),
+            "worker {}",
+            worker.index
+        );
     }
     let done = scene.appliance.ask(&clean_up).unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -136,12 +136,7 @@ fn descriptors() -> Result<Vec<Call>, Error> {
         // flag; of both the answer is all that is to be had.
         any(libc::SYS_fstat),
         any(libc::SYS_newfstatat),
-        masked(
-            libc::SYS_statx,
-            2,
-            libc::AT_EMPTY_PATH,
-            libc::AT_EMPTY_PATH,
-        )?,
+        masked(libc::SYS_statx, 2, libc::AT_EMPTY_PATH, libc::AT_EMPTY_PATH)?,
         any(libc::SYS_lseek),
         // Duplicates for the next manager, seals of shared memory, blocking or not. No owner and no lease, which send signals.
         one_of(
@@ -230,6 +225,8 @@ fn sockets() -> Result<Vec<Call>, Error> {
         any(libc::SYS_connect),
         // The source address that the configuration asks for.
         any(libc::SYS_bind),
+        // A listening address of a changed configuration, which the manager has bound; and another backlog.
+        any(libc::SYS_listen),
         // Keep-alive, Nagle, quick acknowledgements, lingering.
         any(libc::SYS_setsockopt),
         // The bytes: one buffer or two, where a ring wraps.

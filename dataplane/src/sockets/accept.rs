@@ -1,7 +1,8 @@
 //! Clients in, as long as there is place for them.
 
 use crate::sockets::limits::{ACCEPT_RETRY_US, ACCEPTS_PER_TURN};
-use crate::sockets::listen::Listening;
+use crate::sockets::listen::{self, Listening, set_tcp_options};
+use crate::sockets::reconfigure::NewDoor;
 use crate::sockets::table::SocketStreams;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -40,6 +41,25 @@ pub(crate) struct Acceptor {
     pause: Pause,
     /// No client was accepted since descriptors ran out: a pause that is tried again and again counts once.
     starved: bool,
+}
+
+/// What [`Acceptor::exchange`] takes, with room for what it leaves.
+pub(crate) struct Exchange {
+    /// The new listeners, in the order of their numbers.
+    pub(crate) new: Vec<NewDoor>,
+    doors: Vec<Door>,
+    old: Vec<Option<Door>>,
+}
+
+impl Exchange {
+    /// `before`: how many listeners there are.
+    pub(crate) fn new(new: Vec<NewDoor>, before: usize) -> Self {
+        Self {
+            doors: Vec::with_capacity(new.len()),
+            new,
+            old: Vec::with_capacity(before),
+        }
+    }
 }
 
 /// A listener, and how many clients are likely to wait there.
@@ -195,6 +215,37 @@ impl Acceptor {
         streams.servers_first = false;
         self.pause = Pause::None;
         if self.register(streams).is_err() {
+            self.starve(streams);
+        }
+    }
+
+    /// Takes other listeners in the place of these, some of which may be among them. Those that are not are left in `exchange`.
+    pub(crate) fn exchange(&mut self, exchange: &mut Exchange, streams: &mut SocketStreams) {
+        let pause = self.pause;
+        self.pause(Pause::None, streams);
+        let Exchange { new, doors, old } = exchange;
+        std::mem::swap(&mut self.doors, doors);
+        old.extend(doors.drain(..).map(Some));
+        for door in new.drain(..) {
+            let door = match door {
+                NewDoor::Stays(place, changed) => {
+                    let door = old.get_mut(place).and_then(Option::take);
+                    if let (Some(door), Some((backlog, keepalive_s))) = (&door, changed) {
+                        let socket = &door.listening.socket;
+                        // A failure leaves what was; it would be a mistake of ours.
+                        let _ = listen::begin(socket, backlog);
+                        let _ = set_tcp_options(socket, keepalive_s.map(u64::from));
+                    }
+                    door
+                }
+                NewDoor::Opened(listening) => listening.map(Door::new),
+            };
+            // Numbers follow the configuration, so an empty place would move all behind it.
+            debug_assert!(door.is_some(), "every listener is there");
+            self.doors.extend(door);
+        }
+        self.pause = pause;
+        if pause == Pause::None && self.register(streams).is_err() {
             self.starve(streams);
         }
     }

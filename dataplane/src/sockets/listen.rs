@@ -130,6 +130,24 @@ impl ListenError {
     }
 }
 
+/// Opens a socket that keeps an address without listening on it, so that nobody is kept waiting before somebody accepts. TCP only: the
+/// file of a Unix socket would be there for everybody to see. [`begin`] then makes it listen, for which no privilege is needed.
+pub fn keep(address: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, ListenError> {
+    bound(address, options).map_err(|error| ListenError::new(&Endpoint::Ip(address), error))
+}
+
+/// Listens on a socket that keeps an address; on one that listens already, changes how many connections may wait.
+pub fn begin(socket: &OwnedFd, backlog: u32) -> Result<(), ListenError> {
+    net::listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(|error| {
+        let endpoint = local_address(socket.as_fd());
+        let endpoint = endpoint.map_or_else(|| "a listener".into(), |address| address.to_string());
+        ListenError::Other {
+            endpoint,
+            error: error.to_string(),
+        }
+    })
+}
+
 /// Opens a listening socket. Accepted connections inherit every option from it.
 pub fn listen(endpoint: &Endpoint, options: &ListenOptions) -> Result<OwnedFd, ListenError> {
     let socket = match endpoint {
@@ -140,6 +158,12 @@ pub fn listen(endpoint: &Endpoint, options: &ListenOptions) -> Result<OwnedFd, L
 }
 
 fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
+    let socket = bound(address, options)?;
+    net::listen(&socket, backlog(options))?;
+    Ok(socket)
+}
+
+fn bound(address: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -157,7 +181,6 @@ fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, E
     }
     set_tcp_options(&socket, options.keepalive_s.map(u64::from))?;
     net::bind(&socket, &address)?;
-    net::listen(&socket, backlog(options))?;
     Ok(socket)
 }
 
@@ -165,8 +188,8 @@ fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, E
 pub(crate) fn set_tcp_options(socket: &OwnedFd, keepalive_s: Option<u64>) -> Result<(), Errno> {
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_tcp_user_timeout(socket, USER_TIMEOUT_MS)?;
+    sockopt::set_socket_keepalive(socket, keepalive_s.is_some())?;
     if let Some(seconds) = keepalive_s {
-        sockopt::set_socket_keepalive(socket, true)?;
         sockopt::set_tcp_keepidle(socket, Duration::from_secs(seconds))?;
         sockopt::set_tcp_keepintvl(socket, Duration::from_secs(PROBE_INTERVAL_S))?;
         sockopt::set_tcp_keepcnt(socket, PROBES_MAX)?;

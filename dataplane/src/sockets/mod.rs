@@ -22,6 +22,7 @@ pub mod listen;
 mod marked;
 pub mod network;
 mod receive;
+pub mod reconfigure;
 mod ring;
 mod send;
 mod slot;

@@ -1,6 +1,6 @@
 //! Epoll between the loop and the streams.
 
-use crate::network::Network;
+use crate::network::{Network, NetworkChange};
 use crate::sockets::accept::{Acceptor, Full, LISTENER_WORDS};
 use crate::sockets::descriptors::{self, Descriptors};
 use crate::sockets::endpoint::Endpoint;
@@ -17,6 +17,7 @@ use tidegate_channel::counters::{SocketCounters, StackCounters};
 use tidegate_channel::statistics::StatisticsWriter;
 use tidegate_config::AckMode;
 use tidegate_port::doorbell::Doorbell;
+use tidegate_proxy::Change;
 
 /// The bell's word in epoll.
 const BELL_WORD: u32 = u32::MAX;
@@ -57,17 +58,17 @@ fn clients_with_descriptors(config: &SocketConfig, listeners: usize) -> usize {
 
 /// The kernel's sockets below a proxy.
 pub struct SocketNetwork {
-    streams: SocketStreams,
-    acceptor: Acceptor,
+    pub(crate) streams: SocketStreams,
+    pub(crate) acceptor: Acceptor,
     /// Taken from the kernel, not yet dealt with: the word of each, and what it says.
-    events: Vec<(u64, EventFlags)>,
+    pub(crate) events: Vec<(u64, EventFlags)>,
     /// The kernel was asked since the last [`Network::receive`].
     looked: bool,
     /// Events that the last look took.
     taken: usize,
     /// Turns for which requests to servers have waited.
     gathered: u32,
-    spin: bool,
+    pub(crate) spin: bool,
     /// Epoll forgets a descriptor that is closed: this one stays.
     _bell: Doorbell,
 }
@@ -251,6 +252,12 @@ impl Network for SocketNetwork {
 
     fn stop_accepting(&mut self) {
         self.acceptor.stop(&self.streams);
+    }
+
+    fn take_up(&mut self, proxy: &Change, change: &mut NetworkChange) {
+        if let NetworkChange::Sockets(change) = change {
+            self.take_up(proxy, change);
+        }
     }
 
     fn counters(&self) -> StackCounters {

@@ -290,7 +290,9 @@ impl Stack {
 
     /// A SYN to a listener that belongs to no flow.
     fn knock(&mut self, listener: u16, segment: &Segment<'_>, port: usize, tx: &mut impl TxQueue) {
-        if self.accepting {
+        // The flow that had this address may have come through a listener that is no more.
+        let is_there = usize::from(listener) < self.listeners.len();
+        if self.accepting && is_there {
             self.open_client(listener, segment, port, tx);
         } else if self.refuse(segment, port, tx) {
             self.counters.frames_refused += 1;

@@ -40,6 +40,7 @@ mod frame;
 mod ingress;
 pub mod limits;
 mod oracle;
+mod reconfigure;
 mod siphash;
 mod slot_lists;
 mod stack;
@@ -49,4 +50,5 @@ mod wheel;
 
 pub use config::{Listener, Path, StackConfig, StackError, StackPort};
 pub use oracle::QueueOracle;
+pub use reconfigure::StackChange;
 pub use stack::{HandOver, Stack};

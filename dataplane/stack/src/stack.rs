@@ -40,6 +40,15 @@ pub(crate) struct ListenerState {
     pub(crate) keepalive_us: u64,
 }
 
+impl ListenerState {
+    pub(crate) fn new(listener: &crate::config::Listener) -> Self {
+        Self {
+            address: listener.address,
+            keepalive_us: listener.keepalive_us.unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// An acknowledgement that waits.
 pub(crate) struct Hold {
     pub(crate) slot: u32,
@@ -163,10 +172,7 @@ impl Stack {
             oracle: port.oracle,
         });
         let ports = ports.collect();
-        let listeners = config.listeners.iter().map(|listener| ListenerState {
-            address: listener.address,
-            keepalive_us: listener.keepalive_us.unwrap_or(u64::MAX),
-        });
+        let listeners = config.listeners.iter().map(ListenerState::new);
         let mut lists = SlotLists::new(slots);
         for slot in 0..slots {
             let list = if slot < config.client_slots {

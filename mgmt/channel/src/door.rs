@@ -96,7 +96,10 @@ mod tests {
         let (worker, user) = door.accept().unwrap();
         assert_eq!(user, rustix::process::geteuid().as_raw());
         worker.send(&FromWorker::Ready, &[]).unwrap();
-        assert_eq!(manager.receive::<FromWorker>().unwrap().0, FromWorker::Ready);
+        assert_eq!(
+            manager.receive::<FromWorker>().unwrap().0,
+            FromWorker::Ready
+        );
         drop(door);
         assert!(knock(&path).is_err(), "nobody is behind it");
         drop(Door::open(&path).unwrap());

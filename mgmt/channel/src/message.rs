@@ -47,6 +47,16 @@ pub enum ToWorker {
         /// Milliseconds from now.
         deadline_ms: u32,
     },
+    /// Make ready to take up another configuration. Comes with the descriptors of [`StartDescriptors`], as a new start with it would,
+    /// and behind them with listening sockets of this worker alone. Refused with a reason if it cannot be.
+    Prepare {
+        /// Which of [`Config::listeners`] those sockets are, in their order.
+        opened: Vec<u32>,
+    },
+    /// Take up what was prepared. Acknowledged when the loop works by it.
+    TakeUp,
+    /// What was prepared is not wanted any more.
+    Forget,
     /// Exit now.
     Stop,
     /// Log by this filter from now on (`info`, `tidegate_stack=debug`, …).
@@ -85,6 +95,13 @@ pub enum FromWorker {
     Handover(Handover),
     /// The rest. Comes with what the worker got with [`ToWorker::Keep`], but for the door.
     Kept,
+    /// The message of this generation was taken, and is not carried out.
+    Refused {
+        /// Its number.
+        generation: u64,
+        /// Why, for the operator.
+        reason: String,
+    },
     /// The worker cannot go on and exits.
     Failed {
         /// Why, for the operator.
@@ -402,6 +419,9 @@ mod tests {
             ToWorker::Inserted,
             ToWorker::Keep,
             ToWorker::Drain { deadline_ms: 5 },
+            ToWorker::Prepare { opened: vec![3] },
+            ToWorker::TakeUp,
+            ToWorker::Forget,
             ToWorker::Stop,
             ToWorker::LogLevel {
                 filter: "debug".into(),

@@ -307,7 +307,10 @@ mod tests {
         first.words.store(start, odd, Ordering::Relaxed);
         drop(first);
         let mut next = PathWriter::adopt(theirs, 3).unwrap();
-        assert_eq!((next.get(0), next.get(1), next.get(2)), (None, Some(v4()), None));
+        assert_eq!(
+            (next.get(0), next.get(1), next.get(2)),
+            (None, Some(v4()), None)
+        );
         assert!(!next.set(1, Some(v4())), "that is no news");
         assert!(next.set(2, Some(v6())) && next.set(0, Some(v4())));
         let mut seen = Vec::new();

@@ -79,7 +79,9 @@ impl Heritage {
 
     /// The bell of each worker. One that died is known to the others on NICs, which ring it for its successor too.
     pub fn bells(&self) -> io::Result<Vec<Doorbell>> {
-        (0..self.workers()).map(|worker| self.bell(worker)).collect()
+        (0..self.workers())
+            .map(|worker| self.bell(worker))
+            .collect()
     }
 
     fn bell(&self, worker: usize) -> io::Result<Doorbell> {
@@ -188,7 +190,10 @@ mod tests {
 
     #[test]
     fn the_others_are_listed_without_oneself() {
-        assert_eq!([0, 1, 2].map(|worker| place_of(worker, 1)), [Some(0), None, Some(1)]);
+        assert_eq!(
+            [0, 1, 2].map(|worker| place_of(worker, 1)),
+            [Some(0), None, Some(1)]
+        );
         assert_eq!(place_of(3, 0), Some(2));
     }
 

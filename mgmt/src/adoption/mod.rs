@@ -67,7 +67,10 @@ impl Found {
         if let Some(heritage) = &self.heritage
             && heritage.workers() != workers
         {
-            let why = format!("there were {} workers, there are to be {workers}", heritage.workers());
+            let why = format!(
+                "there were {} workers, there are to be {workers}",
+                heritage.workers()
+            );
             self.give_up(&why);
         }
     }

@@ -113,7 +113,11 @@ fn a_fleet_moves_and_finds_every_key_where_it_was() {
     let config = home.path("tidegate.toml");
     // Without a limit of open files that is high enough for the default there would be a warning.
     let made = String::from_utf8(output.stdout).unwrap();
-    fs::write(&config, format!("{made}\n[worker]\nclients_max = 256\noutlive_manager = false\n")).unwrap();
+    fs::write(
+        &config,
+        format!("{made}\n[worker]\nclients_max = 256\noutlive_manager = false\n"),
+    )
+    .unwrap();
     let mut command = home.tidegate(&["run", "-c", config.to_str().unwrap()]);
     let _instance = home.instance(&mut command, "tidegate", 2);
     if !stored {

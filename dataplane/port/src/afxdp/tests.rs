@@ -430,12 +430,20 @@ fn an_attached_program_outlives_its_maker_and_is_taken_over_only_as_what_it_is()
     let mut strange = again();
     let stranger = crate::xdp::SteeringMaps::create(2).unwrap();
     let stranger = crate::xdp::load(&stranger).unwrap();
-    strange[1] = std::os::fd::AsFd::as_fd(&stranger).try_clone_to_owned().unwrap();
-    assert!(adopt(ifindex, 2, strange).is_err(), "a program with other maps");
+    strange[1] = std::os::fd::AsFd::as_fd(&stranger)
+        .try_clone_to_owned()
+        .unwrap();
+    assert!(
+        adopt(ifindex, 2, strange).is_err(),
+        "a program with other maps"
+    );
 
     let next = adopt(ifindex, 2, again()).unwrap();
     drop(kept);
-    assert!(next.remove_listener(VIP.into()).unwrap(), "what was in the maps is there");
+    assert!(
+        next.remove_listener(VIP.into()).unwrap(),
+        "what was in the maps is there"
+    );
     assert!(matches!(attach(), Err(XdpError::Occupied { .. })));
     drop(next);
     attach().unwrap();

@@ -20,8 +20,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use streams::ModelStreams;
 use tidegate_config::{
-    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, Partial, PoolConfig, Protocol, Seccomp,
-    ServerConfig, WorkerConfig,
+    Compat, Distribution, Endpoint, HashKind, IdleMode, Listen, Partial, PoolConfig, Protocol,
+    Seccomp, ServerConfig, WorkerConfig,
 };
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
