@@ -158,6 +158,25 @@ impl Notes {
         }
     }
 
+    /// Makes room for as many requests as `larger` has room for, and leaves it the old room.
+    pub fn grow(&mut self, larger: &mut Self) {
+        if larger.table.capacity() > self.table.capacity() {
+            larger.table.append(&mut self.table);
+            std::mem::swap(&mut self.table, &mut larger.table);
+        }
+    }
+
+    /// Pools and servers have other numbers now.
+    pub fn translate(&mut self, pool: impl Fn(u16) -> u16, server: impl Fn(u16) -> u16) {
+        for note in self.table.iter_mut().filter(|note| note.server != SEVERAL) {
+            note.server = server(note.server);
+        }
+        for slow in &mut self.slow {
+            slow.pool = pool(slow.pool);
+            slow.server = slow.server.map(|of| ServerId(server(of.0)));
+        }
+    }
+
     /// Begins a note.
     #[inline]
     fn begin(&mut self, pending: u32, command: &'static str, sent_us: u64) -> &mut Note {

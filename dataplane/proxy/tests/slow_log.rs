@@ -265,3 +265,30 @@ fn of_very_many_slow_requests_the_first_are_told_and_all_counted() {
     assert_eq!(all + counters.slow_requests_unlogged, 256);
     assert!(all > 0, "the first are told");
 }
+
+#[test]
+fn a_request_under_way_keeps_its_server_and_its_note_when_the_configuration_changes() {
+    let before = slow_pool(Protocol::Redis, 2);
+    let mut after = before.clone();
+    after.servers.reverse();
+    let mut larger = limits();
+    larger.requests_max *= 4;
+    let mut world = World::new(&[before], &limits(), 5);
+    for server in &mut world.servers {
+        server.stopped = true;
+    }
+    world.connect(commands(&["GET a"]));
+    world.pass(1_000);
+    let asked = (0..2).find(|&s| world.proxy.server_counters(s).in_flight == 1);
+    world.change_all(&[after], &larger);
+    stall(&mut world);
+    let all = told(&mut world);
+    let [slow] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(key(slow), "a");
+    let other_place = ServerId(1 - asked.unwrap() as u16);
+    assert_eq!(
+        slow.server,
+        Some(other_place),
+        "the same server, by its new number"
+    );
+}

@@ -2,6 +2,7 @@
 
 use super::GONE;
 use crate::limits::{LEAVING_POOLS_MAX, LEAVING_SERVERS_MAX};
+use crate::notes::Notes;
 use crate::proxy::{new_pool, new_server, own_connections};
 use crate::routing::Router;
 use crate::slab::Slab;
@@ -87,6 +88,7 @@ pub struct Change {
     pub(super) own_links_max: usize,
     pub(super) leave_us: u64,
     pub(super) pendings: Slab<Pending>,
+    pub(super) notes: Notes,
     pub(super) splits: Slab<Split>,
     pub(super) fragments: Slab<Fragment>,
     pub(super) keys: Slab<KeyRecord>,
@@ -141,6 +143,7 @@ impl Change {
             own_links_max: own_connections(new, old_limits.server_connections_max as usize),
             leave_us: longest_us(old, limits),
             pendings: larger(old_limits.requests_max, limits.requests_max),
+            notes: Notes::new(room(old_limits.requests_max, limits.requests_max)),
             splits: larger(old_limits.requests_max, limits.requests_max),
             fragments: larger(old_limits.requests_max, limits.requests_max),
             keys: larger(old_limits.split_keys_max, limits.split_keys_max),
@@ -276,5 +279,9 @@ fn longest_us(pools: &[PoolConfig], limits: &WorkerConfig) -> u64 {
 
 /// Room for a table that grows.
 fn larger<T>(old: u32, new: u32) -> Slab<T> {
-    Slab::new(if new > old { new as usize } else { 0 })
+    Slab::new(room(old, new))
+}
+
+fn room(old: u32, new: u32) -> usize {
+    if new > old { new as usize } else { 0 }
 }

@@ -71,6 +71,7 @@ impl Proxy {
         let limits = &change.limits;
         let requests = limits.requests_max as usize;
         self.pendings.set_limit(requests, &mut change.pendings);
+        self.notes.grow(&mut change.notes);
         self.splits.set_limit(requests, &mut change.splits);
         self.fragments.set_limit(requests, &mut change.fragments);
         self.keys

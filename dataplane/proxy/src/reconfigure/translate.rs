@@ -44,6 +44,7 @@ impl Proxy {
             | Event::ServerReturned { server: of }) = event;
             *of = ServerId(server(of.0));
         }
+        self.notes.translate(pool, server);
         self.translate_former(change);
     }
 

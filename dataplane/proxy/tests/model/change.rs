@@ -40,15 +40,14 @@ impl World {
             .flat_map(|p| p.servers.iter().map(|_| p.protocol));
         for ((place, protocol), address) in (0..).zip(protocols).zip(addresses(pools)) {
             let from = to.iter().position(|&to| to == place);
-            let server = match from {
-                Some(from) => old[from].take(),
-                None => {
-                    let shelf = &mut self.shelf;
-                    let kept = shelf
-                        .iter()
-                        .position(|(at, server)| *at == address && server.protocol == protocol);
-                    kept.map(|kept| shelf.remove(kept).1)
-                }
+            let server = if let Some(from) = from {
+                old[from].take()
+            } else {
+                let shelf = &mut self.shelf;
+                let kept = shelf
+                    .iter()
+                    .position(|(at, server)| *at == address && server.protocol == protocol);
+                kept.map(|kept| shelf.remove(kept).1)
             };
             self.servers
                 .push(server.unwrap_or_else(|| ModelServer::new(protocol)));
@@ -71,12 +70,11 @@ impl World {
         for slot in &mut self.streams.slots {
             let Some(stream) = slot else { continue };
             if let Some(server) = stream.server {
-                match number(&server) {
-                    Some(to) => stream.server = Some(ServerId(to)),
-                    None => {
-                        assert!(stream.released, "a connection of nobody");
-                        *slot = None;
-                    }
+                if let Some(to) = number(&server) {
+                    stream.server = Some(ServerId(to));
+                } else {
+                    assert!(stream.released, "a connection of nobody");
+                    *slot = None;
                 }
             } else if let Some(listener) = stream.listener {
                 let listeners = change.listeners_to();
