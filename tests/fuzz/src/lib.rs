@@ -15,6 +15,7 @@
 
 mod cuts;
 pub mod framing;
+mod queue;
 pub mod replies;
 pub mod requests;
 pub mod world;

@@ -2,6 +2,7 @@
 
 use crate::cuts::pieces;
 use crate::framing::{Frame, Framed};
+use crate::queue::Queue;
 use tidegate_protocol::{
     NextKey, Parsed, REQUEST_TOKEN_BYTES_MAX, Recovery, Refusal, RefusalText, Request, RequestRest,
     Resume, Route, decode_key, next_key, write_inline,
@@ -57,7 +58,7 @@ enum State {
 pub struct Connection {
     parse: Parse,
     heads: Heads,
-    buffer: Vec<u8>,
+    buffer: Queue,
     resume: Resume,
     need: usize,
     /// The most that was asked for since the request began.
@@ -73,7 +74,7 @@ impl Connection {
         Self {
             parse,
             heads,
-            buffer: Vec::new(),
+            buffer: Queue::default(),
             resume: Resume::default(),
             need: 1,
             need_max: 0,
@@ -100,7 +101,7 @@ impl Connection {
         if self.is_closed() {
             return;
         }
-        self.buffer.extend_from_slice(piece);
+        self.buffer.push(piece);
         while self.step() {}
     }
 
@@ -128,7 +129,7 @@ impl Connection {
                     false
                 }
                 Ok(bytes) => {
-                    self.buffer.drain(..bytes);
+                    self.buffer.take(bytes);
                     let done = rest.is_done();
                     self.state = if done {
                         State::AtRequest
@@ -145,7 +146,8 @@ impl Connection {
                 mut rest,
             } => match self.measure(&mut rest) {
                 Ok(bytes) => {
-                    wire.extend(self.buffer.drain(..bytes));
+                    wire.extend_from_slice(&self.buffer.bytes()[..bytes]);
+                    self.buffer.take(bytes);
                     let done = rest.is_done();
                     if done {
                         self.found.push(Found::Request { request, wire });
@@ -165,7 +167,7 @@ impl Connection {
     }
 
     fn measure(&self, rest: &mut RequestRest) -> Result<usize, Refusal> {
-        let scan = rest.measure(&self.buffer)?;
+        let scan = rest.measure(self.buffer.bytes())?;
         assert!(
             scan.bytes <= self.buffer.len(),
             "only what is there is taken"
@@ -183,7 +185,7 @@ impl Connection {
         if self.heads != Heads::Look && here < self.need {
             return false;
         }
-        let parsed = (self.parse)(&self.buffer, &mut self.resume);
+        let parsed = (self.parse)(self.buffer.bytes(), &mut self.resume);
         match parsed {
             Parsed::Incomplete { need } => self.wait_for(need),
             Parsed::Head {
@@ -198,7 +200,7 @@ impl Connection {
                 }
                 assert!(need > here, "asks for {need} bytes, has {here}");
                 let mut request = request;
-                let wire = self.buffer[..request.bytes].to_vec();
+                let wire = self.buffer.bytes()[..request.bytes].to_vec();
                 self.take(request.bytes);
                 request.bytes = 0;
                 self.state = State::Passing {
@@ -219,7 +221,7 @@ impl Connection {
                 );
                 self.check(&request);
                 self.check_keys(&request);
-                let wire = self.buffer[..request.bytes].to_vec();
+                let wire = self.buffer.bytes()[..request.bytes].to_vec();
                 self.take(request.bytes);
                 request.bytes = 0;
                 self.found.push(Found::Request { request, wire });
@@ -229,10 +231,10 @@ impl Connection {
                 assert_eq!(self.resume, Resume::default(), "the parser starts anew");
                 assert!(bytes > 0 && bytes <= here, "takes {bytes} of {here}");
                 let mut wire = Vec::new();
-                write_inline(&self.buffer[..bytes], &mut wire);
+                write_inline(&self.buffer.bytes()[..bytes], &mut wire);
                 assert_eq!(wire.len(), wire_bytes, "the array is as long as was said");
                 self.take(bytes);
-                self.buffer.splice(..0, wire);
+                self.buffer.put_in_front(&wire);
                 true
             }
             Parsed::Skip { bytes } => {
@@ -270,11 +272,12 @@ impl Connection {
 
     /// Its keys lie within it, and there are no more of them than bytes.
     fn check_keys(&self, request: &Request) {
+        let buffer = self.buffer.bytes();
         if request.route == Route::Base64Key {
-            assert!(decode_key(&self.buffer[request.key.clone()]).is_some());
+            assert!(decode_key(&buffer[request.key.clone()]).is_some());
         }
         let mut keys = 0;
-        for part in request.keys(&self.buffer) {
+        for part in request.keys(buffer) {
             assert!(part.wire.start <= part.key.start && part.key.end <= part.wire.end);
             assert!(part.wire.end <= request.bytes, "{request:?}");
             keys += 1;
@@ -284,7 +287,7 @@ impl Connection {
         if let Some(front) = request.divided() {
             let mut at = front.prefix.end;
             for _ in 0..front.keys {
-                let NextKey::Whole { bytes } = next_key(front.split, &self.buffer[at..]) else {
+                let NextKey::Whole { bytes } = next_key(front.split, &buffer[at..]) else {
                     panic!("every key of a whole request is whole");
                 };
                 at += bytes;
@@ -295,14 +298,14 @@ impl Connection {
     }
 
     fn take(&mut self, bytes: usize) {
-        self.buffer.drain(..bytes);
+        self.buffer.take(bytes);
         self.resume = Resume::default();
         self.need = 1;
         self.need_max = 0;
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> bool {
-        let reply = render(&refusal.reply, &self.buffer);
+        let reply = render(&refusal.reply, self.buffer.bytes());
         let closes = refusal.recovery == Recovery::Close;
         self.found.push(Found::Refused { reply, closes });
         self.state = match refusal.recovery {

@@ -45,6 +45,12 @@ impl Ring {
         &self.bytes[self.start..self.start + n]
     }
 
+    /// All of it, in the two parts that it may lie in.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let front = self.front();
+        (front, &self.bytes[..self.len - front.len()])
+    }
+
     fn copy(&self, out: &mut [u8]) -> usize {
         let n = self.len.min(out.len());
         let first = n.min(self.bytes.len() - self.start);
@@ -65,10 +71,20 @@ impl Ring {
     }
 
     pub fn take(&mut self, n: usize) -> Vec<u8> {
-        let mut out = vec![0; n.min(self.len)];
-        self.copy(&mut out);
-        self.drop_front(out.len());
+        let mut out = Vec::with_capacity(n.min(self.len));
+        self.take_to(n, &mut out);
         out
+    }
+
+    /// Takes the first bytes to the end of `out`, and returns how many there were.
+    pub fn take_to(&mut self, n: usize, out: &mut Vec<u8>) -> usize {
+        let n = n.min(self.len);
+        let (front, back) = self.parts();
+        let first = n.min(front.len());
+        out.extend_from_slice(&front[..first]);
+        out.extend_from_slice(&back[..n - first]);
+        self.drop_front(n);
+        n
     }
 }
 

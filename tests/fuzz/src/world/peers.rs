@@ -8,17 +8,18 @@ use super::redis::{Answer, Session};
 use super::script::Trouble;
 use crate::cuts::hash;
 use crate::framing::{self, Framed};
+use crate::queue::Queue;
 use std::collections::VecDeque;
 use tidegate_config::Protocol;
 use tidegate_proxy::streams::StreamId;
 
-/// One client: what it has still to send, all it sent, and all it got.
+/// One client: all it has to send, how much of that it sent, and all it got.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: StreamId,
     pub(crate) serial: u64,
-    pub(crate) to_send: Vec<u8>,
-    pub(crate) sent: Vec<u8>,
+    pub(crate) sends: Vec<u8>,
+    pub(crate) sent: usize,
     pub(crate) got: Vec<u8>,
     pub(crate) sends_no_more: bool,
     pub(crate) deaf: bool,
@@ -31,12 +32,22 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// What it has still to send.
+    pub(crate) fn to_send(&self) -> &[u8] {
+        &self.sends[self.sent..]
+    }
+
+    /// Nothing moves on its connection any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.finished || self.reset
+    }
+
     pub(crate) fn new(id: StreamId, serial: u64) -> Self {
         Self {
             id,
             serial,
-            to_send: Vec::new(),
-            sent: Vec::new(),
+            sends: Vec::new(),
+            sent: 0,
             got: Vec::new(),
             sends_no_more: false,
             deaf: false,
@@ -52,8 +63,8 @@ impl Client {
 pub(crate) struct Line {
     serial: u64,
     session: Session,
-    pub(crate) input: Vec<u8>,
-    pub(crate) output: Vec<u8>,
+    pub(crate) input: Queue,
+    pub(crate) output: Queue,
 }
 
 /// One server.
@@ -115,13 +126,13 @@ impl Server {
             any = true;
             if let Some(message) = answer.message {
                 for line in &mut self.lines {
-                    line.output.extend(line.session.hear(&message));
+                    line.output.push(&line.session.hear(&message));
                 }
             }
             let line = &mut self.lines[slot];
-            line.input.drain(..bytes);
+            line.input.take(bytes);
             line.output
-                .extend(self.answers.pop_front().unwrap_or(answer.bytes));
+                .push(&self.answers.pop_front().unwrap_or(answer.bytes));
         }
         any || self.lines[slot].session.rest()
     }
@@ -129,6 +140,10 @@ impl Server {
     /// The bytes of the request at the front and its answer, if it is whole and nothing before it waits.
     fn answer(&mut self, slot: usize) -> Option<(usize, Answer)> {
         let Line { session, input, .. } = &mut self.lines[slot];
+        let input = input.bytes();
+        if input.is_empty() || session.rests() {
+            return None;
+        }
         let is_binary = input.first() == Some(&0x80);
         let framed = match self.protocol {
             Protocol::Redis => framing::redis(input),

@@ -51,7 +51,7 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     pub fn are_none(&self) -> bool {
-        *self == Self::default()
+        self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
     }
 
     /// Those that a command such as `psubscribe` is about.
@@ -139,6 +139,11 @@ impl Session {
         waits
     }
 
+    /// Nothing is answered before the command that waits.
+    pub fn rests(&self) -> bool {
+        self.rests > 0
+    }
+
     /// What the connection gets of a message.
     pub fn hear(&self, message: &Message) -> Vec<u8> {
         let heard = self.subscriptions.hear(message);
@@ -161,9 +166,6 @@ impl Session {
 
     /// The answer to a request. `None`: it waits.
     pub fn answer(&mut self, request: &[u8], words: &[Range<usize>]) -> Option<Answer> {
-        if self.rests > 0 {
-            return None;
-        }
         let Some(name) = words.first() else {
             // Redis says nothing to an empty line or array, and so nobody may ask it that.
             panic!("a server got an empty request");

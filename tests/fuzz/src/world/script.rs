@@ -68,6 +68,26 @@ pub(crate) enum Act {
     },
 }
 
+/// A request of so many bytes fits no buffer and no hold.
+const BODY_BYTES_MAX: usize = 12_288;
+/// So many requests fit neither a client's buffer nor any table.
+const REQUESTS_MAX: usize = 200;
+
+/// How many times a unit may be sent without taking long for nothing.
+fn times_max(unit: &[u8]) -> usize {
+    let most = BODY_BYTES_MAX / unit.len().max(1);
+    let lines = unit.iter().filter(|&&byte| byte == b'\n').count();
+    let requests = match unit.first() {
+        // Keys of one.
+        Some(b'$') => 0,
+        // A binary frame.
+        Some(0x80) => 1,
+        _ => lines,
+    };
+    most.min(REQUESTS_MAX.checked_div(requests).unwrap_or(most))
+        .max(1)
+}
+
 /// An input that is read from its front.
 pub(crate) struct Script<'a>(&'a [u8]);
 
@@ -117,7 +137,7 @@ impl<'a> Script<'a> {
                 // The body of something large, or many of something small.
                 let times = 1 + usize::from(self.byte()?) * 8;
                 let unit = self.bytes();
-                let times = times.min(16_384 / unit.len().max(1));
+                let times = times.min(times_max(&unit));
                 Act::Send {
                     client: who % CLIENTS,
                     bytes: unit.repeat(times),

@@ -10,7 +10,7 @@ use tidegate_config::Protocol;
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 use tidegate_proxy::Fault;
 
-/// What the client asked, by the parser alone. It may have been closed before it sent everything.
+/// What a client asked, by the parser alone. It may have been closed before it sent everything.
 fn asked(world: &World, client: &Client) -> Connection {
     let parse = match (world.protocol, world.setting.twemproxy) {
         (Protocol::Memcached, false) if is_binary(client) => crate::parse_binary,
@@ -19,33 +19,41 @@ fn asked(world: &World, client: &Client) -> Connection {
         (Protocol::Memcached, false) => crate::parse_memcached,
         (Protocol::Memcached, true) => crate::parse_memcached_as_twemproxy,
     };
-    let sent = client.sent.len() - client.to_send.len();
-    Connection::play(parse, Heads::Look, [&client.sent[..sent]])
+    Connection::play(parse, Heads::Look, [&client.sends[..client.sent]])
 }
 
 /// Whether its first byte has made the connection one of the binary protocol.
 fn is_binary(client: &Client) -> bool {
-    client.sent.first() == Some(&0x80)
+    client.sends.first() == Some(&0x80)
 }
 
-/// No client has begun a request that it never ended.
-pub(super) fn all_requests_are_whole(world: &World) -> bool {
-    let whole = |client: &Client| client.reset || asked(world, client).is_between_requests();
-    world.clients.iter().all(whole)
-}
-
+/// Judges what every client got. True when none has begun a request that it never ended.
+///
 /// # Panics
 /// When a reply is missing, is one too many, or belongs to another request.
-pub(super) fn judge(world: &World, client: &Client) {
-    let asked = asked(world, client);
-    let reader = Reader { world, client };
-    if !(client.to_send.is_empty() || client.reset || client.finished) {
-        reader.fail("requests are not read", client.got.len());
+pub(super) fn judge(world: &World) -> bool {
+    let asked: Vec<_> = world
+        .clients
+        .iter()
+        .map(|client| asked(world, client))
+        .collect();
+    for (client, own) in world.clients.iter().zip(&asked) {
+        let reader = Reader {
+            world,
+            client,
+            all_asked: &asked,
+        };
+        if !(client.to_send().is_empty() || client.is_over()) {
+            reader.fail("requests are not read", client.got.len());
+        }
+        match world.protocol {
+            Protocol::Redis => redis::judge(reader, own),
+            Protocol::Memcached => memcached::judge(reader, own),
+        }
     }
-    match world.protocol {
-        Protocol::Redis => redis::judge(reader, &asked),
-        Protocol::Memcached => memcached::judge(reader, &asked),
-    }
+    let whole =
+        |(client, asked): (&Client, &Connection)| client.reset || asked.is_between_requests();
+    world.clients.iter().zip(&asked).all(whole)
 }
 
 /// As much of `bytes` as somebody would read.
@@ -84,13 +92,15 @@ type Complaint = &'static str;
 struct Reader<'a> {
     world: &'a World,
     client: &'a Client,
+    /// What each client asked.
+    all_asked: &'a [Connection],
 }
 
 impl<'a> Reader<'a> {
     fn fail(&self, what: Complaint, at: usize) -> ! {
         panic!(
             "{what}, at byte {at} of what was got\nsent: {}\ngot: {}\nfrom there: {}",
-            shown(&self.client.sent),
+            shown(&self.client.sends),
             shown(&self.client.got),
             shown(self.rest(at))
         );

@@ -108,19 +108,17 @@ impl<'a> Walk<'a> {
 
     fn was_published(&mut self, message: &Message) -> bool {
         if self.published.is_empty() {
-            let world = self.reader.world;
-            for client in &world.clients {
-                for found in crate::world::judge::asked(world, client).found {
-                    if let Found::Request { request, wire } = found
-                        && matches!(request.name, "publish" | "spublish")
-                    {
-                        let asked = Asked::new(&request, &wire);
-                        self.published.insert(Message {
-                            channel: asked.word(1).to_vec(),
-                            payload: asked.word(2).to_vec(),
-                            shard: request.name == "spublish",
-                        });
-                    }
+            let all = self.reader.all_asked.iter();
+            for found in all.flat_map(|asked| &asked.found) {
+                if let Found::Request { request, wire } = found
+                    && matches!(request.name, "publish" | "spublish")
+                {
+                    let asked = Asked::new(request, wire);
+                    self.published.insert(Message {
+                        channel: asked.word(1).to_vec(),
+                        payload: asked.word(2).to_vec(),
+                        shard: request.name == "spublish",
+                    });
                 }
             }
         }
