@@ -387,6 +387,11 @@ impl World {
         }
     }
 
+    /// A client may wait for ever: a command that waits has no timeout, and a server that says anything may not answer it.
+    fn may_wait(&self) -> bool {
+        !self.honest && self.proxy.tables_in_use().pins > 0
+    }
+
     /// With every reply delivered, nothing is left but what clients have for as long as they stay.
     fn assert_delivered(&self) {
         let tables = self.proxy.tables_in_use();
@@ -397,10 +402,8 @@ impl World {
             reply_hold_bytes: tables.reply_hold_bytes * usize::from(tables.pins == 0),
             ..tables
         };
-        // A command that waits has no timeout, and a server that says anything may not answer it.
-        let may_wait = !self.honest && tables.pins > 0;
         assert!(
-            may_wait || left.is_idle(),
+            self.may_wait() || left.is_idle(),
             "with every reply delivered: {tables:?}"
         );
         let open = self.proxy.clients_open();

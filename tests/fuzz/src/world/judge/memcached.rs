@@ -180,9 +180,13 @@ fn refused(
             Taken::Ended => return Ok(Step::Over),
         }
     }
-    if is_bad_block(found) && (reader.has_ended(end) || !reader.world.honest) {
-        // Its front was passed on, so the connection could not go on behind it.
-        return Ok(Step::Over);
+    if is_bad_block(found) {
+        // Its front was passed on, so the connection could not go on behind it. If that had an error before its end was there, the
+        // reason comes behind it.
+        let has_ended = reader.client.is_over() && reply.starts_with(reader.rest(end));
+        if has_ended || !reader.world.honest {
+            return Ok(Step::Over);
+        }
     }
     Ok(Step::To(vec![end]))
 }

@@ -12,6 +12,8 @@ use crate::world::redis::{Dialect, Message, Subscriptions, array, bulk, redis_an
 use std::collections::HashSet;
 use tidegate_protocol::{Local, Merge, Pin, ReplyShape, Request, Route};
 
+const QUEUED: &[u8] = b"+QUEUED\r\n";
+
 /// What the proxy publishes itself, to nobody.
 const OWN_CHANNEL: &[u8] = b"tidegate:wait";
 
@@ -130,19 +132,41 @@ impl Walk<'_> {
         self.hear()?;
         // Of the request that was only begun, an error may be known already; and a second one if its end was malformed behind that.
         let errors_max = 2 * usize::from(!asked.is_between_requests());
-        Ok(self.reader.ends_with_errors(self.at, errors_max, None)?)
+        self.ends(errors_max, None)
+    }
+
+    /// Nothing may follow but so many errors, and with this one the end of the connection.
+    fn ends(&mut self, mut errors_max: usize, closing: Option<&[u8]>) -> Result<(), Stop> {
+        let is_aborted = self.transaction.as_ref().is_some_and(|it| it.aborted);
+        if is_aborted && errors_max > 0 && self.reader.rest(self.at).starts_with(QUEUED) {
+            // What EXEC will not execute is said to be queued as soon as it begins.
+            self.at += QUEUED.len();
+            errors_max -= 1;
+        }
+        // Messages come between.
+        while !self.subscriptions.are_none() {
+            self.hear()?;
+            let (bytes, is_error, done) = self.reader.reply(ReplyShape::Resp, self.at)?;
+            let is_closing = closing == Some(&self.reader.rest(self.at)[..bytes]);
+            if errors_max == 0 || !done || !is_error || is_closing {
+                break;
+            }
+            self.at += bytes;
+            errors_max -= 1;
+        }
+        Ok(self.reader.ends_with_errors(self.at, errors_max, closing)?)
     }
 
     fn refused(&mut self, reply: &[u8], closes: bool) -> Result<(), Stop> {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.aborted = true;
-        }
         if closes {
             self.hear()?;
             // What was passed on before its end turned out to be malformed may have its own error.
             let seen = Some(reply).filter(|reply| !reply.is_empty() && self.mute == Mute::No);
-            self.reader.ends_with_errors(self.at, 2, seen)?;
+            self.ends(2, seen)?;
             return Err(Stop::Over);
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.aborted = true;
         }
         if !reply.is_empty() {
             self.take(|got| got == reply)?;
@@ -367,7 +391,7 @@ impl Walk<'_> {
             Route::Pinned(Pin::Multi | Pin::Watch) => {
                 self.take(|_| false)?;
             }
-            _ => match self.take(|got| got == b"+QUEUED\r\n")? {
+            _ => match self.take(|got| got == QUEUED)? {
                 Some(true) => transaction.aborted = true,
                 Some(false) => transaction.queue.push(asked.wire.to_vec()),
                 None => transaction.unseen = true,
