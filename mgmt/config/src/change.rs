@@ -127,6 +127,10 @@ impl Config {
         if self.name != new.name {
             found.value(Restart, "name", &self.name, &new.name);
         }
+        if self.log_format != new.log_format {
+            let (old, new) = (self.log_format.name(), new.log_format.name());
+            found.value(Restart, "log_format", &old, &new);
+        }
         self.compare_ports(new, &mut found);
         self.compare_pools(new, &mut found);
         found.settings(

@@ -3,6 +3,7 @@
 use crate::endpoint::Listen;
 use crate::fault::{ConfigErrors, Faults, Place};
 use crate::limits::SLOWLOG_ENTRIES_MAX;
+use crate::log_format::LogFormat;
 use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
 use crate::port::{self, Driver, PortConfig};
 use crate::queues::{self, QueueError, QueueMap, Queues};
@@ -24,6 +25,8 @@ pub struct Config {
     pub name: String,
     /// Entries that the slow log keeps.
     pub slowlog_entries_max: u32,
+    /// How lines of the log look.
+    pub log_format: LogFormat,
     /// Interfaces, in file order. At least one.
     pub ports: Vec<PortConfig>,
     /// Pools, in file order. At least one.
@@ -36,6 +39,7 @@ pub struct Config {
 pub(crate) struct Draft {
     pub(crate) name: String,
     pub(crate) slowlog_entries_max: u32,
+    pub(crate) log_format: LogFormat,
     pub(crate) ports: Vec<port::Draft>,
     pub(crate) pools: Vec<pool::Draft>,
     pub(crate) worker: worker::Draft,
@@ -72,6 +76,7 @@ impl Config {
         Ok(Self {
             name: draft.name,
             slowlog_entries_max: draft.slowlog_entries_max,
+            log_format: draft.log_format,
             ports: draft.ports.into_iter().map(|port| port.config).collect(),
             pools: draft.pools.into_iter().map(|pool| pool.config).collect(),
             worker: draft.worker.config,
@@ -158,6 +163,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
     let slowlog_entries_max = reader
         .number_u32("slowlog_entries_max", &SLOWLOG_ENTRIES_MAX)
         .value;
+    let log_format = reader.choice("log_format", LogFormat::NAMES, LogFormat::default());
     let ports = tables(&mut reader, "port")
         .into_iter()
         .enumerate()
@@ -180,6 +186,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
     Draft {
         name,
         slowlog_entries_max,
+        log_format,
         ports,
         pools,
         worker,

@@ -2,6 +2,7 @@
 
 use crate::compat::Compat;
 use crate::config::Config;
+use crate::log_format::LogFormat;
 use crate::partial::Partial;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
 use crate::port::{AckMode, Driver, PortConfig, RssMode};
@@ -48,6 +49,8 @@ fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "name = {}", quoted(&config.name))?;
     writeln!(out, "slowlog_entries_max = {}", config.slowlog_entries_max)?;
+    let format = word(LogFormat::NAMES, config.log_format);
+    writeln!(out, "log_format = {format}")?;
     for port in &config.ports {
         write_port(out, port)?;
     }
@@ -157,7 +160,7 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
         ),
     ] {
         match secret {
-            Some(secret) => writeln!(out, "{key} = \"{secret}\"")?,
+            Some(secret) => writeln!(out, "{key} = {}", secret.shown())?,
             None => writeln!(out, "# {key}: none")?,
         }
         match user {

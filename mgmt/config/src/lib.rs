@@ -4,7 +4,7 @@
 //! fault of a file in one go, each with its line and what would be right. One file per object of the configuration holds its
 //! type and its reader: [`PortConfig`], [`PoolConfig`], [`ServerConfig`], [`WorkerConfig`]; every number stands in [`limits`].
 //!
-//! The crate reads no file and knows no NIC: whether an interface exists, or how many queues it has, is for who starts the
+//! But for passwords that stand in a file of their own or in the environment, the crate reads no file. It knows no NIC: whether an interface exists, or how many queues it has, is for who starts the
 //! appliance to find out. Its types are plain data and travel to the workers as JSON.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod endpoint;
 mod fault;
 mod ketama;
 pub mod limits;
+mod log_format;
 mod partial;
 mod pool;
 mod port;
@@ -36,6 +37,7 @@ pub use effective::quoted;
 pub use endpoint::{Endpoint, Listen};
 pub use fault::{ConfigErrors, Fault, Place};
 pub use ketama::{KETAMA_POINTS_PER_DIGEST, KETAMA_POINTS_PER_SERVER, ketama_digests};
+pub use log_format::LogFormat;
 pub use partial::Partial;
 pub use pool::{Distribution, HashKind, PoolConfig, Protocol, is_name};
 pub use port::{AckMode, Driver, KERNEL_PORT, PortConfig, RssMode};

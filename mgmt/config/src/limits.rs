@@ -110,6 +110,9 @@ pub const DATABASES: Limit = Limit::new(16, 1, 1_024);
 /// `database`. Why: what clients are in that do not SELECT. It is one of `databases`.
 pub const DATABASE: Limit = Limit::new(0, 0, DATABASES.max - 1);
 
+/// Longest password in a file of its own. Why: Redis takes more, but nobody has such; too high: a wrong path could be a large file.
+pub const SECRET_BYTES_MAX: usize = 4_096;
+
 /// Longest name of a user. Why: it is compared with what clients send, and sent on every new server connection.
 pub const USER_BYTES_MAX: usize = 255;
 

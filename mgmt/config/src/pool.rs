@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::partial::Partial;
 use crate::reader::{Field, Reader, Text};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 use crate::server::ServerConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -389,7 +389,8 @@ fn user(reader: &mut Reader<'_>, key: &'static str, secret: &str) -> Option<Stri
 /// The password of memcached's clients, which goes with a user. No fault shows it.
 fn memcached_password(reader: &mut Reader<'_>, protocol: Option<Protocol>) -> Option<Secret> {
     const KEY: &str = "memcached_auth";
-    let Text { text, at } = reader.text(KEY)?;
+    let (secret, at) = secret::read(reader, KEY)?;
+    let text = secret.reveal();
     if protocol == Some(Protocol::Redis) {
         reader.fault(at, &format!("{KEY} needs protocol = \"memcached\""));
     }
@@ -415,7 +416,7 @@ fn memcached_password(reader: &mut Reader<'_>, protocol: Option<Protocol>) -> Op
             &format!("{KEY} must be 1 to {USER_BYTES_MAX} bytes without blanks"),
         );
     }
-    Some(Secret::new(text.to_owned()))
+    Some(secret)
 }
 
 /// A password, which only Redis knows. No fault shows it.
@@ -424,12 +425,12 @@ fn password(
     key: &'static str,
     protocol: Option<Protocol>,
 ) -> Option<Secret> {
-    let Text { text, at } = reader.text(key)?;
+    let (secret, at) = secret::read(reader, key)?;
     if protocol == Some(Protocol::Memcached) {
         reader.fault(at, &format!("{key} needs protocol = \"redis\""));
     }
-    if text.is_empty() {
+    if secret.reveal().is_empty() {
         reader.fault(at, &format!("{key} is empty; leave it out for no password"));
     }
-    Some(Secret::new(text.to_owned()))
+    Some(secret)
 }

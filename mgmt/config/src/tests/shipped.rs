@@ -4,13 +4,14 @@ use super::parse;
 use crate::Config;
 use std::collections::BTreeMap;
 
-/// Every file of `configs/`, by name.
+/// Every configuration of `configs/`, by name; its folders are for other programs.
 fn shipped() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs");
     let files = std::fs::read_dir(folder).expect("the folder of the examples");
     files
-        .map(|file| {
-            let path = file.expect("an entry").path();
+        .map(|file| file.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
+        .map(|path| {
             let text = std::fs::read_to_string(&path).expect("a readable file");
             (
                 path.file_name()
