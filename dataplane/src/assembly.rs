@@ -5,6 +5,7 @@ use crate::control::{self, CommandSender, Commands};
 use crate::events;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
+use crate::line::Line;
 use crate::linger::Linger;
 use crate::network::Network;
 use crate::opening;
@@ -12,7 +13,6 @@ use crate::packets::PacketNetwork;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
 use crate::worker::WorkerError;
-use tidegate_channel::control::ControlSocket;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::paths::{PathReader, PathWriter};
@@ -42,7 +42,7 @@ pub struct Surroundings {
     /// From the control thread.
     pub commands: Commands,
     /// To the manager, for what it wants to know of single requests.
-    pub reports: Option<ControlSocket>,
+    pub reports: Option<Line>,
     /// Wakes it.
     pub bell: Doorbell,
 }

@@ -1,6 +1,7 @@
 //! The control thread: speaks with the manager, so that the poll loop never waits for anybody.
 
 use crate::limits::COMMANDS;
+use crate::line::Line;
 use crate::network::NetworkChange;
 use crate::prepared::{Prepared, Preparer};
 use crate::vault::Vault;
@@ -111,6 +112,8 @@ pub struct ControlThread {
     pub vault: Vault,
     /// Makes ready what the loop is to take up.
     pub preparer: Preparer,
+    /// To the manager, for other threads.
+    pub line: Line,
 }
 
 /// What has been said so far.
@@ -146,6 +149,10 @@ impl ControlThread {
                 break;
             };
             tracing::info!("another manager took over");
+            match next.try_clone() {
+                Ok(next) => self.line.replace(next),
+                Err(error) => tracing::error!("nothing can be told to it: {error}"),
+            }
             socket = next;
         }
         self.commands.send(Command::ManagerGone);
@@ -238,6 +245,7 @@ mod tests {
     fn start(set_log_filter: SetLogFilter) -> (ControlSocket, Commands, JoinHandle<()>) {
         let (manager, worker) = ControlSocket::pair().unwrap();
         let worker = ControlSocket::from_descriptor(worker).unwrap();
+        let line = Line::new(worker.try_clone().unwrap());
         let (commands, receiver) = commands(Doorbell::new().unwrap());
         let vault = Vault::new(Vec::new(), nix::unistd::geteuid().as_raw());
         let thread = ControlThread {
@@ -245,6 +253,7 @@ mod tests {
             set_log_filter,
             vault,
             preparer: Preparer::new(&crate::prepared::tests_start()),
+            line,
         };
         (manager, receiver, spawn(worker, thread).unwrap())
     }

@@ -4,6 +4,7 @@
 mod slow;
 
 use crate::limits::EVENTS;
+use crate::line::Line;
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Producer, Split};
 use slow::SlowReports;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
-use tidegate_channel::control::ControlSocket;
 use tidegate_config::Config;
 use tidegate_proxy::streams::ServerId;
 use tidegate_proxy::{Event, SlowRequest};
@@ -105,7 +105,7 @@ impl Names {
 }
 
 /// Starts the thread; it names pools and servers as the configuration does. Slow requests go to `manager`, if there is one.
-pub fn spawn(config: &Config, manager: Option<ControlSocket>) -> std::io::Result<EventSink> {
+pub fn spawn(config: &Config, manager: Option<Line>) -> std::io::Result<EventSink> {
     let (producer, mut consumer) = HeapRb::<Told>::new(EVENTS).split();
     let mut names = Box::new(Names::new(config));
     let lost = Arc::new(AtomicU64::new(0));

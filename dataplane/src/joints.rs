@@ -103,6 +103,10 @@ impl<S: Streams> Application<S> for Proxy {
         self.left()
     }
 
+    fn cut_off(&mut self, streams: &mut S) {
+        self.cut_off(streams);
+    }
+
     fn is_drained(&self) -> bool {
         self.is_drained()
     }

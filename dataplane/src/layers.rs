@@ -54,6 +54,8 @@ pub trait Application<S: Streams> {
     fn take_up(&mut self, streams: &mut S, change: &mut Change, now_us: u64);
     /// What is configured no more and not at its end.
     fn left(&self) -> Left;
+    /// Resets every connection: the drain's deadline has passed.
+    fn cut_off(&mut self, streams: &mut S);
     /// Whether nothing is owed any more after [`Application::drain`].
     fn is_drained(&self) -> bool;
     /// Replies that clients wait for.

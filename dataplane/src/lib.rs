@@ -26,6 +26,7 @@ pub mod idle;
 mod joints;
 pub mod layers;
 pub mod limits;
+pub mod line;
 pub mod linger;
 pub mod network;
 pub mod opening;

@@ -63,6 +63,10 @@ pub const PUBLISH_SERVERS: usize = 256;
 /// After a drain owes nothing any more, how long connections may take to close in order before the worker exits anyway.
 pub const CLOSE_GRACE_US: u64 = 500_000;
 
+/// Attempts to send the resets at the end of a drain that was not finished. Each fills what room there is: some hundred are enough for as
+/// many connections as a worker can have, unless the link is down. Too low: peers wait for their own deadlines.
+pub const CUT_OFF_SENDS_MAX: u32 = 10_000;
+
 /// Commands between the control thread and the loop. The manager waits for each acknowledgement, so one would do.
 pub const COMMANDS: usize = 16;
 

@@ -5,7 +5,7 @@ use crate::control::{Command, Commands};
 use crate::events::EventSink;
 use crate::idle::{Idle, Rest};
 use crate::layers::Application;
-use crate::limits::{CLOSE_GRACE_US, PAUSE_NS, PUBLISH_US, SLEEP_MAX_US};
+use crate::limits::{CLOSE_GRACE_US, CUT_OFF_SENDS_MAX, PAUSE_NS, PUBLISH_US, SLEEP_MAX_US};
 use crate::linger::Linger;
 use crate::network::Network;
 use crate::prepared::Prepared;
@@ -227,6 +227,7 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         let drain = state.drain.as_mut()?;
         if now_us >= drain.deadline_us {
             let owed = self.proxy.owed();
+            self.cut_off();
             return Some(if owed == 0 {
                 Ended::Drained
             } else {
@@ -240,6 +241,16 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         let counters = self.network.counters();
         let closed = counters.clients_open <= counters.time_wait;
         (closed || now_us >= delivered_us + CLOSE_GRACE_US).then_some(Ended::Drained)
+    }
+
+    /// Tells every peer that nothing more comes, as far as the TX rings take it.
+    fn cut_off(&mut self) {
+        self.proxy.cut_off(self.network.streams());
+        for _ in 0..CUT_OFF_SENDS_MAX {
+            if !self.network.send() {
+                break;
+            }
+        }
     }
 
     /// Sleeps until an arrival, a bell or a timer; no longer than until owed statistics are due.

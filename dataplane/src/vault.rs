@@ -22,6 +22,8 @@ pub struct Vault {
     modes: Vec<ObtainedMode>,
     start: Vec<OwnedFd>,
     kept: Option<Kept>,
+    /// Held until the process ends, for nobody.
+    held: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,7 @@ impl Vault {
             modes: Vec::new(),
             start,
             kept: None,
+            held: Vec::new(),
         }
     }
 
@@ -68,11 +71,8 @@ impl Vault {
     /// frames coming stays until the end.
     pub fn close(&mut self) {
         self.start.clear();
-        if let Some(kept) = &mut self.kept {
-            let rest = std::mem::take(&mut kept.rest);
-            // Without its door nothing is handed over.
-            self.kept = None;
-            self.start = rest;
+        if let Some(kept) = self.kept.take() {
+            self.held.extend(kept.rest);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::control::{self, CommandSender, Commands, ControlThread, SetLogFilter}
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Application;
 use crate::limits::PORTS_MAX;
+use crate::line::Line;
 use crate::network::Network;
 use crate::opening::{self, OpeningError};
 use crate::poll_loop::{Ended, PollLoop};
@@ -147,6 +148,7 @@ fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, W
         socket,
         set_log_filter,
         vault,
+        line: Line::new(socket.try_clone()?),
     };
     match descriptors.network {
         NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
@@ -170,6 +172,7 @@ struct Starting<'a> {
     socket: &'a ControlSocket,
     set_log_filter: SetLogFilter,
     vault: Vault,
+    line: Line,
 }
 
 impl Starting<'_> {
@@ -210,7 +213,7 @@ impl Starting<'_> {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
             layout,
             commands,
-            reports: Some(self.socket.try_clone()?),
+            reports: Some(self.line.clone()),
             bell: self.bell.try_clone()?,
         };
         let start = &self.start;
@@ -253,6 +256,7 @@ impl Starting<'_> {
             set_log_filter: self.set_log_filter,
             vault: self.vault,
             preparer: Preparer::new(&self.start),
+            line: self.line,
         };
         control::spawn(self.socket.try_clone()?, thread)?;
         // Behind everything that only a start needs.
@@ -276,7 +280,7 @@ impl Starting<'_> {
             senders,
             receivers,
             commands,
-            reports: Some(self.socket.try_clone()?),
+            reports: Some(self.line.clone()),
             bell: self.bell.try_clone()?,
         })
     }

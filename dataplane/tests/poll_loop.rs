@@ -129,8 +129,17 @@ fn a_drain_ends_at_its_deadline_with_what_is_owed_named() {
     scene.peer.request();
     let waiting = |peer: &mut Peer| peer.stack.counters().accepted == 1;
     scene.peer.turn_until("the request at the server", waiting);
-    let (ended, ..) = scene.end(Command::Drain {
+    scene.around.commands.send(Command::Drain {
         deadline_us: 50_000,
     });
-    assert_eq!(ended, Ended::DeadlinePassed { owed: 1 });
+    let worker = scene.worker;
+    scene.peer.turn_until("the end", |peer| {
+        worker.is_finished() && peer.closed.is_some()
+    });
+    assert_eq!(worker.join().unwrap().0, Ended::DeadlinePassed { owed: 1 });
+    assert_eq!(
+        scene.peer.closed,
+        Some(CloseReason::Reset),
+        "the client knows"
+    );
 }

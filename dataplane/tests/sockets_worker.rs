@@ -4,6 +4,7 @@ mod sockets;
 
 use sockets::worker::{REPLY, REQUEST, Scene};
 use sockets::{PATIENCE, read_exactly, read_to_end, write};
+use std::io::Read;
 use std::net::TcpStream;
 use std::time::Instant;
 use tidegate_config::Endpoint;
@@ -180,4 +181,6 @@ fn a_drain_ends_at_its_deadline_with_what_is_owed_named() {
         deadline_us: 50_000,
     });
     assert_eq!(ended, Ended::DeadlinePassed { owed: 1 });
+    let end = client.read(&mut [0; 64]).unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
 }

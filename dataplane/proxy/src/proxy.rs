@@ -251,6 +251,16 @@ impl Proxy {
         }
     }
 
+    /// Resets every connection, of clients and of servers: who waits for something learns that it does not come. Nothing is done here
+    /// after that.
+    pub fn cut_off<S: Streams>(&mut self, streams: &mut S) {
+        for (slot, role) in self.roles.iter().enumerate() {
+            if *role != Role::Free {
+                streams.abort(StreamId(slot as u32));
+            }
+        }
+    }
+
     /// Whether every client is gone.
     pub fn is_drained(&self) -> bool {
         self.clients_open == 0

@@ -1,24 +1,24 @@
 //! Slow requests on their way to the manager, a few per message.
 
 use super::Names;
+use crate::line::Line;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegate_channel::control::ControlSocket;
 use tidegate_channel::message::FromWorker;
 use tidegate_channel::slow::{SLOW_BATCH, SlowEnd, SlowEntry};
 use tidegate_proxy::SlowRequest;
 
 /// Gathers them, and sends what the manager takes at once.
 pub(super) struct SlowReports {
-    manager: Option<ControlSocket>,
+    manager: Option<Line>,
     batch: Vec<SlowEntry>,
     /// Those that never got this far, and those that the manager did not take.
     lost: Arc<AtomicU64>,
 }
 
 impl SlowReports {
-    pub(super) fn new(manager: Option<ControlSocket>, lost: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(manager: Option<Line>, lost: Arc<AtomicU64>) -> Self {
         Self {
             manager,
             batch: Vec::with_capacity(SLOW_BATCH),
@@ -87,6 +87,7 @@ fn client(address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_channel::control::ControlSocket;
     use tidegate_proxy::NotedKey;
     use tidegate_proxy::streams::ServerId;
 
@@ -135,7 +136,7 @@ mod tests {
         let (manager, worker) = ControlSocket::pair().unwrap();
         let worker = ControlSocket::from_descriptor(worker).unwrap();
         let lost = Arc::new(AtomicU64::new(0));
-        let mut reports = SlowReports::new(Some(worker), lost.clone());
+        let mut reports = SlowReports::new(Some(Line::new(worker)), lost.clone());
         let mut added = 0;
         while lost.load(Ordering::Relaxed) == 0 {
             reports.add(&names(), &slow("10.0.0.9:7", Some(0)));

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::control::{self, CommandSender, Commands};
 use crate::events;
 use crate::idle::Idle;
+use crate::line::Line;
 use crate::linger::Linger;
 use crate::network::Network;
 use crate::opening;
@@ -17,7 +18,6 @@ use crate::worker::WorkerError;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use tidegate_channel::control::ControlSocket;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::{AckMode, Config, IdleMode};
@@ -37,7 +37,7 @@ pub struct SocketSurroundings {
     /// From the control thread.
     pub commands: Commands,
     /// To the manager, for what it wants to know of single requests.
-    pub reports: Option<ControlSocket>,
+    pub reports: Option<Line>,
     /// Wakes it.
     pub bell: Doorbell,
 }
