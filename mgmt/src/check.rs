@@ -2,7 +2,7 @@
 
 use crate::plan::{self, Facts};
 use crate::preflight;
-use crate::runtime_dir::is_running;
+use crate::runtime_dir::{is_running, orphans};
 use crate::sockets::preflight::Taken;
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,11 +34,8 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
         }
         Err(wrong) => faults.extend(wrong),
     }
-    let taken = if is_running(root, &config.name) {
-        Taken::IsOurs
-    } else {
-        Taken::IsAFault
-    };
+    let ours = is_running(root, &config.name) || !orphans(root, &config.name).is_empty();
+    let taken = if ours { Taken::IsOurs } else { Taken::IsAFault };
     faults.extend(preflight::addresses(config, &facts, taken));
     faults.extend(preflight::user(config).err());
     crate::faults::print(&faults);

@@ -1,9 +1,15 @@
-//! Logging: one line per event on standard error, with the process it comes from.
+//! Logging: one line per event on standard error, with the process it comes from. For people, or as JSON for machines.
 
 use std::fmt;
 use std::sync::OnceLock;
-use tracing_subscriber::fmt::format::Writer;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tidegate_config::LogFormat;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -12,6 +18,8 @@ use tracing_subscriber::{
 pub const FILTER_VARIABLE: &str = "TIDEGATE_LOG";
 /// The variable by which a worker knows its number before it has read anything.
 pub const WORKER_VARIABLE: &str = "TIDEGATE_WORKER";
+/// The variable by which a worker knows the format of its lines.
+pub const FORMAT_VARIABLE: &str = "TIDEGATE_LOG_FORMAT";
 
 /// Time, and who speaks.
 struct Stamp(String);
@@ -20,6 +28,63 @@ impl FormatTime for Stamp {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
         SystemTime.format_time(w)?;
         write!(w, " {}", self.0)
+    }
+}
+
+/// Whether lines are JSON. It is known only once the configuration was read, which may have been worth a line.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// A line of either format.
+struct Lines {
+    text: Format<tracing_subscriber::fmt::format::Full, Stamp>,
+    who: String,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if !JSON.load(Ordering::Relaxed) {
+            return self.text.format_event(context, writer, event);
+        }
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut line = serde_json::Map::new();
+        line.insert("time".into(), time.into());
+        let level = event.metadata().level().as_str().to_ascii_lowercase();
+        line.insert("level".into(), level.into());
+        line.insert("process".into(), self.who.as_str().into());
+        event.record(&mut Fields(&mut line));
+        writeln!(writer, "{}", serde_json::Value::Object(line))
+    }
+}
+
+/// Collects the fields of an event; the text of the line is the one called `message`.
+struct Fields<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0
+            .insert(field.name().into(), format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().into(), value.into());
     }
 }
 
@@ -35,6 +100,20 @@ pub fn filter() -> String {
     std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default.into())
 }
 
+/// The format that workers inherit.
+pub fn format() -> LogFormat {
+    if JSON.load(Ordering::Relaxed) {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    }
+}
+
+/// Writes lines in this format from now on.
+pub fn set_format(format: LogFormat) {
+    JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+}
+
 /// Starts logging, by `default_filter` unless the variable says otherwise.
 pub fn start(default_filter: &'static str) -> SetFilter {
     // The first call counts.
@@ -43,12 +122,21 @@ pub fn start(default_filter: &'static str) -> SetFilter {
         Ok(worker) => format!("worker {worker}"),
         Err(_) => "manager".into(),
     };
+    if let Some(format) = std::env::var(FORMAT_VARIABLE)
+        .ok()
+        .and_then(|name| LogFormat::of_name(&name))
+    {
+        set_format(format);
+    }
     let (filter, handle) = reload::Layer::<_, Registry>::new(EnvFilter::new(filter()));
+    let text = Format::default()
+        .with_ansi(false)
+        .with_target(false)
+        .with_timer(Stamp(who.clone()));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .with_target(false)
-        .with_timer(Stamp(who));
+        .event_format(Lines { text, who });
     // A second call, in tests, keeps the first subscriber.
     let _already_set = tracing_subscriber::registry()
         .with(lines.with_filter(filter))

@@ -24,6 +24,7 @@ mod host;
 mod import;
 mod kernel_listeners;
 mod life;
+mod lifecycle;
 mod log;
 mod manager;
 mod netlink;
@@ -44,11 +45,11 @@ mod try_out;
 mod units;
 mod worker_process;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tidegate_config::{Config, QueueMap};
+use tidegate_config::{Config, LogFormat, QueueMap};
 
 /// A kernel-bypass cache proxy for memcached and Redis.
 #[derive(Parser)]
@@ -59,8 +60,15 @@ struct Cli {
     /// Without it: /run/tidegate for root, else $XDG_RUNTIME_DIR/tidegate or /tmp/tidegate-UID.
     #[arg(long, global = true, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
+    /// How lines of the log look: text or json. Without it log_format of the configuration.
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
+}
+
+fn log_format(name: &str) -> Result<LogFormat, &'static str> {
+    LogFormat::of_name(name).ok_or("write text or json")
 }
 
 #[derive(Subcommand)]
@@ -97,6 +105,16 @@ enum Command {
     Stats(stats::client::StatsArgs),
     /// Show requests that took long, and where their time went.
     Slowlog(slowlog::command::SlowlogArgs),
+    /// Take no new clients, finish what is owed, then end; with --worker one worker, which another one follows.
+    Drain(lifecycle::command::DrainArgs),
+    /// Put the program on disk in the place of the one that runs; its workers serve meanwhile, and are replaced one by one.
+    Upgrade(lifecycle::command::UpgradeArgs),
+    /// Change what a running instance logs.
+    LogLevel(lifecycle::command::LogLevelArgs),
+    /// Print a script that completes commands in a shell.
+    Completions(lifecycle::command::CompletionsArgs),
+    /// Write manual pages, one for each command.
+    Man(lifecycle::command::ManArgs),
     /// End and undo what a killed instance left behind.
     CleanUp {
         /// Name of the instance.
@@ -168,13 +186,16 @@ fn main() -> ExitCode {
         let _cannot_fail = SigSet::empty().thread_set_mask();
         return tidegate_dataplane::worker::run(set_filter);
     }
+    if let Some(format) = cli.log_format {
+        log::set_format(format);
+    }
     let root = match cli.runtime_dir {
         Some(root) => Ok(root),
         None => runtime_dir::default_root(),
     };
     let outcome = root
         .map_err(anyhow::Error::from)
-        .and_then(|root| dispatch(&cli.command, &root));
+        .and_then(|root| dispatch(&cli.command, &root, cli.log_format, set_filter));
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -184,10 +205,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
+fn dispatch(
+    command: &Command,
+    root: &Path,
+    format: Option<LogFormat>,
+    set_filter: log::SetFilter,
+) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(args) => args.with_config(|config| run::run(config, root)),
-        Command::Try(args) => try_out::run(args, root),
+        Command::Run(args) => args.with_config(|config| {
+            log::set_format(format.unwrap_or(config.log_format));
+            run::run(config, root, set_filter)
+        }),
+        Command::Try(args) => try_out::run(args, root, set_filter),
         Command::Check {
             config,
             config_only,
@@ -200,9 +229,23 @@ fn dispatch(command: &Command, root: &Path) -> anyhow::Result<ExitCode> {
         }
         Command::Stats(args) => stats::client::run(root, args).map(|()| ExitCode::SUCCESS),
         Command::Slowlog(args) => slowlog::command::run(args, root).map(|()| ExitCode::SUCCESS),
+        Command::Drain(args) => lifecycle::command::drain(root, args).map(|()| ExitCode::SUCCESS),
+        Command::Upgrade(args) => {
+            lifecycle::command::upgrade(root, args).map(|()| ExitCode::SUCCESS)
+        }
+        Command::LogLevel(args) => {
+            lifecycle::command::log_level(root, args).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Completions(args) => {
+            lifecycle::command::completions(args, Cli::command());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(args) => {
+            lifecycle::command::man(args, Cli::command()).map(|()| ExitCode::SUCCESS)
+        }
         Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
         Command::Version => {
-            println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+            println!("{}", lifecycle::upgrade::own_version());
             Ok(ExitCode::SUCCESS)
         }
         Command::Worker => Ok(ExitCode::FAILURE),

@@ -4,6 +4,11 @@
 use crate::control::Answer;
 use crate::control::request::Request;
 use crate::control::server::{ControlServer, Ticket};
+use crate::lifecycle::drain::{self, Awaited};
+use crate::lifecycle::log_level;
+use crate::lifecycle::service::{self, Service};
+use crate::lifecycle::upgrade;
+use crate::log::SetFilter;
 use crate::packets::Packets;
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
@@ -16,6 +21,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use serde::Serialize;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tidegate_channel::message::ToWorker;
 
@@ -46,6 +52,10 @@ pub struct Parts {
     pub shared: Shared,
     /// The control socket.
     pub control: ControlServer,
+    /// This program, where it was when it started.
+    pub program: PathBuf,
+    /// Changes what this process logs.
+    pub set_log_filter: SetFilter,
     /// Signals.
     pub signals: SignalFd,
     /// Writes the record.
@@ -68,6 +78,10 @@ pub struct Manager {
     pub slowlog: SlowLog,
     /// The record names every process.
     pub recorded: bool,
+    /// What the service manager was told.
+    pub service: Service,
+    /// Commands that wait for a worker's successor.
+    pub awaited: Vec<Awaited>,
     heartbeat_at: Instant,
     ending: Option<Ending>,
 }
@@ -97,6 +111,8 @@ impl Manager {
             started: now,
             memory: Memory::new(now),
             recorded: false,
+            service: Service::of_environment(),
+            awaited: Vec::new(),
             heartbeat_at: now,
             ending: None,
         }
@@ -157,6 +173,8 @@ impl Manager {
                 .for_each(|slot| slot.check_heartbeat(now));
         }
         self.reap(now);
+        drain::answer_if_done(self);
+        service::tell(self, now);
         stats::gather::sample_if_due(self, now);
         if let Some(ending) = &self.ending {
             if now >= ending.kill_at {
@@ -258,6 +276,7 @@ impl Manager {
             .chain(kill)
             .chain(refresh)
             .chain(sample)
+            .chain(self.service.due())
             .chain(control)
             .min();
         others.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
@@ -290,7 +309,8 @@ impl Manager {
         self.begin_ending(deadline_ms, Ended::InOrder);
     }
 
-    fn begin_ending(&mut self, deadline_ms: u32, outcome: Ended) {
+    /// Drains all workers; when they are gone the manager ends with `outcome`.
+    pub fn begin_ending(&mut self, deadline_ms: u32, outcome: Ended) {
         let kill_at = Instant::now() + Duration::from_millis(deadline_ms.into()) + EXIT_GRACE;
         self.ending = Some(Ending { kill_at, outcome });
         self.parts.shared.stop_accepting();
@@ -359,6 +379,9 @@ impl Manager {
                 let report = crate::status::gather::report(self);
                 self.answer(ticket, &report);
             }
+            Request::Drain(request) => drain::begin(self, ticket, *request),
+            Request::Upgrade(request) => upgrade::begin(self, ticket, *request),
+            Request::LogLevel(request) => log_level::set(self, ticket, request),
             Request::Stats {} => {
                 let stats = stats::gather::stats(self);
                 self.answer(ticket, &stats);
@@ -370,7 +393,8 @@ impl Manager {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, value: &impl Serialize) {
+    /// Answers a request.
+    pub fn answer(&mut self, ticket: Ticket, value: &impl Serialize) {
         let answer = match serde_json::to_value(value) {
             Ok(value) => Answer::Ok(value),
             Err(error) => Answer::fault(error.to_string()),

@@ -56,9 +56,12 @@ impl Packets {
         let modes: Vec<AttachMode> = modes
             .into_iter()
             .flatten()
-            .map(|port| match port.generic {
-                true => AttachMode::Generic,
-                false => AttachMode::Native,
+            .map(|port| {
+                if port.generic {
+                    AttachMode::Generic
+                } else {
+                    AttachMode::Native
+                }
             })
             .collect();
         let steering = Steering::adopt(&plan.ports, &modes, workers, heritage.steering()?)?;

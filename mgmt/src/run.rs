@@ -2,6 +2,7 @@
 
 use crate::adoption::{Found, see_off};
 use crate::control::server::ControlServer;
+use crate::log::SetFilter;
 use crate::manager::{Ended, Manager, Parts};
 use crate::packets::Packets;
 use crate::plan::{self, Facts, Plan};
@@ -17,19 +18,26 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_channel::message::UserIds;
 use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
 
 /// Runs an instance until it is told to end.
-pub fn run(config: Config, root: &Path) -> anyhow::Result<ExitCode> {
-    run_and_say(config, root, "")
+pub fn run(config: Config, root: &Path, set_log_filter: SetFilter) -> anyhow::Result<ExitCode> {
+    run_and_say(config, root, set_log_filter, "")
 }
 
 /// The same; prints `greeting` once nothing is wrong.
-pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Result<ExitCode> {
+pub fn run_and_say(
+    config: Config,
+    root: &Path,
+    set_log_filter: SetFilter,
+    greeting: &str,
+) -> anyhow::Result<ExitCode> {
+    // It may be replaced while we run.
+    let program = std::env::current_exe().context("the path of this program")?;
     // Before anything else, so that no signal finds us half-way with the default action.
     let signals = block_signals()?;
     let ready = match prepare(config, root, &signals) {
@@ -60,6 +68,8 @@ pub fn run_and_say(config: Config, root: &Path, greeting: &str) -> anyhow::Resul
         runtime: &runtime,
         found: ready.found,
         before: ready.before,
+        set_log_filter,
+        program,
     };
     let outcome = if start.config.kernel_port().is_some() {
         start.over_sockets()
@@ -266,6 +276,8 @@ struct Start<'a> {
     runtime: &'a RuntimeDir,
     found: Found,
     before: Record,
+    set_log_filter: SetFilter,
+    program: PathBuf,
 }
 
 impl Start<'_> {
@@ -322,13 +334,12 @@ impl Start<'_> {
             network_namespace: network_namespace(),
             ..Record::default()
         };
-        let shared = match &self.found.heritage {
-            Some(heritage) => heritage.listeners()?,
-            None => {
-                undo(self.runtime)?;
-                self.runtime.recorder().write(&record)?;
-                SharedListeners::open(&self.config)?
-            }
+        let shared = if let Some(heritage) = &self.found.heritage {
+            heritage.listeners()?
+        } else {
+            undo(self.runtime)?;
+            self.runtime.recorder().write(&record)?;
+            SharedListeners::open(&self.config)?
         };
         self.manage(Network::Sockets(shared), record)
     }
@@ -345,10 +356,12 @@ impl Start<'_> {
                 .map(|_| Doorbell::new())
                 .collect::<std::io::Result<_>>()?,
         };
-        let shared = Shared::new(self.config, self.plan, self.user, network, bells)?;
+        let shared = Shared::new(self.config, self.plan, self.user, network, bells);
         let mut manager = Manager::new(Parts {
             shared,
             control,
+            program: self.program,
+            set_log_filter: self.set_log_filter,
             signals: self.signals,
             recorder: self.runtime.recorder(),
             record,

@@ -397,6 +397,13 @@ pub fn is_running(root: &Path, name: &str) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Processes of workers of an instance, as far as its record can be read.
+pub fn orphans(root: &Path, name: &str) -> Vec<u32> {
+    let text = std::fs::read(root.join(name).join("record.json")).unwrap_or_default();
+    let record: Record = serde_json::from_slice(&text).unwrap_or_default();
+    record.living().map(|process| process.pid).collect()
+}
+
 /// Where an instance's control socket is.
 pub fn control_socket(root: &Path, name: &str) -> PathBuf {
     root.join(name).join("control.sock")

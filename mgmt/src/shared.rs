@@ -41,20 +41,20 @@ impl Shared {
         user: Option<UserIds>,
         network: Network,
         bells: Vec<Doorbell>,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let layout = StatisticsLayout {
             queues: plan.ports.len(),
             pools: config.pools.len(),
             servers: config.servers().count(),
         };
-        Ok(Self {
-            bells,
+        Self {
             config,
             plan,
             user,
             layout,
             network,
-        })
+            bells,
+        }
     }
 
     /// What exists only for NICs.

@@ -38,6 +38,8 @@ pub struct Slot {
     /// What the last process counted, until somebody takes it.
     pub ended: Option<WorkerStatistics>,
     backoff: Backoff,
+    /// The process was asked to finish so that another one can follow.
+    replacing: bool,
     due: Option<Instant>,
     log: String,
 }
@@ -56,6 +58,7 @@ impl Slot {
             ever_ready: false,
             ended: None,
             backoff: Backoff::default(),
+            replacing: false,
             due: Some(Instant::now()),
             log: log.to_owned(),
         }
@@ -152,6 +155,9 @@ impl Slot {
                 tracing::warn!("worker {worker}: process {pid}: {text}");
             }
             self.due = None;
+        } else if std::mem::take(&mut self.replacing) {
+            tracing::info!("worker {worker}: process {pid} was drained: {text}");
+            self.due = Some(now);
         } else {
             let delay = if process.failed_for_good() {
                 self.backoff.give_time()
@@ -188,6 +194,26 @@ impl Slot {
             );
             process.kill_as_hung();
         }
+    }
+
+    /// Asks the process to finish; another one follows. Returns its number, or `None` if there is none that serves.
+    pub fn replace(&mut self, deadline_ms: u32) -> Option<u32> {
+        let process = self.process.as_mut()?;
+        if process.stage != Stage::Running {
+            return None;
+        }
+        process.drain(deadline_ms);
+        self.replacing = true;
+        Some(process.pid())
+    }
+
+    /// Logs by `filter` from now on; returns the one before.
+    pub fn set_log_filter(&mut self, filter: &str) -> String {
+        if let Some(process) = &mut self.process {
+            let filter = filter.to_owned();
+            process.send(ToWorker::LogLevel { filter }, &[]);
+        }
+        std::mem::replace(&mut self.log, filter.to_owned())
     }
 
     /// Asks the process to finish, and plans no other.

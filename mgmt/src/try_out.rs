@@ -3,6 +3,7 @@
 //! The words become the text of a configuration, which goes through the ordinary door. `--print-config` prints it, so that what
 //! was tried can be kept.
 
+use crate::log::SetFilter;
 use clap::Args;
 use std::fmt::Write;
 use std::path::Path;
@@ -58,7 +59,7 @@ struct Pool<'a> {
 }
 
 /// Prints the configuration, or runs it until Ctrl-C.
-pub fn run(args: &TryArgs, root: &Path) -> anyhow::Result<ExitCode> {
+pub fn run(args: &TryArgs, root: &Path, set_log_filter: SetFilter) -> anyhow::Result<ExitCode> {
     let text = match text(args) {
         Ok(text) => text,
         Err(fault) => {
@@ -80,7 +81,7 @@ pub fn run(args: &TryArgs, root: &Path) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let greeting = greeting(&config);
-    crate::run::run_and_say(config, root, &greeting)
+    crate::run::run_and_say(config, root, set_log_filter, &greeting)
 }
 
 /// The configuration that the words mean.

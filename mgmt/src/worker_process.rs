@@ -68,6 +68,8 @@ pub struct WorkerProcess {
     generation: u64,
     /// Its statistics page.
     pub statistics: StatisticsReader,
+    /// Version of the program that it runs.
+    pub version: String,
     /// How frames reach each of its queues, once it said so.
     pub modes: Vec<ObtainedMode>,
     /// Where it stands.
@@ -77,7 +79,7 @@ pub struct WorkerProcess {
     failed: Option<(String, bool)>,
     silence: Silence,
     killed_as_hung: bool,
-    /// One that could not be adopted is killed then.
+    /// One that has to finish is killed then.
     leaves_by: Option<Instant>,
 }
 
@@ -131,6 +133,9 @@ impl WorkerProcess {
         let child = Command::new("/proc/self/exe")
             .arg0(format!("tidegate: worker {worker}"))
             .arg("worker")
+            // Passwords may come in the environment; a worker needs nothing of it.
+            .env_clear()
+            .env(crate::log::FORMAT_VARIABLE, crate::log::format().name())
             .env(crate::log::FILTER_VARIABLE, log)
             .env(crate::log::WORKER_VARIABLE, worker.to_string())
             .stdin(Stdio::from(theirs))
@@ -160,6 +165,7 @@ impl WorkerProcess {
             control_open: true,
             generation: 0,
             statistics,
+            version: env!("CARGO_PKG_VERSION").into(),
             modes: Vec::new(),
             stage,
             started: now.checked_sub(age).unwrap_or(now),
@@ -176,6 +182,7 @@ impl WorkerProcess {
         let (life, control) = (adoptee.life, adoptee.control);
         Self {
             generation: handover.generation,
+            version: handover.version,
             modes: handover.modes,
             ..Self::new(life, control, statistics, Stage::Running)
         }
@@ -259,6 +266,9 @@ impl WorkerProcess {
                     said.push(Said::Slow { entries, lost });
                 }
                 Ok((FromWorker::Acknowledged { .. }, _)) => {}
+                Ok((FromWorker::Refused { reason, .. }, _)) => {
+                    tracing::warn!("worker process {}: {reason}", self.pid());
+                }
                 Ok((FromWorker::Handover(_) | FromWorker::Kept, _)) => {
                     // To one that has to finish nobody listened.
                     if self.leaves_by.is_none() {
@@ -311,6 +321,14 @@ impl WorkerProcess {
         let heartbeat = self.statistics.read_loop().heartbeat;
         let silence = self.silence.observe(heartbeat, self.waited_for_core(), now);
         silence >= HEARTBEAT_PATIENCE && !self.is_traced()
+    }
+
+    /// Asks it to finish, so that another one can take its place; it is killed if it does not.
+    pub fn drain(&mut self, deadline_ms: u32) {
+        self.stage = Stage::Draining;
+        let patience = Duration::from_millis(deadline_ms.into()) + LEAVING_GRACE;
+        self.leaves_by = Some(Instant::now() + patience);
+        self.send(ToWorker::Drain { deadline_ms }, &[]);
     }
 
     /// Whether it was to finish, and has had its time.

@@ -26,6 +26,7 @@ pub struct Appliance {
     config_file: PathBuf,
     log: PathBuf,
     workers: usize,
+    outlive_manager: bool,
 }
 
 impl Appliance {
@@ -48,6 +49,7 @@ impl Appliance {
             config_file,
             log,
             workers: config.queues as usize,
+            outlive_manager: config.outlive_manager,
         };
         appliance.wait_until_serving()?;
         Ok(appliance)
@@ -175,6 +177,10 @@ impl Drop for Appliance {
             && let Ok(status) = self.status_text()
         {
             eprintln!("{status}");
+        }
+        // Nobody else would end workers whose manager a test has killed.
+        if self.outlive_manager && self.process.ended().is_some() {
+            let _nothing_left = self.ask(&["clean-up", "--name", &self.name]);
         }
     }
 }

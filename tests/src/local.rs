@@ -6,8 +6,8 @@
 //! it: see [`Host::command`](crate::host::Host::command).
 
 use crate::host::{Host, NOBODY};
-use crate::lab::LabOptions;
 use crate::lab::servers::{Server, ServerKind};
+use crate::lab::{LabOptions, program};
 use crate::plan::{BLOCK_PORTS, Block, Plan};
 use crate::stage::{Driver, Role, Stage, log_tails, start_servers};
 use anyhow::{Context, Result};
@@ -119,9 +119,23 @@ fn take_block() -> Result<(Block, TcpListener)> {
         })
         .find_map(|block| {
             let lock = TcpListener::bind(block.lock()).ok()?;
+            if !is_free(block) {
+                end_orphans(block);
+            }
             is_free(block).then_some((block, lock))
         })
         .context("every block of loopback addresses is in use: see `ss -ltnp`")
+}
+
+/// Ends workers of a stage of this block that outlived their manager, and the test that would have seen to them.
+fn end_orphans(block: Block) {
+    let name = format!("local-{}", block.number);
+    let runtime = directory_of(&name).join("run");
+    if let (true, Ok(tidegate)) = (runtime.is_dir(), program("tidegate")) {
+        let mut command = Host::Here.command(tidegate);
+        command.arg("--runtime-dir").arg(runtime);
+        let _nobody_left = command.args(["clean-up", "--name", &name]).output();
+    }
 }
 
 /// Whether nobody listens on any of the ports. One IPv4 address speaks for all: others use no address of the block, unless they
@@ -135,10 +149,15 @@ fn is_free(block: Block) -> bool {
     })
 }
 
+fn directory_of(name: &str) -> PathBuf {
+    let user = nix::unistd::geteuid();
+    std::env::temp_dir().join(format!("tidegate-stage-{user}-{name}"))
+}
+
 /// An empty directory that the processes of the stage may write to.
 fn make_directory(name: &str) -> Result<PathBuf> {
     let user = nix::unistd::geteuid();
-    let directory = std::env::temp_dir().join(format!("tidegate-stage-{user}-{name}"));
+    let directory = directory_of(name);
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;

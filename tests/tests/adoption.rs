@@ -35,12 +35,9 @@ fn connections(scene: &mut Scene, worker: u16) -> Vec<Redis> {
 }
 
 fn set_and_get(client: &mut Redis, key: &str, value: &str) {
-    assert_eq!(
-        client.words(&format!("SET {key} {value}")).unwrap(),
-        Value::ok()
-    );
-    let found = client.words(&format!("GET {key}")).unwrap();
-    assert_eq!(found, Value::bulk(value.as_bytes()));
+    let (key, value) = (key.as_bytes(), value.as_bytes());
+    assert_eq!(client.ask(&[b"SET", key, value]).unwrap(), Value::ok());
+    assert_eq!(client.ask(&[b"GET", key]).unwrap(), Value::bulk(value));
 }
 
 fn requests(scene: &mut Scene, expected: u64) -> u64 {
@@ -160,8 +157,7 @@ fn a_worker_that_dies_without_a_manager_is_mended_by_the_next(scene: &mut Scene)
         let worker = &status.workers()[1];
         worker.state == "running" && worker.restarts == 1 && worker.pid != after[1].pid
     });
-    let mut late = CONNECTIONS..2 * CONNECTIONS;
-    for number in late.by_ref() {
+    for number in CONNECTIONS..2 * CONNECTIONS {
         let mut client = connection_of(scene, 1, number);
         set_and_get(&mut client, &format!("c{number}"), "once more");
     }
@@ -242,4 +238,91 @@ fn a_worker_that_does_not_answer_is_replaced(scene: &mut Scene) {
     }
     let mut client = connection_of(scene, 0, 0);
     set_and_get(&mut client, "h", "served");
+}
+
+both_drivers!(
+    the_program_is_replaced_while_it_serves,
+    LabOptions::default(),
+    outliving,
+    the_program_is_replaced_while_it_serves
+);
+
+fn the_program_is_replaced_while_it_serves(scene: &mut Scene) {
+    let name = scene.stage().name().to_owned();
+    let before = scene.appliance.status().unwrap();
+    let mut clients = connections(scene, 0);
+    clients.extend(connections(scene, 1));
+    for (number, client) in clients.iter_mut().enumerate() {
+        set_and_get(client, &format!("a{number}"), "before");
+    }
+    let upgrade = ["upgrade", "--name", &name, "--manager-only"];
+    let done = scene.appliance.ask(&upgrade).unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let after = scene.appliance.status().unwrap();
+    assert_eq!(after.workers(), before.workers(), "nobody noticed");
+    assert_eq!(after.0["pid"], before.0["pid"], "it is the same process");
+    for (number, client) in clients.iter_mut().enumerate() {
+        set_and_get(client, &format!("b{number}"), "the new manager");
+    }
+
+    let done = scene.appliance.ask(&upgrade[..3]).unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert_eq!(text.matches("was drained").count(), 2, "{text}");
+    for (before, after) in before
+        .workers()
+        .iter()
+        .zip(scene.appliance.status().unwrap().workers())
+    {
+        assert_ne!(before.pid, after.pid);
+        assert_eq!((after.restarts, &*after.last_exit), (1, "exit code 0"));
+    }
+    for client in &mut clients {
+        assert!(client.connection.is_closed(), "in order");
+    }
+    for worker in 0..2 {
+        let mut client = connection_of(scene, worker, CONNECTIONS);
+        set_and_get(&mut client, "c", "the new workers");
+    }
+}
+
+both_drivers!(
+    a_manager_with_a_changed_file_adopts_the_workers_with_what_they_have,
+    LabOptions::default(),
+    outliving,
+    a_manager_with_a_changed_file_adopts_the_workers_with_what_they_have
+);
+
+fn a_manager_with_a_changed_file_adopts_the_workers_with_what_they_have(scene: &mut Scene) {
+    let before = scene.appliance.status().unwrap().workers();
+    let mut clients = connections(scene, 0);
+    scene.appliance.kill_manager().unwrap();
+    let file = scene.appliance.config_file().to_owned();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "this is no configuration").unwrap();
+    assert!(
+        scene.appliance.run_again().is_err(),
+        "a manager that cannot start"
+    );
+    for client in &mut clients {
+        set_and_get(client, "a", "the workers go on");
+    }
+    std::fs::write(
+        &file,
+        text.replace("[worker]", "[worker]\ndrain_timeout_ms = 4321"),
+    )
+    .unwrap();
+    scene.appliance.run_again().unwrap();
+    assert_eq!(scene.appliance.status().unwrap().workers(), before);
+    for client in &mut clients {
+        set_and_get(client, "b", "the new manager");
+    }
 }

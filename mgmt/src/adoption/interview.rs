@@ -202,3 +202,101 @@ fn hear(control: &ControlSocket, until: Instant) -> Result<(FromWorker, Vec<Owne
         let _interrupted = poll(&mut wait, timeout.unwrap_or(PollTimeout::ZERO));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime_dir::{ProcessId, RuntimeDir, WorkerRecord};
+    use tidegate_channel::door::Door;
+    use tidegate_channel::message::{Envelope, ToWorker};
+
+    /// What a worker that is this very process says at its door, whom that makes it, and what it is told then.
+    fn said(name: &str, messages: Vec<FromWorker>) -> (usize, usize, Option<ToWorker>) {
+        let root = std::env::temp_dir().join(format!("tidegate-interview-{}", std::process::id()));
+        let runtime = RuntimeDir::claim(&root, name).unwrap();
+        let doors = runtime.recorder();
+        let door = Door::open(&doors.door(0)).unwrap();
+        let worker = std::thread::spawn(move || {
+            let (manager, _) = door.accept().unwrap();
+            for message in messages {
+                manager.send(&message, &[]).unwrap();
+            }
+            let told = manager.receive::<Envelope<ToWorker>>();
+            told.ok().map(|(envelope, _)| envelope.message)
+        });
+        let record = Record {
+            workers: vec![WorkerRecord {
+                worker: 0,
+                process: ProcessId::of(std::process::id()),
+                starts: 1,
+                hung: 0,
+                forbidden_calls: 0,
+                last_exit: None,
+            }],
+            ..Record::default()
+        };
+        let (adoptees, mut leaving) = all(&record, &doors);
+        for process in &mut leaving {
+            process.drain(77);
+        }
+        let numbers = (adoptees.len(), leaving.len());
+        drop((adoptees, leaving));
+        runtime.remove();
+        (numbers.0, numbers.1, worker.join().unwrap())
+    }
+
+    fn handover(protocol: u64, pid: u32) -> FromWorker {
+        FromWorker::Handover(Handover {
+            protocol,
+            version: "0.0.1".into(),
+            pid,
+            generation: 9,
+            modes: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_taken_over_is_drained() {
+        let own = std::process::id();
+        for (name, messages) in [
+            ("protocol", vec![handover(PROTOCOL ^ 1, own)]),
+            ("process", vec![handover(PROTOCOL, own + 1)]),
+            ("order", vec![FromWorker::Kept]),
+            ("nothing", vec![handover(PROTOCOL, own), FromWorker::Kept]),
+            ("ready", vec![handover(PROTOCOL, own), FromWorker::Ready]),
+        ] {
+            let drain = ToWorker::Drain { deadline_ms: 77 };
+            assert_eq!(said(name, messages), (0, 1, Some(drain)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_process_without_a_door_is_left_to_end_by_itself() {
+        let root = std::env::temp_dir().join(format!("tidegate-doorless-{}", std::process::id()));
+        let runtime = RuntimeDir::claim(&root, "doorless").unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let record = Record {
+            workers: vec![WorkerRecord {
+                worker: 3,
+                process: ProcessId::of(child.id()),
+                starts: 1,
+                hung: 0,
+                forbidden_calls: 0,
+                last_exit: None,
+            }],
+            ..Record::default()
+        };
+        let (adoptees, mut leaving) = all(&record, &runtime.recorder());
+        assert!(adoptees.is_empty() && leaving[0].control.is_none());
+        leaving[0].drain(5);
+        assert!(child.try_wait().unwrap().is_none(), "it has its time");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (adoptees, leaving) = all(&record, &runtime.recorder());
+        assert!(adoptees.is_empty() && leaving.is_empty(), "it is gone");
+        runtime.remove();
+    }
+}

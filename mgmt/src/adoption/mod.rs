@@ -14,6 +14,7 @@
 pub mod heritage;
 pub mod interview;
 
+use crate::lifecycle::service;
 use crate::manager::Manager;
 use crate::runtime_dir::{Record, Recorder};
 use crate::worker_process::WorkerProcess;
@@ -31,6 +32,8 @@ use tidegate_config::Config;
 
 /// What a worker that is drained gets beyond its deadline before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
+/// While somebody is waited for, the service manager's watchdog hears of us this often.
+const SLICE: Duration = Duration::from_millis(500);
 
 /// Processes of an earlier manager.
 #[derive(Debug, Default)]
@@ -137,11 +140,15 @@ pub fn see_off(mut leaving: Vec<Leaving>, deadline_ms: u32, signals: &SignalFd) 
         let ends = leaving.iter().filter_map(|process| process.life.wakes());
         wait.extend(ends.map(|end| PollFd::new(end, PollFlags::POLLIN)));
         // Rounded up, as every sleep.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+        let slice = left.min(SLICE) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(slice);
         let _interrupted = poll(&mut wait, timeout.unwrap_or(PollTimeout::ZERO));
+        service::still_there();
         let told_to_end = wait[0].any().unwrap_or(true);
         if told_to_end || left.is_zero() {
-            leaving.iter().for_each(|process| process.life.kill());
+            for process in &leaving {
+                process.life.kill();
+            }
         }
         if told_to_end {
             return false;

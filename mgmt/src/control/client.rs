@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use super::{Answer, DESCRIPTOR_SPACE};
-use crate::runtime_dir::{control_socket, instances, is_of_a_user};
+use crate::runtime_dir::{control_socket, instances, is_of_a_user, orphans};
 use anyhow::{Context, bail};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -38,8 +38,7 @@ pub fn ask_for_descriptors(
 ) -> anyhow::Result<(Value, Vec<OwnedFd>)> {
     let name = instance(root, name)?;
     let path = control_socket(root, &name);
-    let mut socket =
-        UnixStream::connect(&path).map_err(|error| unreachable(error, &name, &path))?;
+    let mut socket = UnixStream::connect(&path).map_err(|error| unreachable(error, root, &name))?;
     let patience = request.patience();
     socket.set_read_timeout(Some(patience))?;
     socket.set_write_timeout(Some(patience))?;
@@ -90,7 +89,7 @@ fn receive(socket: &UnixStream, patience: Duration) -> anyhow::Result<(Vec<u8>, 
 }
 
 /// The instance that is meant.
-fn instance(root: &Path, name: Option<&str>) -> anyhow::Result<String> {
+pub fn instance(root: &Path, name: Option<&str>) -> anyhow::Result<String> {
     match name {
         Some(name) if name.is_empty() || name.starts_with('.') || name.contains('/') => {
             bail!("{name:?} is no name of an instance; without --name the only one is found")
@@ -101,10 +100,18 @@ fn instance(root: &Path, name: Option<&str>) -> anyhow::Result<String> {
 }
 
 /// Why there is no answer: nobody is there, or it is somebody else's instance.
-fn unreachable(error: std::io::Error, name: &str, path: &Path) -> anyhow::Error {
+fn unreachable(error: std::io::Error, root: &Path, name: &str) -> anyhow::Error {
+    let path = control_socket(root, name);
     let path = path.display();
+    let orphans: Vec<String> = orphans(root, name).iter().map(u32::to_string).collect();
     let what = if error.kind() == ErrorKind::PermissionDenied {
         format!("{path} belongs to another user: ask as that user, or as root")
+    } else if !orphans.is_empty() {
+        format!(
+            "the workers of {name:?} (processes {}) go on without a manager: `tidegate run` adopts them, `tidegate clean-up --name \
+             {name}` ends them",
+            orphans.join(", ")
+        )
     } else {
         format!("no instance named {name:?} answers at {path}")
     };
@@ -133,8 +140,8 @@ mod tests {
 
     #[test]
     fn an_instance_of_somebody_else_is_told_apart_from_none() {
-        let path = Path::new("/run/tidegate/cache/control.sock");
-        let said = |kind: ErrorKind| format!("{:#}", unreachable(kind.into(), "cache", path));
+        let root = Path::new("/no/such/place");
+        let said = |kind: ErrorKind| format!("{:#}", unreachable(kind.into(), root, "cache"));
         let foreign = said(ErrorKind::PermissionDenied);
         assert!(foreign.contains("belongs to another user"), "{foreign}");
         let missing = said(ErrorKind::NotFound);

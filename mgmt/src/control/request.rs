@@ -1,10 +1,16 @@
 //! What can be asked of a manager.
 
+use crate::lifecycle::drain::{DEADLINE_MS_MAX, DrainRequest};
+use crate::lifecycle::log_level::LogLevelRequest;
+use crate::lifecycle::upgrade::UpgradeRequest;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long the manager may take for what it knows: it answers within a turn of its loop.
 const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How long a worker may take to start.
+const A_START: Duration = Duration::from_secs(40);
 
 /// A request. Each has a body in braces, so that it can gain fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +18,12 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 pub enum Request {
     /// The report of this moment: [`crate::status::report::Report`].
     Status {},
+    /// Finish what is owed, then end: the instance or a worker, [`crate::lifecycle::drain::Drained`].
+    Drain(DrainRequest),
+    /// Become the program on disk: [`crate::lifecycle::upgrade::Upgrading`].
+    Upgrade(UpgradeRequest),
+    /// Log by another filter: [`crate::lifecycle::log_level::LogLevelSet`].
+    LogLevel(LogLevelRequest),
     /// What was counted and how long it took: [`crate::stats::model::Stats`].
     Stats {},
     /// The slow log: [`crate::slowlog::Report`].
@@ -22,7 +34,13 @@ impl Request {
     /// How long a client waits for the answer.
     pub fn patience(&self) -> Duration {
         match self {
-            Self::Status {} | Self::Stats {} | Self::Slowlog(_) => AT_ONCE,
+            Self::Status {}
+            | Self::Stats {}
+            | Self::Slowlog(_)
+            | Self::LogLevel(_)
+            | Self::Upgrade(_) => AT_ONCE,
+            // A worker is answered for when its successor serves.
+            Self::Drain(_) => Duration::from_millis(DEADLINE_MS_MAX.into()) + A_START,
         }
     }
 }

@@ -66,6 +66,7 @@ fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> 
     WorkerReport {
         worker: slot.worker as u32,
         pid: process.map(WorkerProcess::pid),
+        version: process.map(|process| process.version.clone()),
         core: slot.core,
         state: slot.state().into(),
         uptime_s: process.map_or(0, |process| process.started.elapsed().as_secs()),

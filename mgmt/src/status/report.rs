@@ -39,6 +39,9 @@ pub struct WorkerReport {
     pub worker: u32,
     /// Its process; `None` while there is none.
     pub pid: Option<u32>,
+    /// Version of the program that it runs; after an upgrade it may be an older one than the manager's.
+    #[serde(default)]
+    pub version: Option<String>,
     /// Its core; `None`: wherever the scheduler likes.
     pub core: Option<u32>,
     /// `starting`, `running`, `draining` or `waiting` (for its next start).

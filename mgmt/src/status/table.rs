@@ -259,6 +259,7 @@ mod tests {
         let worker = WorkerReport {
             worker: 1,
             pid: Some(4711),
+            version: None,
             core: Some(3),
             state: "running".into(),
             uptime_s: 75,

@@ -1,9 +1,11 @@
 //! Tidegate over kernel sockets, end to end: on loopback, as an ordinary user.
 
+mod adoption;
 mod control;
 mod faults;
 mod home;
 mod import;
+mod lifecycle;
 mod serving;
 mod try_out;
 mod unix_sockets;

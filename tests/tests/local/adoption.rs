@@ -1,0 +1,123 @@
+//! Workers that outlive their manager, with listeners that they share and sockets that have files.
+
+use crate::home::{Home, get_over, wait_until};
+use nix::sys::signal::{Signal, kill};
+use std::path::PathBuf;
+use tidegate_tests::client::resp::{Redis, Value};
+
+/// Ends what a failed test leaves.
+struct CleanUp<'a>(&'a Home, &'static str);
+
+impl Drop for CleanUp<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0.output(&["clean-up", "--name", self.1]).1);
+        }
+    }
+}
+
+/// A configuration whose workers share a listener and a path.
+fn config(home: &Home, path: &str) -> PathBuf {
+    let listen = [home.address(22_121).to_string(), path.to_owned()];
+    let pool = Home::pool("redis", &listen, &format!("{}:1", home.address(6379)));
+    let file = home.config("workers = 2\nreuseport = false", &[pool]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("outlive_manager = false", "outlive_manager = true");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn shared_listeners_and_paths_go_from_manager_to_manager() {
+    let home = Home::new(15);
+    let _clean_up = CleanUp(&home, "local-15");
+    let _redis = home.redis();
+    let path = home.path("clients.sock");
+    let file = config(&home, path.to_str().unwrap());
+    let mut instance = home.run(&file, 2);
+    let mut before = Redis::open(home.address(22_121)).unwrap();
+    assert_eq!(before.words("SET a 1").unwrap(), Value::ok());
+    let workers = [instance.worker(0), instance.worker(1)];
+    instance.end_with(Signal::SIGKILL);
+    // Without a manager clients come and go.
+    let mut orphaned = Redis::open(home.address(22_121)).unwrap();
+    assert_eq!(orphaned.words("SET a 2").unwrap(), Value::ok());
+    assert_eq!(get_over(&path, "a").unwrap(), "2");
+    drop(instance);
+
+    let mut instance = home.run(&file, 2);
+    assert_eq!([instance.worker(0), instance.worker(1)], workers);
+    assert_eq!(before.words("GET a").unwrap(), Value::bulk(b"2"));
+    assert_eq!(orphaned.words("SET a 3").unwrap(), Value::ok());
+    for worker in workers {
+        kill(worker, Signal::SIGKILL).unwrap();
+    }
+    // Nobody accepts at this moment, and nothing that waits is lost: the manager has the listeners.
+    let mut after = Redis::open(home.address(22_121)).unwrap();
+    assert_eq!(after.words("SET a 4").unwrap(), Value::ok());
+    assert_eq!(get_over(&path, "a").unwrap(), "4");
+    instance.wait_for("successors", |status| {
+        let workers = status["workers"].as_array().unwrap();
+        workers
+            .iter()
+            .all(|w| w["restarts"] == 1 && w["state"] == "running")
+    });
+    drop((before, orphaned, after));
+    instance.stop();
+    assert!(!path.exists(), "its file goes with the last manager");
+}
+
+#[test]
+fn a_drain_that_its_manager_did_not_survive_goes_on() {
+    let home = Home::new(16);
+    let _clean_up = CleanUp(&home, "local-16");
+    let redis = home.redis();
+    let path = home.path("clients.sock");
+    let file = config(&home, path.to_str().unwrap());
+    let mut instance = home.run(&file, 2);
+    let mut client = Redis::open(home.address(22_121)).unwrap();
+    assert_eq!(client.words("SET a 1").unwrap(), Value::ok());
+    let workers = [instance.worker(0), instance.worker(1)];
+    let server = nix::unistd::Pid::from_raw(redis.pid());
+    kill(server, Signal::SIGSTOP).unwrap();
+    let get = tidegate_tests::client::resp::command(&[b"GET", b"a"]);
+    client.connection.send(&get).unwrap();
+    instance.wait_for("the request", |status| {
+        status["pools"][0]["servers"][0]["counters"]["requests"].as_u64() > Some(1)
+    });
+    instance.process.signal(Signal::SIGTERM);
+    instance.wait_for("the drain", |status| status["state"] == "draining");
+    instance.end_with(Signal::SIGKILL);
+    kill(server, Signal::SIGCONT).unwrap();
+    assert_eq!(client.reply().unwrap(), Value::bulk(b"1"), "it was owed");
+    drop(client);
+    for worker in workers {
+        wait_until("end of the workers", || kill(worker, None).is_err());
+    }
+    drop(instance);
+    home.run(&file, 2).stop();
+}
+
+#[test]
+fn a_status_without_a_manager_says_what_goes_on() {
+    let home = Home::new(17);
+    let _clean_up = CleanUp(&home, "local-17");
+    let path = home.path("clients.sock");
+    let file = config(&home, path.to_str().unwrap());
+    let mut instance = home.run(&file, 2);
+    let worker = instance.worker(0).to_string();
+    instance.end_with(Signal::SIGKILL);
+    let (code, said) = home.output(&["status", "--name", "local-17"]);
+    assert_eq!(code, Some(1));
+    for words in [
+        "go on without a manager",
+        &worker,
+        "tidegate run",
+        "clean-up",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (code, said) = home.output(&["clean-up", "--name", "local-17"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!path.exists());
+}
