@@ -5,13 +5,13 @@ use crate::control::{self, CommandSender, Commands};
 use crate::events;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
-use crate::line::Line;
 use crate::linger::Linger;
 use crate::network::Network;
 use crate::opening;
 use crate::packets::PacketNetwork;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
+use crate::reports::Reports;
 use crate::worker::WorkerError;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
@@ -42,7 +42,7 @@ pub struct Surroundings {
     /// From the control thread.
     pub commands: Commands,
     /// To the manager, for what it wants to know of single requests.
-    pub reports: Option<Line>,
+    pub reports: Reports,
     /// Wakes it.
     pub bell: Doorbell,
 }
@@ -69,6 +69,7 @@ pub fn assemble<P: Port>(
             senders: surroundings.senders,
             receivers: surroundings.receivers,
             paths: surroundings.paths,
+            tap: None,
         },
         proxy,
         events: events::spawn(&start.config, surroundings.reports)?,
@@ -137,7 +138,7 @@ pub fn standalone<P: Port>(
         senders: HandOverSenders::default(),
         receivers: HandOverReceivers::default(),
         commands,
-        reports: None,
+        reports: Reports::nowhere(),
         bell: bell.try_clone()?,
     };
     let poll_loop = assemble(&start, ports, surroundings, clock)?;

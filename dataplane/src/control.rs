@@ -1,17 +1,23 @@
 //! The control thread: speaks with the manager, so that the poll loop never waits for anybody.
 
+use crate::capture::Tap;
 use crate::limits::COMMANDS;
-use crate::line::Line;
 use crate::network::NetworkChange;
 use crate::prepared::{Prepared, Preparer};
+use crate::reports::Reports;
 use crate::vault::Vault;
+use crate::worker::WorkerError;
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
+use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tidegate_channel::control::{ControlError, ControlSocket};
+use tidegate_channel::keys::WatchKeys;
 use tidegate_channel::message::{Envelope, FromWorker, ToWorker};
+use tidegate_channel::payload;
 use tidegate_port::doorbell::Doorbell;
+use tidegate_proxy::KeyWatch;
 
 /// What the loop has to do.
 pub enum Command {
@@ -19,6 +25,20 @@ pub enum Command {
     Drain {
         /// Microseconds from now.
         deadline_us: u64,
+    },
+    /// Watch keys for so long.
+    WatchKeys {
+        /// Where they are counted: made here, so that the loop takes no memory.
+        watch: Box<KeyWatch>,
+        /// Microseconds from now.
+        lasts_us: u64,
+    },
+    /// Copy frames. A capture under way ends.
+    Capture(Box<Tap>),
+    /// End the capture of this number.
+    EndCapture {
+        /// Its number.
+        id: u64,
     },
     /// Exit now.
     Stop,
@@ -112,8 +132,8 @@ pub struct ControlThread {
     pub vault: Vault,
     /// Makes ready what the loop is to take up.
     pub preparer: Preparer,
-    /// To the manager, for other threads.
-    pub line: Line,
+    /// What other threads tell the manager.
+    pub reports: Reports,
 }
 
 /// What has been said so far.
@@ -149,9 +169,8 @@ impl ControlThread {
                 break;
             };
             tracing::info!("another manager took over");
-            match next.try_clone() {
-                Ok(next) => self.line.replace(next),
-                Err(error) => tracing::error!("nothing can be told to it: {error}"),
+            if let Err(error) = self.reports.redirect(&next) {
+                tracing::error!("it will not hear of slow requests: {error}");
             }
             socket = next;
         }
@@ -190,6 +209,12 @@ impl ControlThread {
                     self.vault.close();
                     self.commands.send(Command::Stop);
                 }
+                ToWorker::WatchKeys(watch) => self.commands.send(watch_keys(&watch)),
+                ToWorker::Capture => match open_tap(descriptors) {
+                    Ok(tap) => self.commands.send(Command::Capture(Box::new(tap))),
+                    Err(error) => tracing::error!("capture: {error}"),
+                },
+                ToWorker::EndCapture { id } => self.commands.send(Command::EndCapture { id }),
                 ToWorker::LogLevel { filter } => {
                     if let Err(error) = (self.set_log_filter)(&filter) {
                         tracing::error!("log filter {filter:?}: {error}");
@@ -225,6 +250,24 @@ impl ControlThread {
     }
 }
 
+fn open_tap(descriptors: Vec<OwnedFd>) -> Result<Tap, WorkerError> {
+    let Ok([order, ring]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+        return Err(WorkerError::Unexpected("a wrong number of descriptors"));
+    };
+    Ok(Tap::open(payload::read(order)?, &ring)?)
+}
+
+fn watch_keys(watch: &WatchKeys) -> Command {
+    // A pool that is not one of ours is watched in vain.
+    let pool = watch
+        .pool
+        .map(|pool| u16::try_from(pool).unwrap_or(u16::MAX));
+    Command::WatchKeys {
+        watch: Box::new(KeyWatch::new(watch.id, pool, watch.sample, watch.seed)),
+        lasts_us: u64::from(watch.lasts_ms) * 1_000,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +288,6 @@ mod tests {
     fn start(set_log_filter: SetLogFilter) -> (ControlSocket, Commands, JoinHandle<()>) {
         let (manager, worker) = ControlSocket::pair().unwrap();
         let worker = ControlSocket::from_descriptor(worker).unwrap();
-        let line = Line::new(worker.try_clone().unwrap());
         let (commands, receiver) = commands(Doorbell::new().unwrap());
         let vault = Vault::new(Vec::new(), nix::unistd::geteuid().as_raw());
         let thread = ControlThread {
@@ -253,7 +295,7 @@ mod tests {
             set_log_filter,
             vault,
             preparer: Preparer::new(&crate::prepared::tests_start()),
-            line,
+            reports: Reports::nowhere(),
         };
         (manager, receiver, spawn(worker, thread).unwrap())
     }

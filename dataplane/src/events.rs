@@ -1,10 +1,12 @@
 //! What the loop has to tell: lines for the log, slow requests for the manager. A thread of its own writes them, since the poll loop
 //! must not wait for a terminal, a full pipe, or a manager that is busy.
 
+mod keys;
 mod slow;
 
+use crate::capture::Tap;
 use crate::limits::EVENTS;
-use crate::line::Line;
+use crate::reports::Reports;
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Producer, Split};
 use slow::SlowReports;
@@ -14,7 +16,7 @@ use std::thread::Thread;
 use std::time::Duration;
 use tidegate_config::Config;
 use tidegate_proxy::streams::ServerId;
-use tidegate_proxy::{Event, SlowRequest};
+use tidegate_proxy::{Event, KeyWatch, SlowRequest};
 
 /// Something the loop has to tell.
 #[derive(Debug)]
@@ -25,6 +27,12 @@ pub enum Told {
     Slow(SlowRequest),
     /// From here on pools and servers have these names.
     Names(Box<Names>),
+    /// A watch on keys whose time is over.
+    Watched(Box<KeyWatch>),
+    /// One that was replaced: to be dropped where that may take time.
+    Replaced(Box<KeyWatch>),
+    /// A capture that is over: the same.
+    Captured(Box<Tap>),
 }
 
 /// The loop's end.
@@ -58,6 +66,14 @@ impl EventSink {
         } else {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl EventSink {
+    /// Passes on what the loop has done with. With a full ring it is lost.
+    pub fn send_told(&mut self, told: Told) {
+        let _full = self.ring.try_push(told);
+        self.thread.unpark();
     }
 }
 
@@ -104,8 +120,8 @@ impl Names {
     }
 }
 
-/// Starts the thread; it names pools and servers as the configuration does. Slow requests go to `manager`, if there is one.
-pub fn spawn(config: &Config, manager: Option<Line>) -> std::io::Result<EventSink> {
+/// Starts the thread; it names pools and servers as the configuration does. Slow requests and what was seen of keys go to `manager`.
+pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
     let (producer, mut consumer) = HeapRb::<Told>::new(EVENTS).split();
     let mut names = Box::new(Names::new(config));
     let lost = Arc::new(AtomicU64::new(0));
@@ -119,6 +135,9 @@ pub fn spawn(config: &Config, manager: Option<Line>) -> std::io::Result<EventSin
                         Told::Event(event) => log(&names, event),
                         Told::Slow(slow) => reports.add(&names, &slow),
                         Told::Names(others) => names = others,
+                        Told::Watched(watch) => keys::tell(reports.manager(), &names, &watch),
+                        Told::Replaced(watch) => drop(watch),
+                        Told::Captured(tap) => tracing::info!("capture {} is over", tap.id()),
                     }
                 }
                 reports.flush();

@@ -6,7 +6,7 @@ use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
-use tidegate_proxy::{Change, Event, Left, Proxy, SlowRequest};
+use tidegate_proxy::{Change, Event, KeyWatch, Left, Proxy, SlowRequest};
 use tidegate_stack::{HandOver, Path, Stack, StackChange};
 
 impl HandOver for HandOverSenders {
@@ -137,5 +137,13 @@ impl<S: Streams> Application<S> for Proxy {
     #[inline]
     fn take_slow(&mut self) -> Option<SlowRequest> {
         self.take_slow()
+    }
+
+    fn watch_keys(&mut self, watch: Box<KeyWatch>, until_us: u64) -> Option<Box<KeyWatch>> {
+        self.watch_keys(watch, until_us)
+    }
+
+    fn take_watched(&mut self) -> Option<Box<KeyWatch>> {
+        self.take_watched()
     }
 }

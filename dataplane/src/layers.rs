@@ -7,7 +7,7 @@ use tidegate_channel::counters::{PoolCounters, ServerCounters, StackCounters};
 use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
-use tidegate_proxy::{Change, Event, Left, SlowRequest};
+use tidegate_proxy::{Change, Event, KeyWatch, Left, SlowRequest};
 use tidegate_stack::StackChange;
 
 /// Frames in, streams out.
@@ -66,6 +66,10 @@ pub trait Application<S: Streams> {
     fn take_event(&mut self) -> Option<Event>;
     /// A request that took long.
     fn take_slow(&mut self) -> Option<SlowRequest>;
+    /// Begins to watch keys until `until_us`; returns the watch that is over by that.
+    fn watch_keys(&mut self, watch: Box<KeyWatch>, until_us: u64) -> Option<Box<KeyWatch>>;
+    /// The watch on keys whose time is over. Asked for when a timer was due.
+    fn take_watched(&mut self) -> Option<Box<KeyWatch>>;
     /// Counts of one pool.
     fn pool_counters(&self, pool: usize) -> PoolCounters;
     /// Counts of one server, counted over all pools.

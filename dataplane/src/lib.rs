@@ -18,6 +18,7 @@
 
 pub mod affinity;
 pub mod assembly;
+pub mod capture;
 pub mod clock;
 pub mod control;
 pub mod events;
@@ -26,7 +27,6 @@ pub mod idle;
 mod joints;
 pub mod layers;
 pub mod limits;
-pub mod line;
 pub mod linger;
 pub mod network;
 pub mod opening;
@@ -35,6 +35,7 @@ pub mod poll_loop;
 pub mod prepared;
 pub mod privileges;
 pub mod publisher;
+pub mod reports;
 pub mod seccomp;
 pub mod sockets;
 pub mod vault;

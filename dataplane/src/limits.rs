@@ -17,6 +17,13 @@ pub const IDLE_AWAKE_US: u64 = 100;
 /// Longest sleep. Bounds how late a lost wake-up is noticed, and keeps the heartbeat well inside the manager's patience.
 pub const SLEEP_MAX_US: u64 = 500_000;
 
+/// A capture whose ring has been full for so long has no reader. Twice what a busy disk takes at times.
+pub const CAPTURE_PATIENCE_US: u64 = 10_000_000;
+
+/// The rate of a capture is kept in windows of this length. Shorter: a burst is cut although the second has room for it. Longer: a burst
+/// could cost the clients of a whole window.
+pub const CAPTURE_RATE_WINDOW_US: u64 = 10_000;
+
 /// Replies recently owed from which on the loop waits for fuller bursts. Below it waiting would only add latency: a few
 /// clients that wait for their replies send nothing more meanwhile.
 pub const LINGER_OWED_MIN: usize = 16;

@@ -4,6 +4,7 @@
 //! [`PacketNetwork`](crate::packets::PacketNetwork), frames and a TCP of our own, and
 //! [`SocketNetwork`](crate::sockets::SocketNetwork), the kernel's sockets.
 
+use crate::capture::Tap;
 use crate::packets::PacketChange;
 use crate::sockets::reconfigure::SocketChange;
 use std::os::fd::BorrowedFd;
@@ -65,6 +66,10 @@ pub trait Network {
     fn take_up(&mut self, proxy: &Change, change: &mut NetworkChange);
     /// What the streams counted so far.
     fn counters(&self) -> StackCounters;
+    /// Copies frames to a tap from now on, or no more. Returns the tap before. Where there are no frames, what was given.
+    fn tap(&mut self, tap: Option<Box<Tap>>) -> Option<Box<Tap>>;
+    /// The number of the tap, and whether it is over.
+    fn tapped(&self, now_us: u64) -> Option<(u64, bool)>;
     /// Publishes every counter of this network.
     fn publish(&mut self, writer: &StatisticsWriter);
 }

@@ -1,5 +1,6 @@
 //! Frames and a TCP of our own: the worker's queue on every port, the stack on top, and the rings to other workers.
 
+use crate::capture::Tap;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Transport;
 use crate::limits::{BURST_FRAMES, PORTS_MAX};
@@ -10,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{QueueCounters, StackCounters};
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_port::capture::Kind;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
 use tidegate_proxy::Change;
@@ -36,6 +38,8 @@ pub struct PacketNetwork<P, T> {
     pub receivers: HandOverReceivers,
     /// How servers are reached.
     pub paths: PathReader,
+    /// A capture, if there is one.
+    pub tap: Option<Box<Tap>>,
 }
 
 impl<P: Port, T: Transport> PacketNetwork<P, T> {
@@ -50,6 +54,11 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
         for (index, port) in self.ports.iter_mut().enumerate() {
             let (rx, tx) = port.halves();
             let frames = rx.burst(BURST_FRAMES);
+            if let Some(tap) = &mut self.tap {
+                for frame in 0..frames {
+                    tap.pass(index, Kind::Received, rx.frame(frame));
+                }
+            }
             for frame in 0..frames {
                 self.stack
                     .ingress(rx.frame(frame), index, tx, &mut self.senders);
@@ -97,6 +106,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     #[inline]
     fn tick(&mut self, now_us: u64) {
         self.stack.tick(now_us);
+        if let Some(tap) = &mut self.tap {
+            tap.begin_turn(now_us);
+        }
     }
 
     #[inline]
@@ -111,6 +123,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     fn send(&mut self) -> bool {
         self.stack.egress(&mut self.ports);
         let mut pending = self.stack.has_pending_egress();
+        if let Some(tap) = &mut self.tap {
+            copy_sent(&mut self.ports, tap);
+        }
         for port in &mut self.ports {
             pending |= port.halves().1.flush().pending > 0;
         }
@@ -172,12 +187,31 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
         self.stack.counters()
     }
 
+    fn tap(&mut self, tap: Option<Box<Tap>>) -> Option<Box<Tap>> {
+        std::mem::replace(&mut self.tap, tap)
+    }
+
+    fn tapped(&self, now_us: u64) -> Option<(u64, bool)> {
+        let tap = self.tap.as_ref()?;
+        Some((tap.id(), tap.is_over(now_us)))
+    }
+
     fn publish(&mut self, writer: &StatisticsWriter) {
         writer.write_stack(&self.stack.counters());
         for (index, port) in self.ports.iter_mut().enumerate() {
             writer.write_queue(index, &queue_counters(&port.counters()));
         }
     }
+}
+
+/// Copies what is about to be sent.
+#[cold]
+fn copy_sent<P: Port>(ports: &mut [P], tap: &mut Tap) {
+    for (index, port) in ports.iter_mut().enumerate() {
+        let tx = port.halves().1;
+        tx.show(&mut |frame| tap.pass(index, Kind::Sent, frame));
+    }
+    tap.publish();
 }
 
 fn queue_counters(port: &PortCounters) -> QueueCounters {

@@ -1,8 +1,9 @@
 //! The poll loop: arrivals in, proxy, replies out, rest. No policy of its own.
 
+use crate::capture::Tap;
 use crate::clock::Clock;
 use crate::control::{Command, Commands};
-use crate::events::EventSink;
+use crate::events::{EventSink, Told};
 use crate::idle::{Idle, Rest};
 use crate::layers::Application;
 use crate::limits::{CLOSE_GRACE_US, CUT_OFF_SENDS_MAX, PAUSE_NS, PUBLISH_US, SLEEP_MAX_US};
@@ -158,6 +159,9 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         let streams = self.network.streams();
         if timer_due {
             self.proxy.tick(streams, now_us);
+            if let Some(watch) = self.proxy.take_watched() {
+                self.events.send_told(Told::Watched(watch));
+            }
         }
         self.proxy.run(streams, now_us);
         state.pending = self.network.send();
@@ -172,7 +176,19 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         Turn::Busy
     }
 
+    /// A capture is over. Its memory is given back on another thread.
+    fn end_tap(&mut self, tap: Option<Box<Tap>>) {
+        if let Some(mut tap) = tap {
+            tap.end();
+            self.events.send_told(Told::Captured(tap));
+        }
+    }
+
     fn publish(&mut self, now_us: u64) {
+        if self.network.tapped(now_us).is_some_and(|(_, over)| over) {
+            let tap = self.network.tap(None);
+            self.end_tap(tap);
+        }
         let Self {
             publisher,
             counters,
@@ -211,6 +227,25 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
                     self.take_up(&mut prepared, now_us);
                     self.commands.give_back(prepared);
                     state.pending = true;
+                }
+                Command::WatchKeys { watch, lasts_us } => {
+                    let until_us = now_us.saturating_add(lasts_us);
+                    if let Some(replaced) = self.proxy.watch_keys(watch, until_us) {
+                        self.events.send_told(Told::Replaced(replaced));
+                    }
+                    // There is a timer more.
+                    state.pending = true;
+                }
+                Command::Capture(mut tap) => {
+                    tap.start(now_us);
+                    let replaced = self.network.tap(Some(tap));
+                    self.end_tap(replaced);
+                }
+                Command::EndCapture { id } => {
+                    if self.network.tapped(now_us).is_some_and(|(of, _)| of == id) {
+                        let tap = self.network.tap(None);
+                        self.end_tap(tap);
+                    }
                 }
                 Command::Drain { deadline_us } => {
                     let deadline_us = now_us.saturating_add(deadline_us);

@@ -7,12 +7,12 @@ use crate::control::{self, CommandSender, Commands, ControlThread, SetLogFilter}
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Application;
 use crate::limits::PORTS_MAX;
-use crate::line::Line;
 use crate::network::Network;
 use crate::opening::{self, OpeningError};
 use crate::poll_loop::{Ended, PollLoop};
 use crate::prepared::Preparer;
 use crate::privileges::{PrivilegeError, drop_privileges};
+use crate::reports::Reports;
 use crate::seccomp::{SeccompError, calls, confine};
 use crate::sockets::ListenError;
 use crate::sockets::assembly::{self as sockets, SocketSurroundings};
@@ -148,7 +148,7 @@ fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, W
         socket,
         set_log_filter,
         vault,
-        line: Line::new(socket.try_clone()?),
+        reports: Reports::to(socket)?,
     };
     match descriptors.network {
         NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
@@ -172,7 +172,7 @@ struct Starting<'a> {
     socket: &'a ControlSocket,
     set_log_filter: SetLogFilter,
     vault: Vault,
-    line: Line,
+    reports: Reports,
 }
 
 impl Starting<'_> {
@@ -213,7 +213,7 @@ impl Starting<'_> {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
             layout,
             commands,
-            reports: Some(self.line.clone()),
+            reports: self.reports.clone(),
             bell: self.bell.try_clone()?,
         };
         let start = &self.start;
@@ -256,7 +256,7 @@ impl Starting<'_> {
             set_log_filter: self.set_log_filter,
             vault: self.vault,
             preparer: Preparer::new(&self.start),
-            line: self.line,
+            reports: self.reports,
         };
         control::spawn(self.socket.try_clone()?, thread)?;
         // Behind everything that only a start needs.
@@ -280,7 +280,7 @@ impl Starting<'_> {
             senders,
             receivers,
             commands,
-            reports: Some(self.line.clone()),
+            reports: self.reports.clone(),
             bell: self.bell.try_clone()?,
         })
     }

@@ -14,6 +14,7 @@
 mod adoption;
 mod backoff;
 mod capabilities;
+mod capture;
 mod check;
 mod clean_up;
 mod configure;
@@ -23,6 +24,7 @@ mod faults;
 mod host;
 mod import;
 mod kernel_listeners;
+mod keys;
 mod life;
 mod lifecycle;
 mod log;
@@ -115,6 +117,12 @@ enum Command {
     Completions(lifecycle::command::CompletionsArgs),
     /// Write manual pages, one for each command.
     Man(lifecycle::command::ManArgs),
+    /// Watch for some seconds which keys come most often.
+    Hotkeys(keys::command::KeysArgs),
+    /// Watch for some seconds which keys have the largest values.
+    Bigkeys(keys::command::KeysArgs),
+    /// Capture frames of a pool, which tcpdump on this machine does not see.
+    Capture(capture::command::CaptureArgs),
     /// End and undo what a killed instance left behind.
     CleanUp {
         /// Name of the instance.
@@ -243,6 +251,9 @@ fn dispatch(
         Command::Man(args) => {
             lifecycle::command::man(args, Cli::command()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Hotkeys(args) => keys::command::hot(args, root).map(|()| ExitCode::SUCCESS),
+        Command::Bigkeys(args) => keys::command::big(args, root).map(|()| ExitCode::SUCCESS),
+        Command::Capture(args) => capture::command::run(args, root),
         Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("{}", lifecycle::upgrade::own_version());

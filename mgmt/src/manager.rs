@@ -1,9 +1,11 @@
 //! The management process: one thread around `poll`, which supervises workers, answers commands and, for workers on
 //! NICs, mirrors the kernel's routes and neighbours.
 
+use crate::capture::Capture;
 use crate::control::Answer;
 use crate::control::request::Request;
 use crate::control::server::{ControlServer, Ticket};
+use crate::keys::Keys;
 use crate::lifecycle::drain::{self, Awaited};
 use crate::lifecycle::log_level;
 use crate::lifecycle::service::{self, Service};
@@ -82,6 +84,10 @@ pub struct Manager {
     pub service: Service,
     /// Commands that wait for a worker's successor.
     pub awaited: Vec<Awaited>,
+    /// Hot and big keys.
+    pub keys: Keys,
+    /// A capture of frames.
+    pub capture: Capture,
     heartbeat_at: Instant,
     ending: Option<Ending>,
 }
@@ -106,6 +112,8 @@ impl Manager {
         let now = Instant::now();
         Self {
             slowlog: SlowLog::new(parts.shared.config.slowlog_entries_max),
+            keys: Keys::default(),
+            capture: Capture::default(),
             parts,
             slots,
             started: now,
@@ -172,6 +180,10 @@ impl Manager {
                 .iter_mut()
                 .for_each(|slot| slot.check_heartbeat(now));
         }
+        if let Some((ticket, answer)) = self.keys.finish(now) {
+            self.parts.control.answer(ticket, &answer);
+        }
+        self.capture.look(&mut self.slots);
         self.reap(now);
         drain::answer_if_done(self);
         service::tell(self, now);
@@ -278,6 +290,7 @@ impl Manager {
             .chain(sample)
             .chain(self.service.due())
             .chain(control)
+            .chain(self.keys.due())
             .min();
         others.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
     }
@@ -327,7 +340,9 @@ impl Manager {
                 Said::Ready => {
                     self.ready(worker);
                     crate::adoption::keep(self, worker);
+                    self.capture.join(&mut self.slots[worker]);
                 }
+                Said::Keys(seen) => self.keys.take(worker, seen),
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
             }
         }
@@ -386,10 +401,25 @@ impl Manager {
                 let stats = stats::gather::stats(self);
                 self.answer(ticket, &stats);
             }
+            Request::Capture(ask) => {
+                let config = &self.parts.shared.config;
+                let (answer, descriptors) = self.capture.begin(ask, config, &mut self.slots);
+                self.parts.control.answer_with(ticket, &answer, descriptors);
+            }
+            Request::Keys(ask) => self.watch_keys(ticket, ask),
             Request::Slowlog(ask) => {
                 let report = self.slowlog.answer(ask);
                 self.answer(ticket, &report);
             }
+        }
+    }
+
+    fn watch_keys(&mut self, ticket: Ticket, ask: &crate::keys::Ask) {
+        let seed = crate::shared::random_seed().unwrap_or_default();
+        let config = &self.parts.shared.config;
+        let answers = self.keys.begin(ticket, ask, config, &mut self.slots, seed);
+        for (ticket, answer) in answers {
+            self.parts.control.answer(ticket, &answer);
         }
     }
 

@@ -124,7 +124,7 @@ impl Shared {
 }
 
 /// Sequence numbers, hash keys and the choice of ports depend on it: the kernel's randomness, not the clock.
-fn random_seed() -> io::Result<u64> {
+pub fn random_seed() -> io::Result<u64> {
     use std::io::Read;
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
+use tidegate_channel::keys::KeysSeen;
 use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
 use tidegate_channel::slow::SlowEntry;
 use tidegate_channel::statistics::StatisticsReader;
@@ -51,6 +52,8 @@ pub enum Said {
         /// And so many more.
         lost: u64,
     },
+    /// What it saw of keys.
+    Keys(KeysSeen),
     /// It cannot go on.
     Failed {
         /// Why.
@@ -265,6 +268,7 @@ impl WorkerProcess {
                 Ok((FromWorker::Slow { entries, lost }, _)) => {
                     said.push(Said::Slow { entries, lost });
                 }
+                Ok((FromWorker::Keys(seen), _)) => said.push(Said::Keys(seen)),
                 Ok((FromWorker::Acknowledged { .. }, _)) => {}
                 Ok((FromWorker::Refused { reason, .. }, _)) => {
                     tracing::warn!("worker process {}: {reason}", self.pid());

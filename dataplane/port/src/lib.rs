@@ -6,6 +6,7 @@
 //! * [`afxdp`]: an AF_XDP socket on a queue of a NIC, for a worker.
 //! * [`wire`]: frames through shared memory between two processes or inside one, for benchmarks and simulation.
 //! * [`handover`]: frames that reached the wrong worker, through the same [`frame_ring`].
+//! * [`capture`]: copies of frames for whoever writes them down, through such rings as well.
 //! * [`xdp`]: the program that decides which frames reach the sockets, for the manager; assembled and loaded with [`bpf`].
 //! * [`nic`]: what an interface is, for the manager.
 //!
@@ -16,6 +17,7 @@
 
 pub mod afxdp;
 pub mod bpf;
+pub mod capture;
 pub mod doorbell;
 pub mod frame_ring;
 pub mod handover;
@@ -118,6 +120,8 @@ pub trait TxQueue {
     /// Writes one frame of exactly `bytes` in place and queues it. The caller has checked [`TxQueue::room`]; without room
     /// or with more bytes than a frame holds this panics, because it is our own mistake.
     fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+    /// Shows the frames that were queued since they were last shown, as far as the device has not got them yet.
+    fn show(&mut self, look: &mut dyn FnMut(&[u8]));
     /// Hands everything queued to the device and takes finished frames back; a bounded number of system calls.
     fn flush(&mut self) -> Flushed;
 }

@@ -137,6 +137,8 @@ pub struct WireTx {
     ring: Producer,
     peer_bell: Option<Doorbell>,
     sent: u64,
+    /// Frames sent so far when they were last shown.
+    shown: u64,
     sent_bytes: u64,
     kicks: u64,
 }
@@ -164,6 +166,7 @@ impl WirePort {
             ring: transmit,
             peer_bell,
             sent: 0,
+            shown: 0,
             sent_bytes: 0,
             kicks: 0,
         };
@@ -230,6 +233,13 @@ impl TxQueue for WireTx {
         self.sent += 1;
         self.sent_bytes += bytes as u64;
         result
+    }
+
+    fn show(&mut self, look: &mut dyn FnMut(&[u8])) {
+        let unseen = self.sent - self.shown;
+        self.ring
+            .show(usize::try_from(unseen).unwrap_or(usize::MAX), look);
+        self.shown = self.sent;
     }
 
     fn flush(&mut self) -> Flushed {

@@ -28,6 +28,7 @@ mod handshake;
 mod hold;
 mod identity;
 mod inline;
+mod keys;
 mod limits;
 mod links;
 mod local;
@@ -51,6 +52,7 @@ mod upload;
 mod waits;
 
 pub use fault::Fault;
+pub use keys::{BigKey, HotKey, KeyWatch};
 pub use notes::{NotedKey, SlowEnd, SlowRequest};
 pub use proxy::Proxy;
 pub use reconfigure::{Change, ChangeError, GONE, Left};

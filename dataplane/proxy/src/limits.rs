@@ -53,6 +53,13 @@ pub const KEY_NOTE_BYTES_MAX: usize = 64;
 /// tell; those beyond are counted (`slow_requests_unlogged`).
 pub const SLOW_REQUESTS_MAX: usize = 64;
 
+/// Keys that a watch counts. A key that makes up more than one in so many requests is sure to be among them. More would take longer to
+/// search, for each key that is counted.
+pub const HOT_KEYS: usize = 256;
+
+/// Keys whose values a watch notes as the largest. Nobody reads more, and the smallest of them is looked for whenever one is replaced.
+pub const BIG_KEYS: usize = 64;
+
 /// Longest reply to AUTH on a server connection and similar one-line replies that are looked at as a whole.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 

@@ -4,6 +4,7 @@
 //! its key and the times of its way are noted when it is taken, in a table beside that of the requests: where nothing is noted,
 //! a request costs a few branches and no memory is touched.
 
+use crate::keys::BigKey;
 use crate::limits::{KEY_NOTE_BYTES_MAX, SLOW_REQUESTS_MAX};
 use crate::proxy::Proxy;
 use crate::read::Source;
@@ -61,6 +62,14 @@ impl NotedKey {
         self.full_bytes
     }
 }
+
+impl PartialEq for NotedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.full_bytes == other.full_bytes && self.front() == other.front()
+    }
+}
+
+impl Eq for NotedKey {}
 
 impl fmt::Debug for NotedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +131,8 @@ impl SlowRequest {
 pub(crate) struct Note {
     command: &'static str,
     key: NotedKey,
+    /// Of the key, if a watch wants to know how large its value is; else 0.
+    key_hash: u64,
     server: u16,
     request_bytes: u64,
     reply_bytes: u64,
@@ -134,6 +145,7 @@ impl Note {
     const NONE: Self = Self {
         command: "",
         key: NotedKey::NONE,
+        key_hash: 0,
         server: SEVERAL,
         request_bytes: 0,
         reply_bytes: 0,
@@ -188,6 +200,7 @@ impl Notes {
         let note = &mut self.table[index];
         note.command = command;
         note.key.full_bytes = 0;
+        note.key_hash = 0;
         note.server = SEVERAL;
         note.request_bytes = 0;
         note.reply_bytes = 0;
@@ -240,6 +253,11 @@ impl Proxy {
         note.server = server;
         note.request_bytes = request.bytes as u64;
         self.pendings[pending].noted = true;
+        if let Some(watch) = &mut self.key_watch {
+            let pool = self.clients[client as usize].pool;
+            watch.count_keys(pool, request, bytes);
+            note.key_hash = watch.hash_of_only(pool, request, bytes);
+        }
     }
 
     /// Notes a request that several servers are about to get, of which `bytes` are there.
@@ -255,6 +273,14 @@ impl Proxy {
             note.key.set(key_of(request, bytes));
             note.request_bytes = request.bytes as u64;
             self.pendings[pending].noted = true;
+            self.note_keys(client, request, bytes);
+        }
+    }
+
+    /// Counts the keys of a request or chunk that is about to be divided.
+    pub(crate) fn note_keys(&mut self, client: u32, request: &Request, bytes: &[u8]) {
+        if let Some(watch) = &mut self.key_watch {
+            watch.count_keys(self.clients[client as usize].pool, request, bytes);
         }
     }
 
@@ -330,9 +356,22 @@ impl Proxy {
     /// The noted request at the front of the client's queue is done with.
     #[inline(never)]
     pub(crate) fn note_delivered<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
-        let state = &self.clients[client as usize];
+        let pool = self.clients[client as usize].pool;
+        let note = &self.notes.table[pending as usize];
+        if note.key_hash != 0
+            && let Some(watch) = &mut self.key_watch
+        {
+            let seen = BigKey {
+                pool,
+                key: note.key,
+                hash: note.key_hash,
+                bytes: note.request_bytes.max(note.reply_bytes),
+                command: note.command,
+            };
+            watch.see(&seen);
+        }
         let took_us = self.now_us - self.pendings[pending].taken_us;
-        if took_us >= self.pools[state.pool as usize].slow_us {
+        if took_us >= self.pools[pool as usize].slow_us {
             let end = match self.pendings[pending].answer {
                 Answer::Text(_) => SlowEnd::Failed,
                 Answer::Waiting | Answer::Held | Answer::Merged(_) => SlowEnd::Replied,

@@ -3,6 +3,7 @@
 use crate::flavour::Flavour;
 use crate::hold::HoldPool;
 use crate::identity::Identity;
+use crate::keys::KeyWatch;
 use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
 };
@@ -33,6 +34,7 @@ pub struct Proxy {
     pub(crate) configured: crate::reconfigure::Left,
     pub(crate) pendings: Slab<Pending>,
     pub(crate) notes: Notes,
+    pub(crate) key_watch: Option<Box<KeyWatch>>,
     pub(crate) splits: Slab<Split>,
     pub(crate) fragments: Slab<Fragment>,
     /// Clients with a server connection of their own.
@@ -157,6 +159,7 @@ impl Proxy {
             configured,
             pendings: Slab::new(requests),
             notes: Notes::new(requests),
+            key_watch: None,
             splits: Slab::new(requests),
             fragments: Slab::new(requests),
             pins: Slab::new(slots),

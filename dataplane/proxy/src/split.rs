@@ -131,7 +131,10 @@ impl Proxy {
             .plan_parts(pool, request, bytes, &mut touched)
             .map_err(Obstacle::Fault)
             .and_then(|()| self.reserve_parts(streams, client, request, &touched, kind))
-            .inspect(|()| self.note_passed(pending, bytes.len()))
+            .inspect(|()| {
+                self.note_passed(pending, bytes.len());
+                self.note_keys(client, request, bytes);
+            })
             .map(|()| self.send_parts(streams, client, request, bytes, kind, &touched, pending));
         self.forget_parts(touched);
         result

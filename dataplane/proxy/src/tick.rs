@@ -58,10 +58,13 @@ impl Proxy {
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
         let leaves = (self.next_leave_us != u64::MAX).then_some(self.next_leave_us);
         let flavours = (self.flavoured > 0).then_some(self.next_flavour_look_us);
-        let due = [ejected, stalled, waiting, preconnect, leaves, flavours]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let watched = self.watched_until_us();
+        let due = [
+            ejected, stalled, waiting, preconnect, leaves, flavours, watched,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
         Some(due.max(self.next_tick_us))
     }
 

@@ -1,7 +1,7 @@
 //! Slow requests on their way to the manager, a few per message.
 
 use super::Names;
-use crate::line::Line;
+use crate::reports::Reports;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,19 +11,24 @@ use tidegate_proxy::SlowRequest;
 
 /// Gathers them, and sends what the manager takes at once.
 pub(super) struct SlowReports {
-    manager: Option<Line>,
+    manager: Reports,
     batch: Vec<SlowEntry>,
     /// Those that never got this far, and those that the manager did not take.
     lost: Arc<AtomicU64>,
 }
 
 impl SlowReports {
-    pub(super) fn new(manager: Option<Line>, lost: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(manager: Reports, lost: Arc<AtomicU64>) -> Self {
         Self {
             manager,
             batch: Vec::with_capacity(SLOW_BATCH),
             lost,
         }
+    }
+
+    /// Where they go.
+    pub(super) fn manager(&self) -> &Reports {
+        &self.manager
     }
 
     pub(super) fn add(&mut self, names: &Names, slow: &SlowRequest) {
@@ -43,11 +48,7 @@ impl SlowReports {
         let entries = std::mem::take(&mut self.batch);
         let number = entries.len() as u64;
         let message = FromWorker::Slow { entries, lost };
-        let sent = match &self.manager {
-            Some(manager) => manager.try_send(&message).is_ok(),
-            None => true,
-        };
-        if !sent {
+        if self.manager.tell(&message).is_err() {
             self.lost.fetch_add(lost + number, Ordering::Relaxed);
         }
     }
@@ -136,7 +137,7 @@ mod tests {
         let (manager, worker) = ControlSocket::pair().unwrap();
         let worker = ControlSocket::from_descriptor(worker).unwrap();
         let lost = Arc::new(AtomicU64::new(0));
-        let mut reports = SlowReports::new(Some(Line::new(worker)), lost.clone());
+        let mut reports = SlowReports::new(Reports::to(&worker).unwrap(), lost.clone());
         let mut added = 0;
         while lost.load(Ordering::Relaxed) == 0 {
             reports.add(&names(), &slow("10.0.0.9:7", Some(0)));

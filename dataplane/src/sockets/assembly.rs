@@ -4,12 +4,12 @@ use crate::clock::Clock;
 use crate::control::{self, CommandSender, Commands};
 use crate::events;
 use crate::idle::Idle;
-use crate::line::Line;
 use crate::linger::Linger;
 use crate::network::Network;
 use crate::opening;
 use crate::poll_loop::PollLoop;
 use crate::publisher::{Publisher, unix_time_s};
+use crate::reports::Reports;
 use crate::sockets::descriptors::servers_needed;
 use crate::sockets::endpoint::Endpoint;
 use crate::sockets::listen::{ListenOptions, Listening, listen, local_address};
@@ -37,7 +37,7 @@ pub struct SocketSurroundings {
     /// From the control thread.
     pub commands: Commands,
     /// To the manager, for what it wants to know of single requests.
-    pub reports: Option<Line>,
+    pub reports: Reports,
     /// Wakes it.
     pub bell: Doorbell,
 }
@@ -122,7 +122,7 @@ pub fn standalone(
         statistics: StatisticsWriter::map(&page, layout)?,
         layout,
         commands,
-        reports: None,
+        reports: Reports::nowhere(),
         bell: bell.try_clone()?,
     };
     let listeners = listeners(config, Vec::new())?;

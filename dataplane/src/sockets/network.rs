@@ -1,5 +1,6 @@
 //! Epoll between the loop and the streams.
 
+use crate::capture::Tap;
 use crate::network::{Network, NetworkChange};
 use crate::sockets::accept::{Acceptor, Full, LISTENER_WORDS};
 use crate::sockets::descriptors::{self, Descriptors};
@@ -262,6 +263,14 @@ impl Network for SocketNetwork {
 
     fn counters(&self) -> StackCounters {
         self.streams.stack_counters()
+    }
+
+    fn tap(&mut self, tap: Option<Box<Tap>>) -> Option<Box<Tap>> {
+        tap
+    }
+
+    fn tapped(&self, _now_us: u64) -> Option<(u64, bool)> {
+        None
     }
 
     fn publish(&mut self, writer: &StatisticsWriter) {

@@ -18,11 +18,13 @@
 //! "no news", not waited for. All `unsafe` is in [`shm`].
 #![deny(unsafe_code)]
 
+pub mod capture;
 pub mod control;
 pub mod counter_row;
 pub mod counters;
 pub mod door;
 pub mod histogram;
+pub mod keys;
 pub mod message;
 pub mod meters;
 pub mod paths;

@@ -8,6 +8,7 @@
 //! door: `Handover` and `Kept` are the first that it says there, then all goes on as before. `Drain` and `Stop` are understood by workers
 //! of every build, whatever else changes: a manager of another one ends them so.
 
+use crate::keys::{KeysSeen, WatchKeys};
 use crate::slow::SlowEntry;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -64,6 +65,16 @@ pub enum ToWorker {
         /// The filter.
         filter: String,
     },
+    /// Watch keys for a while, then say what was seen. A watch under way is over.
+    WatchKeys(WatchKeys),
+    /// Copy frames. Comes with a [`CaptureOrder`](crate::capture::CaptureOrder) as a payload file, and the ring that the copies go
+    /// to. A capture under way ends.
+    Capture,
+    /// End the capture of this number.
+    EndCapture {
+        /// Its number.
+        id: u64,
+    },
     /// Say that you are there.
     Ping,
 }
@@ -102,6 +113,8 @@ pub enum FromWorker {
         /// Why, for the operator.
         reason: String,
     },
+    /// What was seen of keys; several messages make up one answer.
+    Keys(KeysSeen),
     /// The worker cannot go on and exits.
     Failed {
         /// Why, for the operator.

@@ -28,6 +28,10 @@ pub enum Request {
     Stats {},
     /// The slow log: [`crate::slowlog::Report`].
     Slowlog(crate::slowlog::Ask),
+    /// Copies of frames, with the descriptors that they come through: [`crate::capture::Begun`].
+    Capture(crate::capture::Ask),
+    /// Hot and big keys, once they were watched: [`crate::keys::Report`].
+    Keys(crate::keys::Ask),
 }
 
 impl Request {
@@ -38,9 +42,11 @@ impl Request {
             | Self::Stats {}
             | Self::Slowlog(_)
             | Self::LogLevel(_)
+            | Self::Capture(_)
             | Self::Upgrade(_) => AT_ONCE,
             // A worker is answered for when its successor serves.
             Self::Drain(_) => Duration::from_millis(DEADLINE_MS_MAX.into()) + A_START,
+            Self::Keys(ask) => AT_ONCE + Duration::from_secs(ask.seconds.into()),
         }
     }
 }

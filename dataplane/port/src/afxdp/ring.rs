@@ -160,6 +160,16 @@ impl<T: Copy> ProducerRing<T> {
         self.written.wrapping_sub(self.published)
     }
 
+    /// The entry that was written `back` entries ago, the last one being 1. It is not published.
+    pub(super) fn unpublished_entry(&self, back: u32) -> T {
+        assert!(
+            (1..=self.unpublished()).contains(&back),
+            "an entry that is published"
+        );
+        // SAFETY: the entry is inside the ring, was written by us, and is not published, so nobody else touches it.
+        unsafe { self.shared.entry(self.written.wrapping_sub(back)).read() }
+    }
+
     /// Entries published that the other side has not consumed.
     pub(super) fn unconsumed(&mut self) -> u32 {
         self.consumed = self.shared.consumer().load(Ordering::Acquire);

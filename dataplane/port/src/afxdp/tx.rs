@@ -37,6 +37,8 @@ pub struct AfXdpTx {
     free: Vec<u64>,
     /// Frames shown to the kernel and not completed.
     in_flight: u32,
+    /// Frames queued so far when they were last shown to a capture.
+    shown: u64,
     limits: TxLimits,
     pub(super) frames: u64,
     pub(super) bytes: u64,
@@ -69,6 +71,7 @@ impl AfXdpTx {
             completion,
             free,
             in_flight: 0,
+            shown: 0,
             limits,
             frames: 0,
             bytes: 0,
@@ -157,6 +160,20 @@ impl TxQueue for AfXdpTx {
         self.frames += 1;
         self.bytes += bytes as u64;
         result
+    }
+
+    fn show(&mut self, look: &mut dyn FnMut(&[u8])) {
+        let unseen = (self.frames - self.shown).min(u64::from(self.ring.unpublished()));
+        for back in (1..=unseen as u32).rev() {
+            let descriptor = self.ring.unpublished_entry(back);
+            // SAFETY: the entry is not published, so its chunk is ours alone, and no other slice of it lives.
+            look(unsafe {
+                self.socket
+                    .umem
+                    .draft(descriptor.addr, descriptor.len as usize)
+            });
+        }
+        self.shown = self.frames;
     }
 
     fn flush(&mut self) -> Flushed {

@@ -90,6 +90,18 @@ impl Producer {
         self.written.wrapping_sub(self.published) as usize
     }
 
+    /// Shows the last `frames` frames that were written and are not published.
+    pub fn show(&mut self, frames: usize, look: &mut dyn FnMut(&[u8])) {
+        let frames = frames.min(self.unpublished()) as u32;
+        for back in (1..=frames).rev() {
+            let index = self.written.wrapping_sub(back);
+            // Out of the ring, since the other side could change it while it is looked at.
+            if let Some((bytes, _)) = self.ring.read_slot(index, &mut self.draft[..]) {
+                look(&self.draft[..bytes]);
+            }
+        }
+    }
+
     /// Makes everything written visible. `true`: the consumer sleeps, its bell has to be rung.
     #[must_use = "a sleeping consumer would not notice the frames"]
     pub fn publish(&mut self) -> bool {

@@ -45,6 +45,11 @@ impl Proxy {
             *of = ServerId(server(of.0));
         }
         self.notes.translate(pool, server);
+        if let Some(watch) = &mut self.key_watch {
+            let to = |old: u16| change.pools_to.get(usize::from(old)).copied();
+            watch.translate(|old| to(old).unwrap_or(GONE));
+        }
+        self.set_notes();
         self.translate_former(change);
     }
 

@@ -1,0 +1,60 @@
+//! `tidegate hotkeys` and `tidegate bigkeys`.
+
+use super::{Ask, Report, table};
+use crate::control::client::ask;
+use crate::control::request::Request;
+use anyhow::Context;
+use clap::Args;
+use std::io::Write;
+use std::path::Path;
+
+/// What is watched, and how.
+#[derive(Args)]
+pub struct KeysArgs {
+    /// Name of the pool; without it all are watched.
+    pool: Option<String>,
+    /// How long to watch.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=i64::from(super::SECONDS_MAX)))]
+    seconds: u32,
+    /// Count one key in so many, at random.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(super::SAMPLE_MAX)))]
+    sample: u32,
+    /// Keys to show.
+    #[arg(long, default_value_t = 20)]
+    top: usize,
+    /// Name of the instance; not needed when only one runs.
+    #[arg(long)]
+    name: Option<String>,
+    /// Print JSON: everything that was seen.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Watches, and prints the most frequent keys.
+pub fn hot(args: &KeysArgs, root: &Path) -> anyhow::Result<()> {
+    print(args, root, table::hot)
+}
+
+/// Watches, and prints the keys with the largest values.
+pub fn big(args: &KeysArgs, root: &Path) -> anyhow::Result<()> {
+    print(args, root, table::big)
+}
+
+fn print(args: &KeysArgs, root: &Path, render: fn(&Report, usize) -> String) -> anyhow::Result<()> {
+    let request = Request::Keys(Ask {
+        pool: args.pool.clone(),
+        seconds: args.seconds,
+        sample: args.sample,
+    });
+    let answer = ask(root, args.name.as_deref(), &request)?;
+    let out = if args.json {
+        format!("{answer}\n")
+    } else {
+        let report: Report = serde_json::from_value(answer)
+            .context("the manager is of another version: try --json")?;
+        render(&report, args.top)
+    };
+    // A reader that went away (`| head`) is no error of ours.
+    let _closed = std::io::stdout().write_all(out.as_bytes());
+    Ok(())
+}
