@@ -15,6 +15,7 @@ use crate::reports::Reports;
 use crate::worker::WorkerError;
 use tidegate_channel::counters::LoopCounters;
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
+use tidegate_channel::meters::Meters;
 use tidegate_channel::paths::{PathReader, PathWriter};
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::Config;
@@ -31,6 +32,8 @@ pub type PacketWorker<P> = PollLoop<PacketNetwork<P, Stack>, Proxy>;
 pub struct Surroundings {
     /// Its statistics page.
     pub statistics: StatisticsWriter,
+    /// Counts by command in the same page.
+    pub meters: Meters,
     /// The layout of that page.
     pub layout: StatisticsLayout,
     /// The path table.
@@ -57,7 +60,13 @@ pub fn assemble<P: Port>(
     let now_us = clock.now_ns() / 1_000;
     let layout = surroundings.layout;
     let stack = opening::build_stack(start, layout.servers, now_us)?;
-    let proxy = opening::build_proxy(&start.config, start.seed, stack.slots(), now_us);
+    let proxy = opening::build_proxy(
+        &start.config,
+        start.seed,
+        stack.slots(),
+        surroundings.meters,
+        now_us,
+    );
     let counters = LoopCounters {
         started_unix_s: unix_time_s(),
         ..LoopCounters::default()
@@ -133,6 +142,7 @@ pub fn standalone<P: Port>(
     let (sender, commands) = control::commands(bell.try_clone()?);
     let surroundings = Surroundings {
         statistics: StatisticsWriter::map(&page, layout)?,
+        meters: Meters::map(&page, layout)?,
         layout,
         paths: PathReader::map(paths.file(), layout.servers, ports.len())?,
         senders: HandOverSenders::default(),

@@ -1,6 +1,7 @@
 //! Opens the sockets and builds the layers, as the manager's facts say.
 
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
+use tidegate_channel::meters::Meters;
 use tidegate_config::Config;
 use tidegate_port::afxdp::{
     AfXdpConfig, AfXdpError, AfXdpPort, DEFAULT_BIND_DEADLINE, DEFAULT_IN_FLIGHT_MAX,
@@ -108,14 +109,9 @@ pub fn build_stack(
 }
 
 /// The proxy of a worker with this many stream slots.
-pub fn build_proxy(config: &Config, seed: u64, slots: usize, now_us: u64) -> Proxy {
-    Proxy::new(
-        &config.pools,
-        &config.worker,
-        slots,
-        proxy_seed(seed),
-        now_us,
-    )
+pub fn build_proxy(config: &Config, seed: u64, slots: usize, meters: Meters, now_us: u64) -> Proxy {
+    let (pools, limits) = (&config.pools, &config.worker);
+    Proxy::with_meters(pools, limits, slots, proxy_seed(seed), now_us, meters)
 }
 
 /// Another number than the streams' seed, which must not be guessed from what the proxy does at random.

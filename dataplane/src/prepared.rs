@@ -11,6 +11,7 @@ use crate::sockets::reconfigure::SocketChange;
 use crate::worker::WorkerError;
 use std::os::fd::OwnedFd;
 use tidegate_channel::message::{NetworkDescriptors, StartDescriptors, WorkerStart};
+use tidegate_channel::meters::Meters;
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::payload;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsWriter};
@@ -82,7 +83,8 @@ impl Preparer {
         };
         let old = (&self.config.pools[..], &self.config.worker);
         let new = (&config.pools[..], &config.worker);
-        let proxy = Change::new(old, new, self.left, self.seed)?;
+        let meters = Meters::map(&descriptors.statistics, layout)?;
+        let proxy = Change::new(old, new, self.left, self.seed, meters)?;
         let counts = (layout.servers, proxy.servers_max());
         let network = match descriptors.network {
             NetworkDescriptors::Sockets(shared) => {

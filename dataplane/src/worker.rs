@@ -27,6 +27,7 @@ use tidegate_channel::message::{
     Envelope, FromWorker, NetworkDescriptors, ObtainedMode, PacketDescriptors, StartDescriptors,
     ToWorker, WorkerStart,
 };
+use tidegate_channel::meters::Meters;
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::payload::{self, PayloadError};
 use tidegate_channel::shm::ShmError;
@@ -211,6 +212,7 @@ impl Starting<'_> {
         let layout = self.layout();
         let surroundings = SocketSurroundings {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
+            meters: Meters::map(&self.statistics, layout)?,
             layout,
             commands,
             reports: self.reports.clone(),
@@ -275,6 +277,7 @@ impl Starting<'_> {
         let (senders, receivers) = open_hand_over(self.start.worker as usize, packets)?;
         Ok(Surroundings {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
+            meters: Meters::map(&self.statistics, layout)?,
             layout,
             paths,
             senders,

@@ -1,5 +1,6 @@
 //! Replies on their way to the client: strictly in the order of its requests.
 
+use crate::meter::is_error_line;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
 use crate::state::Answer;
@@ -27,11 +28,16 @@ impl Proxy {
                 Answer::Held => self.send_chain(streams, client, pending),
                 Answer::Text(text) => {
                     if let Some(head) = self.pendings[pending].binary {
-                        Self::send_fault_frame(streams, client, head, text)
+                        let sent = Self::send_fault_frame(streams, client, head, text);
+                        self.pendings[pending].sent_bytes += sent.unwrap_or(0);
+                        self.pendings[pending].failed = true;
+                        sent.is_some()
                     } else {
                         let fits = streams.send_room(id) >= text.len();
                         if fits {
                             streams.send(id, text.as_bytes());
+                            self.pendings[pending].sent_bytes += text.len() as u64;
+                            self.pendings[pending].failed |= is_error_line(text.as_bytes());
                         }
                         fits
                     }
@@ -39,9 +45,13 @@ impl Proxy {
                 Answer::Merged(split) => {
                     let room = streams.send_room(id);
                     let done = self.send_merged(streams, client, split);
-                    if streams.send_room(id) < room {
+                    let sent = room - streams.send_room(id);
+                    if sent > 0 {
                         self.clients[client as usize].progress_us = self.now_us;
                     }
+                    let entry = &mut self.pendings[pending];
+                    entry.sent_bytes += sent as u64;
+                    entry.failed |= self.splits[split].has_failed();
                     done
                 }
             };
@@ -77,6 +87,7 @@ impl Proxy {
             }
             self.hold.advance(&mut entry.chain, sent);
             entry.begun = true;
+            entry.sent_bytes += sent as u64;
             self.clients[client as usize].progress_us = self.now_us;
         }
         true
@@ -149,6 +160,8 @@ impl Proxy {
         }
         if self.pendings[pending].push {
             self.pushes_sent(client, pending);
+        } else {
+            self.count_answer(pending);
         }
         self.give_pending(pending);
     }

@@ -3,11 +3,13 @@
 use crate::compat::Several;
 use crate::fault::Fault;
 use crate::limits::LINK_REQUESTS_MAX;
+use crate::meter::is_error_line;
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
 use crate::state::{Answer, Entry, Mute, Pending, Target, WaitFor};
 use crate::streams::{StreamId, Streams};
+use tidegate_channel::meters::Row;
 use tidegate_protocol::{Local, Request, Route};
 
 impl Proxy {
@@ -136,12 +138,8 @@ impl Proxy {
                 self.drop_request(streams, client, source, request.bytes);
             }
         }
-        self.pool_of(client).counters.requests += 1;
-        let entry = Entry {
-            target: Target::Pending(pending),
-            shape: request.reply,
-            deadline_us: 0,
-        };
+        self.count_request(client);
+        let entry = Entry::new(Target::Pending(pending), request.reply);
         self.enqueue(link, entry, request.bytes);
         true
     }
@@ -159,14 +157,8 @@ impl Proxy {
         if state.fifo.is_empty() {
             state.progress_us = self.now_us;
         }
-        let timeout = self.pools[server.pool as usize].timeout_us;
-        let deadline_us = if entry.deadline_us == u64::MAX {
-            u64::MAX
-        } else {
-            timeout.map_or(u64::MAX, |t| self.now_us + t)
-        };
         state.fifo.push_back(Entry {
-            deadline_us,
+            sent_us: entry.sent_us.max(self.now_us),
             ..entry
         });
     }
@@ -193,9 +185,8 @@ impl Proxy {
         source: Source,
         fault: Fault,
     ) -> bool {
+        self.count_request(client).forward_errors += 1;
         let pool = self.pool_of(client);
-        pool.counters.requests += 1;
-        pool.counters.forward_errors += 1;
         let text = pool.text(fault);
         self.note_refused(streams, client, request, source);
         self.drop_request(streams, client, source, request.bytes);
@@ -255,7 +246,8 @@ impl Proxy {
         let silent = silent || self.is_muted(client);
         let state = &mut self.clients[client as usize];
         let taken_us = self.now_us.min(state.waiting_since_us);
-        let pending = self.pendings.take(new_pending(client, silent, taken_us))?;
+        let entry = new_pending(client, silent, taken_us, self.at_hand.row);
+        let pending = self.pendings.take(entry)?;
         state.waiting_since_us = u64::MAX;
         let last = state.tail;
         state.tail = pending;
@@ -301,6 +293,7 @@ impl Proxy {
             return;
         };
         let mut chain = crate::hold::Chain::EMPTY;
+        self.pendings[pending].failed = is_error_line(bytes);
         self.pendings[pending].answer = if self.hold.append(&mut chain, bytes) {
             Answer::Held
         } else {
@@ -331,7 +324,7 @@ fn comes_before_login(route: Route) -> bool {
 
 /// A request of which nothing is answered.
 #[inline]
-pub(crate) fn new_pending(client: u32, silent: bool, taken_us: u64) -> Pending {
+pub(crate) fn new_pending(client: u32, silent: bool, taken_us: u64, row: Row) -> Pending {
     Pending {
         client,
         taken_us,
@@ -345,6 +338,10 @@ pub(crate) fn new_pending(client: u32, silent: bool, taken_us: u64) -> Pending {
         binary: None,
         closes: false,
         noted: false,
+        failed: false,
+        untimed: false,
+        row,
+        sent_bytes: 0,
         chain: crate::hold::Chain::EMPTY,
     }
 }

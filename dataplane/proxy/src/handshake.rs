@@ -69,11 +69,7 @@ impl Proxy {
 
     fn expect_greeting(&mut self, link: u32, greeting: Greeting) {
         self.links[link as usize].greetings += u8::from(greeting != Greeting::Auth);
-        let entry = Entry {
-            target: Target::Handshake(greeting),
-            shape: ReplyShape::Resp,
-            deadline_us: 0,
-        };
+        let entry = Entry::new(Target::Handshake(greeting), ReplyShape::Resp);
         self.enqueue(link, entry, 0);
     }
 }

@@ -33,6 +33,7 @@ mod limits;
 mod links;
 mod local;
 mod merge;
+mod meter;
 mod notes;
 mod pinned;
 mod proxy;

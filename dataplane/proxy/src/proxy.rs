@@ -7,6 +7,7 @@ use crate::keys::KeyWatch;
 use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
 };
+use crate::meter::{AtHand, Commands, Turn};
 use crate::notes::{NEVER_SLOW, Notes};
 use crate::pinned::Pinned;
 use crate::routing::Router;
@@ -17,6 +18,8 @@ use crate::state::{
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_channel::meters::{Meters, OTHER_ROW, Row};
+use tidegate_channel::statistics::StatisticsLayout;
 use tidegate_config::{Compat, Partial, PoolConfig, WorkerConfig};
 use tidegate_protocol::{REQUEST_TOKEN_BYTES_MAX, ReplyScanner, ReplyShape};
 
@@ -92,6 +95,12 @@ pub struct Proxy {
     /// Until then connections of servers that left may still take the place of others.
     pub(crate) departed_until_us: u64,
     pub(crate) seed: u64,
+    /// Where requests are counted by command and by server.
+    pub(crate) meters: Meters,
+    /// The request that is being looked at.
+    pub(crate) at_hand: AtHand,
+    /// What the turn came to so far.
+    pub(crate) turn: Turn,
 }
 
 /// The operator's limits, as the proxy uses them.
@@ -118,7 +127,7 @@ impl ProxyLimits {
 }
 
 impl Proxy {
-    /// Reserves everything. `slots`: see [`Streams::slots`].
+    /// A proxy whose latencies nobody sees. `slots`: see [`Streams::slots`].
     pub fn new(
         pools: &[PoolConfig],
         limits: &WorkerConfig,
@@ -126,19 +135,46 @@ impl Proxy {
         seed: u64,
         now_us: u64,
     ) -> Self {
+        let meters = Self::private_meters(pools);
+        Self::with_meters(pools, limits, slots, seed, now_us, meters)
+    }
+
+    /// Rows for these pools that nobody reads.
+    pub fn private_meters(pools: &[PoolConfig]) -> Meters {
+        Meters::private(StatisticsLayout {
+            queues: 0,
+            pools: pools.len(),
+            servers: pools.iter().map(|pool| pool.servers.len()).sum(),
+        })
+    }
+
+    /// Reserves everything. The rows of `meters` are for these pools and servers.
+    pub fn with_meters(
+        pools: &[PoolConfig],
+        limits: &WorkerConfig,
+        slots: usize,
+        seed: u64,
+        now_us: u64,
+        meters: Meters,
+    ) -> Self {
         let mut servers = Vec::new();
         let mut listeners = Vec::new();
         let mut states = Vec::new();
         for (p, pool) in pools.iter().enumerate() {
             listeners.extend(pool.listen.iter().map(|_| p as u16));
             let first_server = servers.len() as u16;
-            servers.extend((0..pool.servers.len()).map(|index| new_server(p as u16, index, pool)));
-            states.push(new_pool(pool, first_server, seed ^ p as u64));
+            servers.extend((0..pool.servers.len()).map(|index| {
+                let row = meters.server(usize::from(first_server) + index);
+                new_server(p as u16, index, pool, row)
+            }));
+            let commands = Commands::new(&meters, p);
+            states.push(new_pool(pool, first_server, seed ^ p as u64, commands));
         }
         let configured = crate::reconfigure::Left {
             servers: servers.len(),
             pools: states.len(),
         };
+        let other = meters.command(0, OTHER_ROW);
         let links_max = limits.server_connections_max as usize;
         let requests = limits.requests_max as usize;
         let hold_bytes = limits.request_hold_bytes as usize;
@@ -150,7 +186,7 @@ impl Proxy {
         let most_servers = pools.iter().map(|p| p.servers.len()).max().unwrap_or(0);
         Self {
             roles: vec![Role::Free; slots],
-            clients: (0..slots).map(|_| Client::new(0, now_us)).collect(),
+            clients: (0..slots).map(|_| Client::new(0, now_us, other)).collect(),
             links: (0..links_max).map(|_| new_link()).collect(),
             free_links: (0..links_max as u32).rev().collect(),
             servers,
@@ -200,6 +236,12 @@ impl Proxy {
             next_leave_us: u64::MAX,
             departed_until_us: 0,
             seed,
+            at_hand: AtHand {
+                row: other,
+                bytes: 0,
+            },
+            turn: Turn::new(other),
+            meters,
         }
     }
 
@@ -217,7 +259,7 @@ impl Proxy {
                 }
             }
             if !self.wake_tables(streams) {
-                return;
+                return self.end_turn();
             }
         }
     }
@@ -307,13 +349,14 @@ impl Proxy {
         }
         self.accepted += 1;
         let watched = self.clients[id.0 as usize].watched;
+        let other = self.pools[pool as usize].commands.other();
         self.clients[id.0 as usize] = Client {
             watched,
             listener: listener.0,
             id: self.accepted,
             dialect: self.pools[pool as usize].parser(),
             mode: self.pools[pool as usize].first_mode(),
-            ..Client::new(pool, self.now_us)
+            ..Client::new(pool, self.now_us, other)
         };
         self.roles[id.0 as usize] = Role::Client;
         self.clients_open += 1;
@@ -345,7 +388,7 @@ pub(crate) fn own_connections(pools: &[PoolConfig], links_max: usize) -> usize {
         .min(links_max.saturating_sub(shared.sum()))
 }
 
-pub(crate) fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server {
+pub(crate) fn new_server(pool: u16, index: usize, config: &PoolConfig, row: Row) -> Server {
     Server {
         pool,
         index,
@@ -363,10 +406,16 @@ pub(crate) fn new_server(pool: u16, index: usize, config: &PoolConfig) -> Server
         named: 0,
         leave_by_us: 0,
         counters: ServerCounters::default(),
+        row,
     }
 }
 
-pub(crate) fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Pool {
+pub(crate) fn new_pool(
+    config: &PoolConfig,
+    first_server: u16,
+    seed: u64,
+    commands: Commands,
+) -> Pool {
     Pool {
         name: config.name.as_str().into(),
         protocol: config.protocol,
@@ -397,6 +446,7 @@ pub(crate) fn new_pool(config: &PoolConfig, first_server: u16, seed: u64) -> Poo
         former: None,
         leave_by_us: 0,
         counters: PoolCounters::default(),
+        commands,
     }
 }
 

@@ -90,6 +90,7 @@ impl Proxy {
             let parsed = pool.parse(state.dialect, bytes, &mut state.resume);
             if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
                 let server = owner(pool, &parsed, bytes);
+                self.at_hand.note(&mut pool.commands, &self.meters, &parsed);
                 let source = Source::Ring { scratch: false };
                 return self.take(streams, client, source, &parsed, server);
             }
@@ -106,6 +107,7 @@ impl Proxy {
         let bytes = &self.scratch[..n];
         let parsed = pool.parse(state.dialect, bytes, &mut state.resume);
         let server = owner(pool, &parsed, bytes);
+        self.at_hand.note(&mut pool.commands, &self.meters, &parsed);
         let source = Source::Ring { scratch: true };
         self.take(streams, client, source, &parsed, server)
     }
@@ -134,6 +136,7 @@ impl Proxy {
         let pool = &mut self.pools[state.pool as usize];
         let parsed = pool.parse(state.dialect, buffer, &mut state.resume);
         let server = owner(pool, &parsed, buffer);
+        self.at_hand.note(&mut pool.commands, &self.meters, &parsed);
         self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
 
@@ -279,15 +282,19 @@ impl Proxy {
         if self.awaits_confirmation(client) || !self.has_pending_room(client) {
             return false;
         }
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_refused += 1;
+        let bytes = match refusal.recovery {
+            Recovery::Skip { bytes, .. } => bytes,
+            Recovery::Close => 0,
+        };
+        self.hold_unknown(client, bytes);
+        self.clients[client as usize].row = self.at_hand.row;
+        self.count_request(client).requests_refused += 1;
         if self.clients[client as usize].pin != crate::slab::NIL {
             self.spoil(client);
         }
         self.clients[client as usize].resume = Resume::default();
         match refusal.reply {
-            RefusalText::Constant("") => {}
+            RefusalText::Constant("") => self.meters.failed(self.at_hand.row),
             RefusalText::Constant(text) => self.answer_text(streams, client, text),
             RefusalText::Named {
                 before,
@@ -396,6 +403,7 @@ impl Proxy {
         match scan {
             Ok(scan) => {
                 streams.consume(id, scan.bytes);
+                self.count_rest(client, scan.bytes);
                 self.clients[client as usize].mode = if scan.done {
                     Mode::Normal
                 } else {

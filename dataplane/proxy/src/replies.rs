@@ -159,7 +159,9 @@ impl Proxy {
                 if moved == 0 {
                     break;
                 }
-                self.pendings[pending].begun = true;
+                let entry = &mut self.pendings[pending];
+                entry.begun = true;
+                entry.sent_bytes += moved as u64;
                 self.clients[client as usize].progress_us = self.now_us;
             }
         }
@@ -307,6 +309,7 @@ impl Proxy {
         match target {
             Target::Pending(pending) => {
                 if failed {
+                    self.pendings[pending].failed = true;
                     self.doubt_end(link);
                 }
                 if self.pendings[pending].noted {
@@ -367,19 +370,21 @@ impl Proxy {
         state.measured_done = false;
         state.expired = state.expired.saturating_sub(1);
         state.progress_us = self.now_us;
-        let target = state
-            .fifo
-            .pop_front()
-            .map_or(Target::Nobody, |entry| entry.target);
         let server = &mut self.servers[state.server as usize];
-        if !(failed && matches!(target, Target::Handshake(_))) {
+        server.counters.replies += 1;
+        server.counters.error_replies += u64::from(failed);
+        let Some(entry) = state.fifo.pop_front() else {
+            debug_assert!(false, "a reply has an entry");
+            return Target::Nobody;
+        };
+        if !(failed && matches!(entry.target, Target::Handshake(_))) {
             // A server that refuses our password fails, whatever it answers.
             server.failures = 0;
         }
-        server.counters.replies += 1;
-        server.counters.error_replies += u64::from(failed);
+        let row = server.row;
+        self.count_served(row, entry.sent_us);
         self.leave_flight(link);
-        target
+        entry.target
     }
 
     /// A connection that is not among the shared ones and owes nothing goes where it belongs.

@@ -47,9 +47,7 @@ impl Proxy {
         self.scratch = bytes;
         match outcome {
             Ok(None) => {
-                let counters = &mut self.pool_of(client).counters;
-                counters.requests += 1;
-                counters.requests_split += 1;
+                self.count_request(client).requests_split += 1;
                 self.drop_request(streams, client, source, request.bytes);
                 true
             }
@@ -325,11 +323,7 @@ impl Proxy {
         } else {
             ReplyShape::Resp
         };
-        let entry = Entry {
-            target: Target::Fragment(fragment),
-            shape,
-            deadline_us: 0,
-        };
+        let entry = Entry::new(Target::Fragment(fragment), shape);
         self.enqueue(link, entry, bytes + request.prefix.len());
     }
 

@@ -5,11 +5,13 @@ use crate::fault::Fault;
 use crate::flavour::Flavour;
 use crate::handshake::Greeting;
 use crate::hold::Chain;
+use crate::meter::{Commands, UNTIMED};
 use crate::routing::Router;
 use crate::slab::NIL;
 use crate::streams::StreamId;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_channel::meters::Row;
 use tidegate_config::{Protocol, Secret};
 use tidegate_protocol::{
     BinaryHead, Merge, Protocol as Dialect, ReplyScanner, ReplyShape, RequestRest, Resume,
@@ -158,10 +160,12 @@ pub(crate) struct Client {
     pub since_us: u64,
     /// Its entry in the table of what clients say about themselves.
     pub identity: u32,
+    /// Where the request is counted that comes in parts.
+    pub row: Row,
 }
 
 impl Client {
-    pub fn new(pool: u16, now_us: u64) -> Self {
+    pub fn new(pool: u16, now_us: u64, row: Row) -> Self {
         Self {
             pool,
             listener: 0,
@@ -192,6 +196,7 @@ impl Client {
             id: 0,
             since_us: now_us,
             identity: NIL,
+            row,
         }
     }
 }
@@ -235,6 +240,14 @@ pub(crate) struct Pending {
     pub closes: bool,
     /// There is a note of it: see `crate::notes`.
     pub noted: bool,
+    /// The answer is an error.
+    pub failed: bool,
+    /// Where the request is counted.
+    pub row: Row,
+    /// How long it takes is not told: it waits for something to happen.
+    pub untimed: bool,
+    /// Bytes that its client was given.
+    pub sent_bytes: u64,
     pub chain: Chain,
 }
 
@@ -256,8 +269,28 @@ pub(crate) enum Target {
 pub(crate) struct Entry {
     pub target: Target,
     pub shape: ReplyShape,
-    /// `u64::MAX`: none.
-    pub deadline_us: u64,
+    /// When it was sent. [`UNTIMED`]: its time does not run, so it is not too late either.
+    pub sent_us: u64,
+}
+
+impl Entry {
+    /// A request that is sent now.
+    #[inline]
+    pub fn new(target: Target, shape: ReplyShape) -> Self {
+        Self {
+            target,
+            shape,
+            sent_us: 0,
+        }
+    }
+
+    /// A request whose time does not run yet, or never will.
+    pub fn untimed(target: Target, shape: ReplyShape) -> Self {
+        Self {
+            sent_us: UNTIMED,
+            ..Self::new(target, shape)
+        }
+    }
 }
 
 /// One server connection.
@@ -329,6 +362,8 @@ pub(crate) struct Server {
     /// It is configured no more and ends what is under way until then. 0: it stays.
     pub leave_by_us: u64,
     pub counters: ServerCounters,
+    /// Where it is told how long its replies take.
+    pub row: Row,
 }
 
 impl Server {
@@ -381,6 +416,8 @@ pub(crate) struct Pool {
     /// It is configured no more, and its clients get what they are owed until then. 0: it stays.
     pub leave_by_us: u64,
     pub counters: PoolCounters,
+    /// Where its commands are counted.
+    pub commands: Commands,
 }
 
 /// Whose the keys of a pool were before its servers changed.

@@ -35,6 +35,7 @@ impl Proxy {
         if now_us >= self.next_preconnect_us {
             self.preconnect(streams);
         }
+        self.end_turn();
     }
 
     /// When [`Proxy::tick`] has something to do next, if nothing else happens before.
@@ -120,7 +121,7 @@ impl Proxy {
             let Some(entry) = state.fifo.get_mut(position) else {
                 break;
             };
-            if entry.deadline_us > self.now_us {
+            if entry.sent_us.saturating_add(timeout_us) > self.now_us {
                 break;
             }
             next = (position + 1).max(state.expired);

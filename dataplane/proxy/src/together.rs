@@ -54,9 +54,8 @@ impl Proxy {
         source: Source,
     ) -> bool {
         self.drop_request(streams, client, source, request.bytes);
+        self.count_request(client).requests_refused += 1;
         let pool = self.pool_of(client);
-        pool.counters.requests += 1;
-        pool.counters.requests_refused += 1;
         let mut line = [0; CROSSING_BYTES_MAX];
         let bytes = crossing_text(request.name, pool.router.hash_tag(), &mut line);
         self.answer_bytes(streams, client, &line[..bytes]);

@@ -93,19 +93,14 @@ impl Proxy {
         pending: u32,
     ) {
         self.send_front(streams, client, link, request, source, pending);
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_streamed += 1;
-        let entry = Entry {
-            target: Target::Pending(pending),
-            shape: request.reply,
-            deadline_us: u64::MAX,
-        };
+        self.count_request(client).requests_streamed += 1;
+        let entry = Entry::untimed(Target::Pending(pending), request.reply);
         self.enqueue(link, entry, request.bytes);
         self.links[link as usize].writer = client;
         let state = &mut self.clients[client as usize];
         state.mode = Mode::Upload { link, rest };
         state.barrier = true;
+        state.row = self.at_hand.row;
         state.progress_us = self.now_us;
         // What has arrived is an incomplete request: it is acknowledged at once, or the client may never send the rest.
         streams.expect_reply(StreamId(client), false);
@@ -156,7 +151,8 @@ impl Proxy {
         source: Source,
         text: &'static str,
     ) -> bool {
-        self.pool_of(client).counters.requests += 1;
+        self.count_request(client);
+        self.clients[client as usize].row = self.at_hand.row;
         self.drop_request(streams, client, source, request.bytes);
         self.clients[client as usize].mode = Mode::Skip(rest);
         self.answer_fault(streams, client, request, text);
@@ -197,6 +193,7 @@ impl Proxy {
                     let server = self.links[link as usize].server;
                     self.servers[server as usize].counters.request_bytes += scan.bytes as u64;
                     self.note_streamed(link, scan.bytes);
+                    self.count_rest(client, scan.bytes);
                     let state = &mut self.clients[client as usize];
                     state.mode = Mode::Upload { link, rest };
                     state.progress_us = self.now_us;
@@ -227,12 +224,10 @@ impl Proxy {
         self.note_sent(link);
         let state = &mut self.links[link as usize];
         state.writer = NIL;
-        let timeout = self.pools[self.servers[state.server as usize].pool as usize].timeout_us;
-        let due = timeout.map_or(u64::MAX, |t| self.now_us + t);
         state.progress_us = self.now_us;
         match state.fifo.back_mut() {
             Some(entry) => {
-                entry.deadline_us = due;
+                entry.sent_us = self.now_us;
                 true
             }
             None => false,

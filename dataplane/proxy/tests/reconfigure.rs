@@ -8,7 +8,7 @@ use model::{World, limits, pool};
 use std::net::SocketAddr;
 use tidegate_config::{Endpoint, Listen, PoolConfig, Protocol, Secret, ServerConfig, WorkerConfig};
 use tidegate_proxy::streams::{CloseReason, ListenerId};
-use tidegate_proxy::{Change, ChangeError, Left};
+use tidegate_proxy::{Change, ChangeError, Left, Proxy};
 
 fn server(n: usize) -> ServerConfig {
     ServerConfig {
@@ -438,7 +438,8 @@ fn too_much_on_its_way_out_is_refused() {
         pools: 0,
     };
     let (old, new) = ([with(&[0, 1])], [with(&[0])]);
-    let refused = Change::new((&old, &limits()), (&new, &limits()), left, 1);
+    let meters = Proxy::private_meters(&new);
+    let refused = Change::new((&old, &limits()), (&new, &limits()), left, 1, meters);
     let expected = ChangeError::Leaving {
         servers: 4097,
         pools: 0,

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use tidegate_channel::counters::LoopCounters;
+use tidegate_channel::meters::Meters;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::{AckMode, Config, IdleMode};
 use tidegate_port::doorbell::Doorbell;
@@ -32,6 +33,8 @@ pub type SocketWorker = PollLoop<SocketNetwork, Proxy>;
 pub struct SocketSurroundings {
     /// Its statistics page.
     pub statistics: StatisticsWriter,
+    /// Counts by command in the same page.
+    pub meters: Meters,
     /// The layout of that page.
     pub layout: StatisticsLayout,
     /// From the control thread.
@@ -60,7 +63,7 @@ pub fn assemble(
     let slots = network.streams().slots();
     Ok(PollLoop {
         network,
-        proxy: opening::build_proxy(config, seed, slots, now_us),
+        proxy: opening::build_proxy(config, seed, slots, surroundings.meters, now_us),
         events: events::spawn(config, surroundings.reports)?,
         commands: surroundings.commands,
         bell,
@@ -120,6 +123,7 @@ pub fn standalone(
     let (sender, commands) = control::commands(bell.try_clone()?);
     let surroundings = SocketSurroundings {
         statistics: StatisticsWriter::map(&page, layout)?,
+        meters: Meters::map(&page, layout)?,
         layout,
         commands,
         reports: Reports::nowhere(),

@@ -35,9 +35,13 @@ const FIRST_BUCKET: usize = SUM_US + 1;
 pub const ROW_WORDS: usize = FIRST_BUCKET + BUCKETS;
 const _: () = assert!(ROW_WORDS.is_multiple_of(8), "rows start on a cache line");
 
-/// Rows of a layout: first those of servers, then those of each pool.
+/// Rows of a layout: first those of servers and one for the servers without, then those of each pool.
 pub(crate) const fn rows(layout: StatisticsLayout) -> usize {
-    server_rows(layout) + layout.pools * COMMAND_ROWS
+    first_command(layout) + layout.pools * COMMAND_ROWS
+}
+
+const fn first_command(layout: StatisticsLayout) -> usize {
+    server_rows(layout) + 1
 }
 
 const fn server_rows(layout: StatisticsLayout) -> usize {
@@ -48,7 +52,7 @@ const fn server_rows(layout: StatisticsLayout) -> usize {
     }
 }
 
-/// The place of a row in the page.
+/// The place of a row: the same in every page of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row(u32);
 
@@ -79,9 +83,9 @@ impl Meters {
         }
     }
 
-    /// The row of a server. `None`: it has none, because it stands too far behind in the configuration.
-    pub fn server(&self, server: usize) -> Option<Row> {
-        (server < server_rows(self.layout)).then(|| self.row(server))
+    /// The row of a server. Those that stand too far behind in the configuration share one that nobody reads.
+    pub fn server(&self, server: usize) -> Row {
+        self.row(server.min(server_rows(self.layout)))
     }
 
     /// The row of a pool's `index`th command.
@@ -90,16 +94,15 @@ impl Meters {
             pool < self.layout.pools && index < COMMAND_ROWS,
             "command {index} of pool {pool}"
         );
-        self.row(server_rows(self.layout) + pool * COMMAND_ROWS + index)
+        self.row(first_command(self.layout) + pool * COMMAND_ROWS + index)
     }
 
     fn row(&self, index: usize) -> Row {
-        Row((self.start + index * ROW_WORDS) as u32)
+        Row((index * ROW_WORDS) as u32)
     }
 
-    #[inline]
     fn words(&self, row: Row) -> &[AtomicU64; ROW_WORDS] {
-        let start = row.0 as usize;
+        let start = self.start + row.0 as usize;
         let words = self.words.slice()[start..].first_chunk();
         words.expect("rows are made from the layout, and nothing is behind the last")
     }
@@ -119,12 +122,32 @@ impl Meters {
         }
     }
 
-    /// A request of so many bytes was taken.
-    #[inline]
-    pub fn taken(&self, row: Row, bytes: usize) {
+    /// The row that nobody reads.
+    pub fn nobodys(&self) -> Row {
+        self.server(usize::MAX)
+    }
+
+    /// Pool and number of the command whose row it is. `None`: it is no command's.
+    pub fn command_of(&self, row: Row) -> Option<(usize, usize)> {
+        let index = row.0 as usize / ROW_WORDS;
+        let command = index.checked_sub(first_command(self.layout))?;
+        Some((command / COMMAND_ROWS, command % COMMAND_ROWS))
+    }
+
+    /// Goes on where another page ended.
+    pub fn copy(&self, row: Row, other: &Self, from: Row) {
+        let words = self.words(row).iter().zip(other.words(from));
+        // The first word, which shows that the row is given away, comes last.
+        for (to, from) in words.rev() {
+            to.store(from.load(Ordering::Relaxed), Ordering::Release);
+        }
+    }
+
+    /// Requests of so many bytes were taken.
+    pub fn taken(&self, row: Row, requests: u64, bytes: u64) {
         let words = self.words(row);
-        add(&words[REQUESTS], 1);
-        add(&words[REQUEST_BYTES], bytes as u64);
+        add(&words[REQUESTS], requests);
+        add(&words[REQUEST_BYTES], bytes);
     }
 
     /// So many bytes of a request came after it was taken.
@@ -132,28 +155,23 @@ impl Meters {
         add(&self.words(row)[REQUEST_BYTES], bytes as u64);
     }
 
-    /// It was answered with an error.
+    /// It gets an error, or nothing at all in place of one.
     pub fn failed(&self, row: Row) {
         add(&self.words(row)[ERRORS], 1);
     }
 
-    /// So many bytes of its reply were delivered.
-    #[inline]
-    pub fn replied(&self, row: Row, bytes: u64) {
-        add(&self.words(row)[REPLY_BYTES], bytes);
-    }
-
-    /// It took so long.
-    #[inline]
-    pub fn took(&self, row: Row, us: u64) {
+    /// Replies of so many bytes in all were delivered, each after the same time. `None`: how long they took is not told.
+    pub fn answered(&self, row: Row, replies: u64, bytes: u64, took_us: Option<u64>) {
         let words = self.words(row);
-        add(&words[SUM_US], us);
-        add(&words[FIRST_BUCKET + bucket(us)], 1);
+        add(&words[REPLY_BYTES], bytes);
+        if let Some(us) = took_us {
+            add(&words[SUM_US], us.wrapping_mul(replies));
+            add(&words[FIRST_BUCKET + bucket(us)], replies);
+        }
     }
 }
 
 /// There is one writer, so no instruction has to be atomic.
-#[inline]
 fn add(word: &AtomicU64, more: u64) {
     word.store(
         word.load(Ordering::Relaxed).wrapping_add(more),
@@ -199,7 +217,7 @@ pub(crate) fn read_commands(
     layout: StatisticsLayout,
     pool: usize,
 ) -> Vec<CommandMeter> {
-    let first = server_rows(layout) + pool * COMMAND_ROWS;
+    let first = first_command(layout) + pool * COMMAND_ROWS;
     let mut commands = Vec::new();
     for index in 0..COMMAND_ROWS {
         let start = layout.meters() + (first + index) * ROW_WORDS;
@@ -261,14 +279,14 @@ mod tests {
         let words = ReadableWords::map(&file, LAYOUT.words()).unwrap();
         let get = meters.command(1, 1);
         meters.claim(get, "georadiusbymember_ro");
-        meters.taken(get, 30);
+        meters.taken(get, 2, 30);
         meters.taken_more(get, 5);
         meters.failed(get);
-        meters.replied(get, 12);
-        meters.took(get, 250);
-        meters.took(meters.server(2).unwrap(), 90);
+        meters.answered(get, 1, 12, Some(250));
+        meters.answered(get, 1, 0, None);
+        meters.answered(meters.server(2), 3, 0, Some(30));
         let other = meters.command(1, OTHER_ROW);
-        meters.taken(other, 7);
+        meters.taken(other, 1, 7);
         let commands = read_commands(&words, LAYOUT, 1);
         assert_eq!(commands.len(), 2);
         assert_eq!(
@@ -284,7 +302,7 @@ mod tests {
                 read.request_bytes,
                 read.reply_bytes
             ),
-            (1, 1, 35, 12)
+            (2, 1, 35, 12)
         );
         assert_eq!((read.latency.count(), read.latency.sum_us), (1, 250));
         assert_eq!(read_server(&words, LAYOUT, 2).sum_us, 90);
@@ -295,7 +313,7 @@ mod tests {
     #[test]
     fn rows_do_not_overlap_and_fill_the_page() {
         let meters = Meters::private(LAYOUT);
-        let servers = (0..LAYOUT.servers).filter_map(|server| meters.server(server));
+        let servers = (0..=LAYOUT.servers).map(|server| meters.server(server));
         let commands = (0..LAYOUT.pools)
             .flat_map(|pool| (0..COMMAND_ROWS).map(move |index| (pool, index)))
             .map(|(pool, index)| meters.command(pool, index));
@@ -313,9 +331,31 @@ mod tests {
             ..LAYOUT
         };
         let meters = Meters::private(layout);
-        assert!(meters.server(SERVER_ROWS_MAX - 1).is_some());
-        assert_eq!(meters.server(SERVER_ROWS_MAX), None);
-        meters.took(meters.command(1, COMMAND_ROWS - 1), 3);
+        let last = meters.server(SERVER_ROWS_MAX - 1);
+        let shared = meters.server(SERVER_ROWS_MAX);
+        assert_ne!(last, shared);
+        assert_eq!(meters.server(SERVER_ROWS_MAX + 4), shared);
+        assert_ne!(meters.command(0, 0), shared);
+        meters.answered(meters.command(1, COMMAND_ROWS - 1), 1, 0, Some(3));
+        assert_eq!(meters.nobodys(), shared);
+        assert_eq!(meters.command_of(shared), None);
+        assert_eq!(meters.command_of(meters.command(1, 7)), Some((1, 7)));
+    }
+
+    #[test]
+    fn another_page_goes_on_where_one_ended() {
+        let old = Meters::private(LAYOUT);
+        old.claim(old.command(1, 1), "get");
+        old.taken(old.command(1, 1), 3, 90);
+        let file = LAYOUT.create().unwrap();
+        let new = Meters::map(&file, LAYOUT).unwrap();
+        new.copy(new.command(0, 1), &old, old.command(1, 1));
+        let words = ReadableWords::map(&file, LAYOUT.words()).unwrap();
+        let commands = read_commands(&words, LAYOUT, 0);
+        assert_eq!(
+            (commands[1].name.as_str(), commands[1].requests),
+            ("get", 3)
+        );
     }
 
     #[test]

@@ -360,7 +360,7 @@ mod tests {
                 pools: 0,
                 servers: 0
             }
-            .words(),
+            .meters(),
             LOOP_WORDS + STACK_WORDS + SOCKET_WORDS
         );
         assert_eq!(

@@ -24,8 +24,7 @@ impl Proxy {
         source: Source,
         local: Local,
     ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
+        let counters = self.count_request(client);
         counters.requests_local += 1;
         let right = matches!(local, Local::SaslAuth)
             && self.with_credentials(streams, client, source, request, |credentials, pool| {
@@ -85,8 +84,7 @@ impl Proxy {
         let right =
             is_login && self.with_credentials(streams, client, source, request, is_login_block);
         self.drop_request(streams, client, source, request.bytes);
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
+        let counters = self.count_request(client);
         if is_login {
             counters.requests_local += 1;
         } else {

@@ -143,22 +143,23 @@ impl Proxy {
         }
     }
 
-    /// Sends an error of the text protocol as a frame. False: there is no room for it.
+    /// Sends an error of the text protocol as a frame, of so many bytes. `None`: there is no room for it.
     #[cold]
     pub(crate) fn send_fault_frame<S: Streams>(
         streams: &mut S,
         client: u32,
         head: BinaryHead,
         text: &'static str,
-    ) -> bool {
+    ) -> Option<u64> {
         let (status, words) = status_of(text);
         let id = StreamId(client);
-        if streams.send_room(id) < BINARY_HEADER_BYTES + words.len() {
-            return false;
+        let bytes = BINARY_HEADER_BYTES + words.len();
+        if streams.send_room(id) < bytes {
+            return None;
         }
         streams.send(id, &head.reply_header(status, 0, words.len() as u32));
         streams.send(id, words.as_bytes());
-        true
+        Some(bytes as u64)
     }
 
     /// Answers with a frame, in its turn. The caller has checked [`Proxy::has_pending_room`].
@@ -183,6 +184,7 @@ impl Proxy {
         let over_hold = self.pool_of(client).text(Fault::OverHold);
         let entry = &mut self.pendings[pending];
         entry.binary = Some(head);
+        entry.failed = status != BinaryStatus::Success;
         entry.chain = chain;
         entry.answer = if is_held {
             Answer::Held

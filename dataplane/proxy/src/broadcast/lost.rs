@@ -62,9 +62,7 @@ impl Proxy {
         source: Source,
         lost: Lost,
     ) {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.forward_errors += 1;
+        self.count_request(client).forward_errors += 1;
         self.drop_request(streams, client, source, request.bytes);
         if request.noreply.is_none() {
             let line = self.line_for_lost(lost, None);

@@ -176,9 +176,7 @@ impl Proxy {
             self.pendings[pending].binary = Some(head);
         }
         let pool = self.clients[client as usize].pool;
-        let counters = &mut self.pools[pool as usize].counters;
-        counters.requests += 1;
-        counters.requests_broadcast += 1;
+        self.count_request(client).requests_broadcast += 1;
         let cut = request
             .noreply
             .clone()
@@ -247,11 +245,7 @@ impl Proxy {
         state.outstanding += 1;
         let pool = self.servers[server as usize].pool;
         self.pools[pool as usize].counters.fragments += 1;
-        let entry = Entry {
-            target: Target::Fragment(fragment),
-            shape: request.reply,
-            deadline_us: 0,
-        };
+        let entry = Entry::new(Target::Fragment(fragment), request.reply);
         self.enqueue(link, entry, bytes);
     }
 }

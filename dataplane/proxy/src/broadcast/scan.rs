@@ -51,9 +51,7 @@ impl Proxy {
         self.scratch = bytes;
         match outcome {
             Ok(true) => {
-                let counters = &mut self.pools[pool as usize].counters;
-                counters.requests += 1;
-                counters.requests_broadcast += 1;
+                self.count_request(client).requests_broadcast += 1;
                 self.drop_request(streams, client, source, request.bytes);
                 true
             }
@@ -130,9 +128,7 @@ impl Proxy {
         request: &Request,
         source: Source,
     ) {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_refused += 1;
+        self.count_request(client).requests_refused += 1;
         self.drop_request(streams, client, source, request.bytes);
         self.answer_text(streams, client, INVALID_CURSOR);
     }

@@ -157,6 +157,11 @@ impl Proxy {
             let text = self.pool_of(client).no_auth();
             return self.refuse_unread(streams, client, source, text);
         }
+        let bytes = match source {
+            Source::Ring { .. } => front.prefix.end,
+            Source::Hold(hold) => self.holds[hold as usize].len(),
+        };
+        self.hold_named(client, front.name, bytes);
         let Some(hold) = self.hold_of_chunks(streams, client, source, front) else {
             self.wait(client, WaitFor::Table);
             return false;
@@ -166,9 +171,7 @@ impl Proxy {
             return false;
         };
         self.note_chunks(client, front.name, pending);
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
-        counters.requests_split += 1;
+        self.count_request(client).requests_split += 1;
         self.chunked[hold as usize] = Chunked {
             pending,
             kind: front.split,
@@ -184,6 +187,7 @@ impl Proxy {
         state.need = 1;
         state.resume = tidegate_protocol::Resume::default();
         state.barrier = true;
+        state.row = self.at_hand.row;
         state.progress_us = self.now_us;
         // What has arrived is an incomplete request: it is acknowledged at once, or the client may never send the rest.
         streams.expect_reply(StreamId(client), false);
@@ -285,6 +289,7 @@ impl Proxy {
         let came = buffer.len() - before;
         if came > 0 {
             self.clients[client as usize].progress_us = self.now_us;
+            self.count_rest(client, came);
         }
         came
     }

@@ -45,11 +45,7 @@ impl Proxy {
         streams.send(stream, SET_FRONT);
         streams.send(stream, &buffer[name_bytes..name_bytes + value.bytes]);
         buffer.drain(name_bytes..name_bytes + value.bytes);
-        let entry = Entry {
-            target: Target::Fragment(fragment),
-            shape: ReplyShape::Resp,
-            deadline_us: u64::MAX,
-        };
+        let entry = Entry::untimed(Target::Fragment(fragment), ReplyShape::Resp);
         self.enqueue(link, entry, SET_FRONT.len() + value.bytes);
         self.links[link as usize].writer = client;
         self.pool_of(client).counters.fragments += 1;
@@ -186,6 +182,7 @@ impl Proxy {
                 self.holds[hold as usize].drain(name_bytes..name_bytes + scan.bytes);
             } else {
                 crate::dispatch::move_all(streams, id, stream, scan.bytes);
+                self.count_rest(client, scan.bytes);
             }
             let server = self.links[link as usize].server;
             self.servers[server as usize].counters.request_bytes += scan.bytes as u64;

@@ -66,8 +66,7 @@ impl Proxy {
             self.clients[client as usize].barrier = true;
             return false;
         }
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
+        let counters = self.count_request(client);
         counters.requests_local += 1;
         self.drop_request(streams, client, source, request.bytes);
         match local {

@@ -66,11 +66,7 @@ impl Proxy {
         if matches!(first, b'-' | b'!') {
             // The request before the mark was refused. The client gets the error in its turn, and the mark is still to be answered.
             self.pendings[mark].silent = self.pins[pin].muted;
-            let entry = Entry {
-                target: Target::Own,
-                shape: ReplyShape::Resp,
-                deadline_us: 0,
-            };
+            let entry = Entry::new(Target::Own, ReplyShape::Resp);
             self.enqueue(link, entry, 0);
         }
     }
@@ -89,11 +85,9 @@ impl Proxy {
         self.pins[pin].subscribed = true;
         self.pools[self.pins[pin].pool as usize].counters.pushes += 1;
         let state = &mut self.links[link as usize];
-        state.fifo.push_front(Entry {
-            target: Target::Pending(pending),
-            shape: ReplyShape::Resp,
-            deadline_us: u64::MAX,
-        });
+        state
+            .fifo
+            .push_front(Entry::untimed(Target::Pending(pending), ReplyShape::Resp));
         self.servers[state.server as usize].counters.in_flight += 1;
         self.in_flight += 1;
         true
@@ -106,9 +100,9 @@ impl Proxy {
             self.pendings[waiting].answer = Answer::Waiting;
             return Some(waiting);
         }
-        let pending =
-            self.pendings
-                .take(crate::dispatch::new_pending(client, false, self.now_us))?;
+        let row = self.clients[client as usize].row;
+        let entry = crate::dispatch::new_pending(client, false, self.now_us, row);
+        let pending = self.pendings.take(entry)?;
         self.pendings[pending].push = true;
         self.pins[pin].push = pending;
         let before = self.place_of_push(client);

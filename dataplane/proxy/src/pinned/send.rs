@@ -50,10 +50,12 @@ impl Proxy {
             self.note(streams, client, request, source, pending, server);
         }
         self.pass_on(streams, client, link, request, source);
-        let entry = Entry {
-            target: Target::Pending(pending),
-            shape: request.reply,
-            deadline_us: if patient { u64::MAX } else { 0 },
+        let target = Target::Pending(pending);
+        let entry = if patient {
+            self.pendings[pending].untimed = true;
+            Entry::untimed(target, request.reply)
+        } else {
+            Entry::new(target, request.reply)
         };
         self.enqueue(link, entry, request.bytes);
         true
@@ -79,17 +81,13 @@ impl Proxy {
                 self.drop_request(streams, client, source, request.bytes);
             }
         }
-        self.pool_of(client).counters.requests += 1;
+        self.count_request(client);
     }
 
     /// Sends a request of the proxy's own, whose reply is swallowed.
     pub(super) fn send_unseen<S: Streams>(&mut self, streams: &mut S, link: u32, bytes: &[u8]) {
         streams.send(self.links[link as usize].stream, bytes);
-        let entry = Entry {
-            target: Target::Own,
-            shape: ReplyShape::Resp,
-            deadline_us: 0,
-        };
+        let entry = Entry::new(Target::Own, ReplyShape::Resp);
         self.enqueue(link, entry, bytes.len());
     }
 
@@ -102,8 +100,7 @@ impl Proxy {
         source: Source,
         text: &'static str,
     ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
+        let counters = self.count_request(client);
         counters.requests_local += 1;
         self.drop_request(streams, client, source, request.bytes);
         self.answer_text(streams, client, text);
@@ -119,8 +116,7 @@ impl Proxy {
         source: Source,
         text: &'static str,
     ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
+        let counters = self.count_request(client);
         counters.requests_refused += 1;
         self.drop_request(streams, client, source, request.bytes);
         self.answer_text(streams, client, text);

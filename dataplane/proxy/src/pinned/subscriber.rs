@@ -225,11 +225,7 @@ impl Proxy {
         let is_muted = std::mem::replace(&mut self.pendings[pending].silent, true);
         self.pass_on(streams, client, link, request, source);
         streams.send(self.links[link as usize].stream, MARK);
-        let entry = Entry {
-            target: Target::Pending(pending),
-            shape: ReplyShape::Resp,
-            deadline_us: 0,
-        };
+        let entry = Entry::new(Target::Pending(pending), ReplyShape::Resp);
         self.enqueue(link, entry, request.bytes + MARK.len());
         let state = &mut self.pins[self.clients[client as usize].pin];
         state.asked = true;
@@ -246,8 +242,7 @@ impl Proxy {
         request: &Request,
         source: Source,
     ) -> bool {
-        let counters = &mut self.pool_of(client).counters;
-        counters.requests += 1;
+        let counters = self.count_request(client);
         counters.requests_refused += 1;
         self.drop_request(streams, client, source, request.bytes);
         let mut line = [0; NAME_LINE_BYTES_MAX];

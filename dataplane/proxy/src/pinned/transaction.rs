@@ -277,11 +277,7 @@ impl Proxy {
             self.hold.advance(&mut early, sent);
         }
         for _ in 0..requests {
-            let entry = Entry {
-                target: Target::Own,
-                shape: ReplyShape::Resp,
-                deadline_us: 0,
-            };
+            let entry = Entry::new(Target::Own, ReplyShape::Resp);
             self.enqueue(link, entry, 0);
         }
     }

@@ -2,12 +2,14 @@
 
 use super::GONE;
 use crate::limits::{LEAVING_POOLS_MAX, LEAVING_SERVERS_MAX};
+use crate::meter::Commands;
 use crate::notes::Notes;
 use crate::proxy::{new_pool, new_server, own_connections};
 use crate::routing::Router;
 use crate::slab::Slab;
 use crate::split::Part;
 use crate::state::{Former, Fragment, KeyRecord, Pending, Pool, Server, Split};
+use tidegate_channel::meters::Meters;
 use tidegate_config::{PoolConfig, WorkerConfig};
 
 /// How much is configured no more and not at its end.
@@ -50,6 +52,14 @@ pub(super) struct Relaid {
     pub connections_before: u32,
 }
 
+/// A timeout that is shorter than before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shorter {
+    pub timeout_us: u64,
+    /// `None`: there was none.
+    pub before_us: Option<u64>,
+}
+
 /// Another configuration, ready to be taken up: see [`Proxy::reconfigure`](crate::Proxy::reconfigure).
 pub struct Change {
     pub(super) pools: Vec<Pool>,
@@ -75,7 +85,7 @@ pub struct Change {
     /// By new pool: clients have to say who they are, and had not before.
     pub(super) locks: Vec<bool>,
     /// By new pool: its timeout, if it is shorter than before.
-    pub(super) shorter_us: Vec<Option<u64>>,
+    pub(super) shorter: Vec<Option<Shorter>>,
     pub(super) relaid: Vec<Relaid>,
     /// By old pool: somebody needs it.
     pub(super) alive: Vec<bool>,
@@ -84,6 +94,8 @@ pub struct Change {
     /// What nobody needs any more.
     pub(super) old_pools: Vec<Pool>,
     pub(super) old_servers: Vec<Server>,
+    /// Where its pools and servers are counted, and after the change where they were before.
+    pub(super) meters: Option<Meters>,
     pub(super) limits: WorkerConfig,
     pub(super) own_links_max: usize,
     pub(super) leave_us: u64,
@@ -102,12 +114,13 @@ pub type Configured<'a> = (&'a [PoolConfig], &'a WorkerConfig);
 
 impl Change {
     /// Makes what leads from `old`, which is in force, to `new`. `left`: what is on its way out already, or was a moment ago. `seed`
-    /// decides the choices of routing at random.
+    /// decides the choices of routing at random. `meters` has the rows of `new`.
     pub fn new(
         (old, old_limits): Configured<'_>,
         (new, limits): Configured<'_>,
         left: Left,
         seed: u64,
+        meters: Meters,
     ) -> Result<Self, ChangeError> {
         let count = |pools: &[PoolConfig]| pools.iter().map(|pool| pool.servers.len()).sum();
         let before = Left {
@@ -133,12 +146,13 @@ impl Change {
             routes_as_before: vec![false; new.len()],
             servers_began: vec![0; new.len()],
             locks: vec![false; new.len()],
-            shorter_us: vec![None; new.len()],
+            shorter: vec![None; new.len()],
             relaid: Vec::new(),
             alive: Vec::with_capacity(old.len() + left.pools),
             blocks: Vec::with_capacity(old.len() + left.pools),
             old_pools: Vec::with_capacity(old.len() + left.pools),
             old_servers: Vec::with_capacity(before.servers + left.servers),
+            meters: None,
             limits: limits.clone(),
             own_links_max: own_connections(new, old_limits.server_connections_max as usize),
             leave_us: longest_us(old, limits),
@@ -152,22 +166,38 @@ impl Change {
             touched: Vec::new(),
         };
         for (p, pool) in new.iter().enumerate() {
-            change.add_pool(old, p, pool, seed);
+            change.add_pool(old, p, pool, seed, &meters);
         }
         change.follow_listeners(old, new);
         let most = new.iter().map(|pool| pool.servers.len()).max().unwrap_or(0);
         change.parts = vec![Part::default(); most];
         change.touched = Vec::with_capacity(most);
         change.check(left)?;
+        change.meters = Some(meters);
         Ok(change)
     }
 
-    fn add_pool(&mut self, old: &[PoolConfig], p: usize, pool: &PoolConfig, seed: u64) {
+    fn add_pool(
+        &mut self,
+        old: &[PoolConfig],
+        p: usize,
+        pool: &PoolConfig,
+        seed: u64,
+        meters: &Meters,
+    ) {
         let first = self.servers.len();
         self.listeners.extend(pool.listen.iter().map(|_| p as u16));
-        let servers = (0..pool.servers.len()).map(|index| new_server(p as u16, index, pool));
+        let servers = (0..pool.servers.len()).map(|index| {
+            let row = meters.server(first + index);
+            new_server(p as u16, index, pool, row)
+        });
         self.servers.extend(servers);
-        let mut state = new_pool(pool, first as u16, seed ^ p as u64);
+        let mut state = new_pool(
+            pool,
+            first as u16,
+            seed ^ p as u64,
+            Commands::new(meters, p),
+        );
         if let Some(o) = old.iter().position(|other| other.keeps_clients(pool)) {
             let before = &old[o];
             let began = old[..o]
@@ -188,9 +218,13 @@ impl Change {
             self.locks[p] = has_lock(pool) && !has_lock(before);
             let timeout = |pool: &PoolConfig| pool.timeout_ms.filter(|&ms| ms > 0);
             let longer = |before: Option<u32>, ms| before.is_none_or(|before| before > ms);
-            self.shorter_us[p] = timeout(pool)
+            let us = |ms: u32| u64::from(ms) * 1000;
+            self.shorter[p] = timeout(pool)
                 .filter(|&ms| longer(timeout(before), ms))
-                .map(|ms| u64::from(ms) * 1000);
+                .map(|ms| Shorter {
+                    timeout_us: us(ms),
+                    before_us: timeout(before).map(us),
+                });
             for (index, place) in before.places(pool).into_iter().enumerate() {
                 if let Some(place) = place {
                     self.follow_server(first + place, began + index, before.server_connections);

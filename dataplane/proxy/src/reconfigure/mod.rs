@@ -32,6 +32,7 @@ impl Proxy {
     /// Takes up another configuration. `change` was made for the one that is in force; afterwards it has what was replaced, and tells
     /// what became of the numbers of servers and listeners.
     pub fn reconfigure<S: Streams>(&mut self, streams: &mut S, change: &mut Change, now_us: u64) {
+        self.end_turn();
         self.now_us = now_us;
         let leave_by_us = now_us + change.leave_us;
         std::mem::swap(&mut self.pools, &mut change.pools);
@@ -42,6 +43,7 @@ impl Proxy {
         self.keep_pools(change, leave_by_us);
         self.keep_servers(change, leave_by_us);
         self.translate(change);
+        self.take_meters(change);
         self.take_limits(change);
         self.take_ejections(change);
         self.shorten_deadlines(change);
@@ -64,6 +66,18 @@ impl Proxy {
         Left {
             servers: single.count() + whole.sum::<usize>(),
             pools: pools.count(),
+        }
+    }
+
+    fn take_meters(&mut self, change: &mut Change) {
+        if let Some(meters) = change.meters.take() {
+            let before = self.change_meters(
+                meters,
+                &change.pools_to,
+                &change.pool_from,
+                &change.server_from,
+            );
+            change.meters = Some(before);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::GONE;
 use super::change::Change;
+use crate::meter::UNTIMED;
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
@@ -74,12 +75,12 @@ impl Proxy {
 
     /// Requests under way get no longer than new ones would, counted from now. What may wait for hours goes on to.
     pub(super) fn shorten_deadlines(&mut self, change: &Change) {
-        if change.shorter_us.iter().all(Option::is_none) {
+        if change.shorter.iter().all(Option::is_none) {
             return;
         }
         for link in self.links.iter_mut().filter(|link| link.open) {
             let pool = usize::from(self.servers[usize::from(link.server)].pool);
-            let Some(timeout_us) = change.shorter_us.get(pool).copied().flatten() else {
+            let Some(shorter) = change.shorter.get(pool).copied().flatten() else {
                 continue;
             };
             let is_patient = link.pin != NIL && self.pins[link.pin].purpose != Purpose::Transaction;
@@ -90,7 +91,16 @@ impl Proxy {
             let counted =
                 link.fifo.len() - usize::from(link.writer != NIL && !link.fifo.is_empty());
             for entry in link.fifo.iter_mut().take(counted) {
-                entry.deadline_us = entry.deadline_us.min(self.now_us + timeout_us);
+                if entry.sent_us == UNTIMED {
+                    continue;
+                }
+                // As if it had been sent when it would have the same deadline.
+                let due_us = match shorter.before_us {
+                    Some(before_us) => entry.sent_us + before_us,
+                    None => u64::MAX,
+                };
+                let due_us = due_us.min(self.now_us + shorter.timeout_us);
+                entry.sent_us = due_us.saturating_sub(shorter.timeout_us);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::World;
 use super::server::ModelServer;
 use tidegate_config::{Endpoint, PoolConfig, WorkerConfig};
 use tidegate_proxy::streams::{ListenerId, ServerId};
-use tidegate_proxy::{Change, GONE};
+use tidegate_proxy::{Change, GONE, Proxy};
 
 impl World {
     /// Takes up these pools under the limits that there are.
@@ -17,7 +17,9 @@ impl World {
     pub fn change_all(&mut self, pools: &[PoolConfig], limits: &WorkerConfig) {
         let left = self.proxy.left();
         let old = (&self.pools[..], &self.limits);
-        let mut change = Change::new(old, (pools, limits), left, 7).expect("not too much leaves");
+        let meters = Proxy::private_meters(pools);
+        let change = Change::new(old, (pools, limits), left, 7, meters);
+        let mut change = change.expect("not too much leaves");
         self.proxy
             .reconfigure(&mut self.streams, &mut change, self.now_us);
         self.follow(&change, pools);

@@ -1,0 +1,429 @@
+//! Counting by command: what each was asked and answered, and how long it took, in rows of the statistics page.
+//!
+//! A request gets its row when it is looked at. It is counted when it is taken, and again when its reply is delivered. What comes in
+//! bursts is mostly of one kind: it is summed up here, and goes to the page when something else comes or the turn ends.
+
+use crate::proxy::Proxy;
+use crate::reconfigure::GONE;
+use crate::state::Pool;
+use tidegate_channel::counters::PoolCounters;
+use tidegate_channel::meters::{COMMAND_ROWS, Meters, OTHER_ROW, Row};
+use tidegate_protocol::Parsed;
+
+/// Names whose rows are remembered by where they stand in memory. There are some 300, of which a pool's clients use a dozen; two that
+/// meet at one place cost each other a look at the list.
+const KNOWN_NAMES: usize = 128;
+
+/// The time of what is not measured: it waits for something to happen.
+pub(crate) const UNTIMED: u64 = u64::MAX;
+
+/// The request that is being looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtHand {
+    pub row: Row,
+    /// Bytes of it that are here.
+    pub bytes: usize,
+}
+
+impl AtHand {
+    /// Notes what was found, if it is a request.
+    #[inline]
+    pub fn note(&mut self, commands: &mut Commands, meters: &Meters, parsed: &Parsed) {
+        if let Parsed::Whole(request) | Parsed::Head { request, .. } = parsed {
+            self.row = commands.row(meters, request.name);
+            self.bytes = request.bytes;
+        }
+    }
+}
+
+/// Several of the same.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    row: Row,
+    /// When they began.
+    since_us: u64,
+    number: u64,
+    bytes: u64,
+}
+
+impl Burst {
+    fn new(row: Row) -> Self {
+        Self {
+            row,
+            since_us: 0,
+            number: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds one. False: it is of another kind.
+    #[inline]
+    fn joins(&mut self, row: Row, since_us: u64, bytes: u64) -> bool {
+        let same = self.row == row && self.since_us == since_us;
+        if same {
+            self.number += 1;
+            self.bytes += bytes;
+        }
+        same
+    }
+
+    /// Begins with one of another kind; returns what there was.
+    fn begin(&mut self, row: Row, since_us: u64, bytes: u64) -> Self {
+        let one = Self {
+            row,
+            since_us,
+            number: 1,
+            bytes,
+        };
+        std::mem::replace(self, one)
+    }
+}
+
+/// What the turn came to so far that the page does not have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    taken: Burst,
+    answered: Burst,
+    served: Burst,
+}
+
+impl Turn {
+    pub fn new(row: Row) -> Self {
+        let nothing = Burst::new(row);
+        Self {
+            taken: nothing,
+            answered: nothing,
+            served: nothing,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    name: &'static str,
+    row: Row,
+}
+
+/// The commands of a pool that have a row.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    /// Its position in the configuration; `None`: it is in there no more, and nobody asks.
+    pool: Option<usize>,
+    /// In the order of their rows, which begin behind that of all others.
+    names: Vec<&'static str>,
+    known: [Known; KNOWN_NAMES],
+    other: Row,
+}
+
+impl Commands {
+    pub fn new(meters: &Meters, pool: usize) -> Self {
+        let other = meters.command(pool, OTHER_ROW);
+        Self {
+            pool: Some(pool),
+            names: Vec::with_capacity(COMMAND_ROWS - 1),
+            known: [Known {
+                name: "",
+                row: other,
+            }; KNOWN_NAMES],
+            other,
+        }
+    }
+
+    /// Goes on where the commands of the same pool stood in the page before.
+    fn go_on_from(&mut self, old: &mut Self) {
+        std::mem::swap(&mut self.names, &mut old.names);
+    }
+
+    /// Its pool is configured no more.
+    fn leave(&mut self, nobodys: Row) {
+        self.pool = None;
+        self.other = nobodys;
+        self.known = [Known {
+            name: "",
+            row: nobodys,
+        }; KNOWN_NAMES];
+    }
+
+    /// The row of what is no command.
+    pub fn other(&self) -> Row {
+        self.other
+    }
+
+    /// The row of a command.
+    #[inline]
+    pub fn row(&mut self, meters: &Meters, name: &'static str) -> Row {
+        let known = &self.known[place_of(name)];
+        // Names come from tables of the parser, so nearly always it is the very same one.
+        if std::ptr::eq(known.name, name) {
+            return known.row;
+        }
+        self.find(meters, name)
+    }
+
+    #[cold]
+    fn find(&mut self, meters: &Meters, name: &'static str) -> Row {
+        let place = self.names.iter().position(|known| *known == name);
+        let row = match (self.pool, place) {
+            (Some(pool), Some(place)) => meters.command(pool, place + 1),
+            (Some(pool), None) if self.names.len() < COMMAND_ROWS - 1 => {
+                self.names.push(name);
+                let row = meters.command(pool, self.names.len());
+                meters.claim(row, name);
+                row
+            }
+            _ => self.other,
+        };
+        self.known[place_of(name)] = Known { name, row };
+        row
+    }
+}
+
+/// Where a name is remembered.
+#[inline]
+fn place_of(name: &'static str) -> usize {
+    const GOLDEN: usize = 0x9e37_79b9_7f4a_7c15;
+    name.as_ptr().addr().wrapping_mul(GOLDEN) >> (usize::BITS - KNOWN_NAMES.ilog2())
+}
+
+impl Proxy {
+    /// The request at hand was taken.
+    #[inline]
+    pub(crate) fn count_request(&mut self, client: u32) -> &mut PoolCounters {
+        let AtHand { row, bytes } = self.at_hand;
+        if !self.turn.taken.joins(row, 0, bytes as u64) {
+            self.begin_taken(row, bytes as u64);
+        }
+        let counters = &mut self.pool_of(client).counters;
+        counters.requests += 1;
+        counters
+    }
+
+    /// The client has all that it is given for this request.
+    #[inline]
+    pub(crate) fn count_answer(&mut self, pending: u32) {
+        let entry = &self.pendings[pending];
+        if entry.failed {
+            self.meters.failed(entry.row);
+        }
+        let since_us = if entry.untimed {
+            UNTIMED
+        } else {
+            entry.taken_us
+        };
+        let (row, bytes) = (entry.row, entry.sent_bytes);
+        if !self.turn.answered.joins(row, since_us, bytes) {
+            self.begin_answered(row, since_us, bytes);
+        }
+    }
+
+    /// A server has replied to what it was sent then.
+    #[inline]
+    pub(crate) fn count_served(&mut self, row: Row, sent_us: u64) {
+        if !self.turn.served.joins(row, sent_us, 0) {
+            self.begin_served(row, sent_us);
+        }
+    }
+
+    #[inline(never)]
+    fn begin_taken(&mut self, row: Row, bytes: u64) {
+        let burst = self.turn.taken.begin(row, 0, bytes);
+        self.write_taken(burst);
+    }
+
+    #[inline(never)]
+    fn begin_answered(&mut self, row: Row, since_us: u64, bytes: u64) {
+        let burst = self.turn.answered.begin(row, since_us, bytes);
+        self.write_answered(burst);
+    }
+
+    #[inline(never)]
+    fn begin_served(&mut self, row: Row, sent_us: u64) {
+        let burst = self.turn.served.begin(row, sent_us, 0);
+        self.write_answered(burst);
+    }
+
+    fn write_taken(&self, burst: Burst) {
+        self.meters.taken(burst.row, burst.number, burst.bytes);
+    }
+
+    fn write_answered(&self, burst: Burst) {
+        let took_us = self.now_us.checked_sub(burst.since_us);
+        self.meters
+            .answered(burst.row, burst.number, burst.bytes, took_us);
+    }
+
+    /// The clock is about to go on: everything of this turn goes to the page.
+    pub(crate) fn end_turn(&mut self) {
+        let turn = std::mem::replace(&mut self.turn, Turn::new(self.at_hand.row));
+        if turn.taken.number > 0 {
+            self.write_taken(turn.taken);
+        }
+        for burst in [turn.answered, turn.served] {
+            if burst.number > 0 {
+                self.write_answered(burst);
+            }
+        }
+    }
+
+    /// More bytes came of the request that its client has begun.
+    pub(crate) fn count_rest(&mut self, client: u32, bytes: usize) {
+        let row = self.clients[client as usize].row;
+        self.meters.taken_more(row, bytes);
+    }
+
+    /// So many bytes of a request are at hand.
+    pub(crate) fn hold_named(&mut self, client: u32, name: &'static str, bytes: usize) {
+        let pool = &mut self.pools[self.clients[client as usize].pool as usize];
+        let row = pool.commands.row(&self.meters, name);
+        self.at_hand = AtHand { row, bytes };
+    }
+
+    /// What is at hand is no command that we know.
+    pub(crate) fn hold_unknown(&mut self, client: u32, bytes: usize) {
+        let row = self.pool_of(client).commands.other();
+        self.at_hand = AtHand { row, bytes };
+    }
+}
+
+impl Pool {
+    /// Its commands go on where those of `old` stood.
+    pub(crate) fn count_on_from(&mut self, old: &mut Self) {
+        self.commands.go_on_from(&mut old.commands);
+    }
+}
+
+impl Proxy {
+    /// Counts in the page of another configuration from now on. What stays goes on there; `pools_to` tells the new numbers of pools, and
+    /// `pools_from` and `servers_from` the old ones of pools and servers, where they had any. Returns the page of before.
+    pub(crate) fn change_meters(
+        &mut self,
+        meters: Meters,
+        pools_to: &[u16],
+        pools_from: &[u16],
+        servers_from: &[u16],
+    ) -> Meters {
+        let old = std::mem::replace(&mut self.meters, meters);
+        let nobodys = self.meters.nobodys();
+        for (s, server) in self.servers.iter_mut().enumerate() {
+            server.row = nobodys;
+            let Some(&from) = servers_from.get(s) else {
+                continue;
+            };
+            server.row = self.meters.server(s);
+            if from != GONE && server.row != nobodys {
+                self.meters
+                    .copy(server.row, &old, old.server(usize::from(from)));
+            }
+        }
+        for (p, pool) in self.pools.iter_mut().enumerate() {
+            match pools_from.get(p) {
+                None => pool.commands.leave(nobodys),
+                Some(&GONE) => {}
+                Some(&from) => {
+                    for index in 0..=pool.commands.names.len() {
+                        let row = self.meters.command(p, index);
+                        self.meters
+                            .copy(row, &old, old.command(usize::from(from), index));
+                    }
+                }
+            }
+        }
+        let new_row = |row: Row| {
+            let (pool, index) = old.command_of(row)?;
+            let pool = usize::from(*pools_to.get(pool)?);
+            (pool < pools_from.len()).then(|| self.meters.command(pool, index))
+        };
+        for pending in self.pendings.all_mut() {
+            pending.row = new_row(pending.row).unwrap_or(nobodys);
+        }
+        for client in &mut self.clients {
+            client.row = new_row(client.row).unwrap_or(nobodys);
+        }
+        self.at_hand.row = nobodys;
+        self.turn = Turn::new(nobodys);
+        old
+    }
+}
+
+/// Whether a reply that the proxy made is an error, in any dialect of text.
+pub(crate) fn is_error_line(line: &[u8]) -> bool {
+    matches!(line.first(), Some(b'-' | b'!'))
+        || [&b"ERROR"[..], b"CLIENT_ERROR", b"SERVER_ERROR"]
+            .iter()
+            .any(|words| line.starts_with(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use tidegate_channel::meters::NAME_BYTES_MAX;
+    use tidegate_channel::statistics::StatisticsLayout;
+    use tidegate_protocol::{MEMCACHED_COMMANDS, MEMCACHED_OPCODES, redis_commands};
+
+    const LAYOUT: StatisticsLayout = StatisticsLayout {
+        queues: 0,
+        pools: 2,
+        servers: 1,
+    };
+
+    fn all_names() -> BTreeSet<&'static str> {
+        let redis = redis_commands()
+            .into_iter()
+            .filter(|command| command.is_taken)
+            .map(|command| command.name);
+        let text = MEMCACHED_COMMANDS.iter().map(|command| command.name);
+        let binary = MEMCACHED_OPCODES.iter().map(|opcode| opcode.name);
+        // A row of memcached's may be several commands.
+        let memcached = text.chain(binary).flat_map(str::split_whitespace);
+        redis.chain(memcached).collect()
+    }
+
+    #[test]
+    fn a_command_keeps_its_row_and_those_too_many_share_one() {
+        let meters = Meters::private(LAYOUT);
+        let mut commands = Commands::new(&meters, 1);
+        let names = all_names();
+        assert!(names.len() > COMMAND_ROWS);
+        let rows: Vec<Row> = names
+            .iter()
+            .map(|name| commands.row(&meters, name))
+            .collect();
+        let again: Vec<Row> = names
+            .iter()
+            .map(|name| commands.row(&meters, name))
+            .collect();
+        assert_eq!(rows, again);
+        let own = rows.iter().filter(|row| **row != commands.other()).count();
+        assert_eq!(own, COMMAND_ROWS - 1);
+        assert_eq!(rows[0], meters.command(1, 1));
+    }
+
+    #[test]
+    fn a_name_that_stands_elsewhere_is_the_same_command() {
+        let meters = Meters::private(LAYOUT);
+        let mut commands = Commands::new(&meters, 0);
+        let copy: &'static str = String::from("get").leak();
+        let row = commands.row(&meters, "get");
+        assert_eq!(commands.row(&meters, copy), row);
+        assert_eq!(commands.row(&meters, "get"), row);
+        assert_ne!(row, commands.other());
+    }
+
+    #[test]
+    fn no_name_is_cut_off() {
+        for name in all_names() {
+            assert!(name.len() <= NAME_BYTES_MAX, "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_are_told_from_other_replies() {
+        for line in ["-ERR no\r\n", "!3\r\n", "ERROR\r\n", "SERVER_ERROR x\r\n"] {
+            assert!(is_error_line(line.as_bytes()), "{line}");
+        }
+        for line in ["+OK\r\n", "", "STORED\r\n", "MN\r\n", ":-1\r\n"] {
+            assert!(!is_error_line(line.as_bytes()), "{line}");
+        }
+    }
+}
