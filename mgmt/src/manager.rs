@@ -15,6 +15,7 @@ use crate::packets::Packets;
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
 use crate::slowlog::SlowLog;
+use crate::stats::listener::StatsListener;
 use crate::stats::{self, Memory};
 use crate::supervisor::Slot;
 use crate::worker_process::Said;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Changes what this process logs.
     pub set_log_filter: SetFilter,
+    /// The statistics port.
+    pub told: Option<StatsListener>,
     /// Signals.
     pub signals: SignalFd,
     /// Writes the record.
@@ -98,6 +101,7 @@ struct Woken {
     signals: bool,
     events: bool,
     control: bool,
+    told: bool,
     workers: Vec<usize>,
 }
 
@@ -165,6 +169,9 @@ impl Manager {
                 for (ticket, request) in self.parts.control.turn(Instant::now()) {
                     self.obey(ticket, &request);
                 }
+            }
+            if woken.told {
+                stats::gather::tell(self);
             }
         }
     }
@@ -241,6 +248,8 @@ impl Manager {
         let mut wait = vec![readable(self.parts.signals.as_fd())];
         wait.extend(self.parts.control.poll_list());
         let control = 1..wait.len();
+        wait.extend(self.parts.told.iter().flat_map(StatsListener::poll_list));
+        let told = control.end..wait.len();
         let events = self.parts.shared.packets().map(Packets::events);
         let events = events.map(|events| {
             wait.push(readable(events));
@@ -257,6 +266,7 @@ impl Manager {
         // Nothing is read there: the turn that follows finds that the process ended.
         wait.extend(self.slots.iter().filter_map(Slot::wakes).map(readable));
         let control_due = self.parts.control.due();
+        let told_due = self.parts.told.as_ref().and_then(StatsListener::due);
         let timeout = self.next_due().saturating_duration_since(Instant::now());
         // Rounded up: waking a little early would only mean to sleep again.
         let timeout =
@@ -271,6 +281,7 @@ impl Manager {
             events: events.is_some_and(woken),
             control: control.into_iter().any(woken)
                 || control_due.is_some_and(|due| due <= Instant::now()),
+            told: told.into_iter().any(woken) || told_due.is_some_and(|due| due <= Instant::now()),
             workers: (0..workers.len())
                 .filter(|index| woken(fixed + index))
                 .map(|index| workers[index])
@@ -291,6 +302,7 @@ impl Manager {
             .chain(self.service.due())
             .chain(control)
             .chain(self.keys.due())
+            .chain(self.parts.told.as_ref().and_then(StatsListener::due))
             .min();
         others.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
     }

@@ -14,6 +14,7 @@ use crate::sockets::limits::raise_open_files;
 use crate::sockets::listeners::{self, SharedListeners};
 use crate::sockets::preflight::Taken;
 use crate::sockets::unix::remove_stale;
+use crate::stats::listener::StatsListener;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -348,6 +349,11 @@ impl Start<'_> {
         let path = self.runtime.control_socket();
         let control = ControlServer::listen(&path)
             .with_context(|| format!("cannot listen at {}", path.display()))?;
+        let told = self.config.stats_listen.map(|address| {
+            StatsListener::listen(address)
+                .with_context(|| format!("stats_listen: cannot listen at {address}"))
+        });
+        let told = told.transpose()?;
         let (name, workers) = (&self.config.name, self.plan.cores.len());
         tracing::info!("{name}: {workers} workers");
         let bells = match &self.found.heritage {
@@ -362,6 +368,7 @@ impl Start<'_> {
             control,
             program: self.program,
             set_log_filter: self.set_log_filter,
+            told,
             signals: self.signals,
             recorder: self.runtime.recorder(),
             record,

@@ -106,6 +106,44 @@ impl Appliance {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What `tidegate stats --json` says.
+    pub fn stats(&self) -> Result<Value> {
+        let output = self.ask(&["stats", "--name", &self.name, "--json"])?;
+        if !output.status.success() {
+            bail!(
+                "tidegate stats failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        serde_json::from_slice(&output.stdout)
+            .context("tidegate stats --json printed something else")
+    }
+
+    /// What `tidegate stats` prints with these arguments.
+    pub fn stats_text(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.ask(&[&["stats", "--name", &self.name], arguments].concat())?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Waits until `condition` holds for the statistics, and returns them.
+    pub fn wait_for_stats(
+        &mut self,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let started = Instant::now();
+        loop {
+            let stats = self.stats()?;
+            if condition(&stats) {
+                return Ok(stats);
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("no {what} within {PATIENCE:?}; last statistics: {stats:#}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Runs another `tidegate` beside it to its end.
     pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
         finish(tidegate(&self.host, self.runtime.as_deref())?.args(arguments))

@@ -46,6 +46,9 @@ const NUTCRACKER_POOL: usize = EXTRAS_MAX as usize / 2;
 /// The one on which nutcracker tells its statistics. Nobody reads them, but it always listens.
 const NUTCRACKER_STATISTICS: usize = EXTRAS_MAX as usize - 1;
 
+/// The one on which Tidegate does, in the same words.
+const TIDEGATE_STATISTICS: usize = EXTRAS_MAX as usize - 2;
+
 /// Its usual port for that, which a host of its own has free.
 const STATISTICS_PORT: u16 = 22_222;
 
@@ -87,9 +90,15 @@ impl Twins {
         let scene = Scene::raise(driver, options, |stage| {
             prepare(stage);
             made = pools(stage);
-            let config = LabConfig::without_pools(stage)
+            let mut config = LabConfig::without_pools(stage)
                 .worker("client_reply_hold_bytes = 67108864")
                 .worker("reply_hold_bytes = 134217728");
+            if driver == Driver::Kernel {
+                let address = stage.plan().extra_pool(TIDEGATE_STATISTICS, Family::V4);
+                config
+                    .top_lines
+                    .push(format!("stats_listen = \"{address}\""));
+            }
             let texts = made.iter().enumerate();
             texts
                 .map(|(number, pool)| tidegate_pool(stage.plan(), number, pool))
@@ -172,6 +181,13 @@ impl Twins {
             ways.push(("nutcracker", address));
         }
         ways
+    }
+
+    /// On this machine: where each tells its statistics, Tidegate first.
+    pub fn statistics(&self) -> [SocketAddr; 2] {
+        let plan = self.scene.plan();
+        [TIDEGATE_STATISTICS, NUTCRACKER_STATISTICS]
+            .map(|number| plan.extra_pool(number, Family::V4))
     }
 
     fn number(&self, pool: &str) -> usize {

@@ -14,6 +14,7 @@ use crate::server::ServerConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 /// What has to happen so that a difference takes effect. The later ones take in the earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -130,6 +131,14 @@ impl Config {
         if self.log_format != new.log_format {
             let (old, new) = (self.log_format.name(), new.log_format.name());
             found.value(Restart, "log_format", &old, &new);
+        }
+        if self.stats_listen != new.stats_listen {
+            let words = |address: Option<SocketAddr>| match address {
+                Some(address) => address.to_string(),
+                None => "none".to_owned(),
+            };
+            let (old, new) = (words(self.stats_listen), words(new.stats_listen));
+            found.value(Restart, "stats_listen", &old, &new);
         }
         self.compare_ports(new, &mut found);
         self.compare_pools(new, &mut found);

@@ -13,6 +13,7 @@ use crate::server::ServerConfig;
 use crate::worker::{self, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use toml::de::{DeTable, DeValue};
 
 /// The name of an instance that has none in its file.
@@ -33,6 +34,9 @@ pub struct Config {
     pub pools: Vec<PoolConfig>,
     /// Limits of each worker.
     pub worker: WorkerConfig,
+    /// Where statistics are told as twemproxy tells them; `None`: nowhere.
+    #[serde(default)]
+    pub stats_listen: Option<SocketAddr>,
 }
 
 /// Everything that a text says, with the places that checks between objects need.
@@ -43,6 +47,7 @@ pub(crate) struct Draft {
     pub(crate) ports: Vec<port::Draft>,
     pub(crate) pools: Vec<pool::Draft>,
     pub(crate) worker: worker::Draft,
+    pub(crate) stats_listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -80,6 +85,7 @@ impl Config {
             ports: draft.ports.into_iter().map(|port| port.config).collect(),
             pools: draft.pools.into_iter().map(|pool| pool.config).collect(),
             worker: draft.worker.config,
+            stats_listen: draft.stats_listen,
         })
     }
 
@@ -182,6 +188,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
         .collect();
     let empty = DeTable::new();
     let worker = read_worker(&mut reader, &empty, faults);
+    let stats_listen = stats_listen(&mut reader);
     reader.finish();
     Draft {
         name,
@@ -190,7 +197,21 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
         ports,
         pools,
         worker,
+        stats_listen,
     }
+}
+
+fn stats_listen(reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let Text { text, at } = reader.text("stats_listen")?;
+    let address: Option<SocketAddr> = text.parse().ok();
+    let address = address.filter(|address| address.port() != 0);
+    if address.is_none() {
+        let fault = format!(
+            "stats_listen = {text:?} must be an IP address and a port, for example \"127.0.0.1:22222\""
+        );
+        reader.fault(at, &fault);
+    }
+    address
 }
 
 fn read_worker(reader: &mut Reader<'_>, empty: &DeTable<'_>, faults: &Faults<'_>) -> worker::Draft {

@@ -51,6 +51,10 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "slowlog_entries_max = {}", config.slowlog_entries_max)?;
     let format = word(LogFormat::NAMES, config.log_format);
     writeln!(out, "log_format = {format}")?;
+    match config.stats_listen {
+        Some(address) => writeln!(out, "stats_listen = \"{address}\"")?,
+        None => writeln!(out, "# stats_listen: none")?,
+    }
     for port in &config.ports {
         write_port(out, port)?;
     }

@@ -94,6 +94,11 @@ impl History {
             .unwrap_or(&self.start)
     }
 
+    /// The newest totals.
+    pub fn last(&self) -> Option<&Totals> {
+        self.fine.back().map(|sample| &*sample.totals)
+    }
+
     /// The beginning.
     pub fn start(&self) -> &Sample {
         &self.start

@@ -3,17 +3,20 @@
 //!
 //! The manager takes a [`totals::Totals`] of all pages once a second and keeps those of the last minute ([`history`]). Whoever asks
 //! gets a [`model::Stats`], which has the sums of this moment and what came in the last second, ten seconds, minute, and since the
-//! start. [`table`] and [`prometheus`] are functions of that model and of nothing else.
+//! start. [`table`], [`prometheus`] and [`twemproxy`] are functions of that model and of nothing else.
 
 pub mod client;
 pub mod gather;
 pub mod history;
+pub mod listener;
 pub mod model;
 pub mod prometheus;
 pub mod table;
 pub mod totals;
+pub mod twemproxy;
 
 use history::History;
+use std::collections::BTreeMap;
 use std::time::Instant;
 use tidegate_channel::statistics::WorkerStatistics;
 use tidegate_config::Config;
@@ -25,6 +28,8 @@ pub struct Memory {
     ended: Totals,
     /// The last minute.
     history: History,
+    /// When each server was last seen out of its distribution: milliseconds since 1970, by pool, name and address.
+    ejected: BTreeMap<(String, String, String), u64>,
 }
 
 impl Memory {
@@ -33,6 +38,7 @@ impl Memory {
         Self {
             ended: Totals::default(),
             history: History::new(now),
+            ejected: BTreeMap::new(),
         }
     }
 

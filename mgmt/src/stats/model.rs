@@ -214,6 +214,9 @@ pub struct ServerStats {
     pub address: String,
     /// Why it cannot be reached now; `None`: there is a path.
     pub unreachable: Option<String>,
+    /// When it was last taken out of the distribution, as far as a look each second tells: milliseconds since 1970, 0: never.
+    #[serde(default)]
+    pub ejected_unix_ms: u64,
     /// Its counters.
     pub counters: ServerCounters,
     /// How much it is asked for, and how long it takes.

@@ -76,6 +76,7 @@ pub(in crate::stats) fn stats() -> Stats {
                 name: "cache-b".into(),
                 address: "10.0.1.12:6379".into(),
                 unreachable: Some("no route".into()),
+                ejected_unix_ms: 0,
                 counters: ServerCounters::default(),
                 rates: windows(Rates::default()),
                 latency: Histogram::default(),

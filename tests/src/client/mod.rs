@@ -19,6 +19,10 @@ pub struct Connection {
     buffer: Vec<u8>,
     /// Bytes of the buffer that were taken out already.
     taken: usize,
+    /// Bytes sent so far.
+    pub sent_bytes: u64,
+    /// Bytes received so far.
+    pub received_bytes: u64,
 }
 
 impl Connection {
@@ -53,6 +57,8 @@ impl Connection {
             stream,
             buffer: Vec::new(),
             taken: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
         })
     }
 
@@ -63,7 +69,9 @@ impl Connection {
 
     /// Sends all of `bytes`.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.sent_bytes += bytes.len() as u64;
+        Ok(())
     }
 
     /// Says that no more will be sent; replies can still be read.
@@ -144,7 +152,10 @@ impl Connection {
         self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(()),
+            Ok(count) => {
+                self.received_bytes += count as u64;
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

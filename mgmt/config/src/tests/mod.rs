@@ -305,7 +305,8 @@ fn the_effective_configuration_parses_to_the_same_one() {
         ),
         format!("{MINIMAL}partial = \"misses\"\n"),
         format!("{MINIMAL}[worker]\nuser = \"cache\"\nsource_address = \"2001:db8::1\"\n"),
-        format!("name = \"edge-1\"\n{MINIMAL}").replace("interface", "mtu_bytes = 1400\ninterface"),
+        format!("name = \"edge-1\"\nstats_listen = \"[::1]:22222\"\n{MINIMAL}")
+            .replace("interface", "mtu_bytes = 1400\ninterface"),
         MINIMAL
             .replace("11211:1\"", r#"11211:1 "\\odd"\"#)
             .replace(r#""\\odd"\"#, r#"\"\\odd\"""#),
@@ -659,6 +660,23 @@ fn users_and_databases_are_those_of_redis() {
         assert!(
             found.iter().any(|fault| fault.contains(expected)),
             "{expected}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn statistics_are_told_at_an_address_with_a_port() {
+    let told = |line: &str| parse(&format!("{line}\n{MINIMAL}")).stats_listen;
+    assert_eq!(told(""), None);
+    let address = told("stats_listen = \"127.0.0.1:22222\"");
+    assert_eq!(address, "127.0.0.1:22222".parse().ok());
+    for wrong in ["here", "127.0.0.1", "127.0.0.1:0", ":22222"] {
+        let found = faults(&format!("stats_listen = \"{wrong}\"\n{MINIMAL}"));
+        assert!(
+            found
+                .iter()
+                .any(|fault| fault.contains("an IP address and a port")),
+            "{found:?}"
         );
     }
 }

@@ -58,6 +58,7 @@ fn the_example_shows_every_option_with_its_default() {
         "server_user",
         "user",
         "source_address",
+        "stats_listen",
     ];
     let mut shown = Vec::new();
     let uncommented: Vec<&str> = text
