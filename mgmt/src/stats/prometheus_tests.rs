@@ -225,3 +225,59 @@ fn the_text_is_what_prometheus_reads() {
         }
     }
 }
+
+/// Everything in `text` that looks like a metric of ours.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let words = text.split(|character| !is_name(character));
+    words.filter(|word| word.starts_with("tidegate_")).collect()
+}
+
+#[test]
+fn what_is_shipped_for_grafana_and_prometheus_asks_for_what_there_is() {
+    let text = render(&stats());
+    let there_is = metrics_in(&text);
+    let dashboard = include_str!("../../../configs/grafana/tidegate.json");
+    let rules = include_str!("../../../configs/prometheus/tidegate.rules.yml");
+    for shipped in [dashboard, rules] {
+        let asked = metrics_in(shipped);
+        assert!(asked.len() > 10);
+        for metric in asked {
+            assert!(there_is.contains(metric), "there is no {metric}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_is_one_that_grafana_reads() {
+    let text = include_str!("../../../configs/grafana/tidegate.json");
+    let dashboard: serde_json::Value = serde_json::from_str(text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<u64> = panels
+        .iter()
+        .filter_map(|panel| panel["id"].as_u64())
+        .collect();
+    assert_eq!(
+        ids.len(),
+        panels.len(),
+        "each panel has a number of its own"
+    );
+    let mut until = 0;
+    for panel in panels {
+        let place = &panel["gridPos"];
+        let [x, y, width, height] = ["x", "y", "w", "h"].map(|side| place[side].as_u64().unwrap());
+        assert!(x + width <= 24 && y + height >= until, "{panel}");
+        until = y;
+        if panel["type"] == "row" {
+            continue;
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
+                let count = |wanted| expression.chars().filter(|found| *found == wanted).count();
+                assert_eq!(count(open), count(close), "{expression}");
+            }
+            assert!(expression.contains("instance=~"), "{expression}");
+        }
+    }
+}
