@@ -238,6 +238,24 @@ fn a_worker_that_does_not_answer_is_replaced(scene: &mut Scene) {
     }
     let mut client = connection_of(scene, 0, 0);
     set_and_get(&mut client, "h", "served");
+
+    // If none of them answers, everything begins anew.
+    scene.appliance.kill_manager().unwrap();
+    for worker in &after {
+        kill(Pid::from_raw(worker.pid), Signal::SIGSTOP).unwrap();
+    }
+    scene.appliance.run_again().unwrap();
+    for (before, after) in after
+        .iter()
+        .zip(scene.appliance.status().unwrap().workers())
+    {
+        assert_eq!(process_started(before.pid), None);
+        assert_eq!((after.restarts, &*after.last_exit), (0, ""));
+    }
+    for worker in 0..2 {
+        let mut client = connection_of(scene, worker, CONNECTIONS);
+        set_and_get(&mut client, "i", "served");
+    }
 }
 
 both_drivers!(

@@ -21,6 +21,7 @@ use crate::worker_process::WorkerProcess;
 use heritage::Heritage;
 use interview::Leaving;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -144,7 +145,7 @@ pub fn see_off(mut leaving: Vec<Leaving>, deadline_ms: u32, signals: &SignalFd) 
         let timeout = PollTimeout::try_from(slice);
         let _interrupted = poll(&mut wait, timeout.unwrap_or(PollTimeout::ZERO));
         service::still_there();
-        let told_to_end = wait[0].any().unwrap_or(true);
+        let told_to_end = is_told_to_end(signals);
         if told_to_end || left.is_zero() {
             for process in &leaving {
                 process.life.kill();
@@ -156,6 +157,16 @@ pub fn see_off(mut leaving: Vec<Leaving>, deadline_ms: u32, signals: &SignalFd) 
         leaving.retain_mut(|process| process.life.ended().is_none());
     }
     true
+}
+
+/// Whether somebody wants the manager to end. Other signals tell nothing here: ends are looked for anyway.
+fn is_told_to_end(signals: &SignalFd) -> bool {
+    let mut told = false;
+    while let Ok(Some(signal)) = signals.read_signal() {
+        let signal = Signal::try_from(signal.ssi_signo as i32);
+        told |= matches!(signal, Ok(Signal::SIGTERM | Signal::SIGINT));
+    }
+    told
 }
 
 /// Lets a worker that is ready outlive this manager: it gets its door, and what on NICs keeps frames coming.
