@@ -59,7 +59,11 @@ fn traces(host: &Namespace, name: &str) -> String {
         .join("control.sock")
         .exists();
     let processes = host
-        .shell(&format!("ip netns pids {} | wc -l", host.name()))
+        // Counted afterwards: whoever counts at the same time is there sometimes.
+        .shell(&format!(
+            "pids=$(ip netns pids {}); echo \"$pids\" | wc -l",
+            host.name()
+        ))
         .unwrap();
     format!(
         "xdp: {interfaces:?}, reserved: {reserved:?}, control socket: {sockets}, processes: {processes:?}"

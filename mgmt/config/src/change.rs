@@ -73,6 +73,7 @@ const OF_POOL: &[(&str, Effect)] = &[
     ("memcached_user", InPlace),
     ("server_user", InPlace),
     ("partial", InPlace),
+    ("slowlog_us", InPlace),
     ("compat", Reconnect),
 ];
 
