@@ -230,6 +230,10 @@ impl Manager {
         }
         if ended {
             self.write_record();
+            let totals = self.memory.of_ended();
+            if let Err(error) = self.parts.recorder.write_totals(totals) {
+                tracing::error!("{error}");
+            }
         }
     }
 

@@ -373,7 +373,9 @@ impl Start<'_> {
             recorder: self.runtime.recorder(),
             record,
         });
-        if !self.found.is_empty() {
+        if self.found.is_empty() {
+            manager.parts.recorder.forget_totals();
+        } else {
             self.found.join(&mut manager, &self.before)?;
         }
         manager.run()

@@ -1,11 +1,13 @@
 //! The runtime directory of an instance: its lock, its control socket, and a record of what has to be undone.
 //!
-//! `/run/tidegate/<name>/`, or a directory of the user's own, holds `lock` (held while the manager lives, so that a second instance of the same name is
-//! refused), `control.sock`, `w0.sock` and so on (the doors of workers), and `record.json`. A manager that is killed cannot clean up; the
-//! next start of the same name reads the record, adopts the workers that are left, or undoes what it says.
+//! `/run/tidegate/<name>/`, or a directory of the user's own, holds `lock` (held while the manager lives, so that a second instance of
+//! the same name is refused), `control.sock`, `w0.sock` and so on (the doors of workers), `totals.json` (what ended workers counted), and
+//! `record.json`. A manager that is killed cannot clean up; the next start of the same name reads the record, adopts the workers that are
+//! left, or undoes what it says.
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, Uid, geteuid, sysconf};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -372,23 +374,47 @@ impl Recorder {
 
     /// Replaces the record; a crash leaves the old one or the new one.
     pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
-        let new = self.path.with_extension("new");
-        let write = || {
-            let mut options = OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(&serde_json::to_vec(record)?)?;
-            std::fs::rename(&new, &self.path)
-        };
-        write().map_err(|error| RuntimeError::Unwritable {
-            path: self.path.clone(),
-            error,
-        })
+        write_whole(&self.path, record)
     }
+
+    /// The same for what processes counted that have ended.
+    pub fn write_totals(&self, totals: &impl Serialize) -> Result<(), RuntimeError> {
+        write_whole(&self.totals(), totals)
+    }
+
+    /// What an earlier manager wrote so; what cannot be read is nothing.
+    pub fn read_totals<T: DeserializeOwned + Default>(&self) -> T {
+        let text = std::fs::read(self.totals()).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Nobody goes on with them.
+    pub fn forget_totals(&self) {
+        let _there_were_none = std::fs::remove_file(self.totals());
+    }
+
+    fn totals(&self) -> PathBuf {
+        self.path.with_file_name("totals.json")
+    }
+}
+
+fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), RuntimeError> {
+    let new = path.with_extension("new");
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(|error| RuntimeError::Unwritable {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// Whether an instance of this name runs: whether somebody holds its lock.

@@ -310,6 +310,22 @@ fn the_program_is_replaced_while_it_serves(scene: &mut Scene) {
         let mut client = connection_of(scene, worker, CONNECTIONS);
         set_and_get(&mut client, "c", "the new workers");
     }
+
+    // What the workers counted that have ended, the next manager knows.
+    let counted = |scene: &mut Scene| {
+        let stats = scene.appliance.ask(&["stats", "--name", &name, "--json"]);
+        let stats: serde_json::Value = serde_json::from_slice(&stats.unwrap().stdout).unwrap();
+        let pools = stats["pools"].as_array().unwrap().iter();
+        let requests = pools.filter_map(|pool| pool["counters"]["requests"].as_u64());
+        requests.sum::<u64>()
+    };
+    // Two rounds of all clients, and one of the new ones, which may not have been published.
+    let asked = 2 * u64::from(2 * CONNECTIONS) * 2;
+    let before = counted(scene);
+    assert!(before >= asked, "{before} of {asked}");
+    scene.appliance.kill_manager().unwrap();
+    scene.appliance.run_again().unwrap();
+    assert!(counted(scene) >= before, "{before} before");
 }
 
 both_drivers!(

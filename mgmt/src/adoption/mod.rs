@@ -111,6 +111,8 @@ impl Found {
                 slot.adopt(process, record);
             }
         }
+        let totals = manager.parts.recorder.read_totals();
+        manager.memory.recall(totals);
         manager.write_record();
         Ok(())
     }

@@ -48,6 +48,16 @@ impl Memory {
         self.ended.clear_gauges();
     }
 
+    /// What processes counted that have ended: the next manager goes on with it.
+    pub fn of_ended(&self) -> &Totals {
+        &self.ended
+    }
+
+    /// Goes on with what an earlier manager remembered.
+    pub fn recall(&mut self, ended: Totals) {
+        self.ended = ended;
+    }
+
     /// When the next sample is due.
     pub fn due(&self) -> Instant {
         self.history.due()

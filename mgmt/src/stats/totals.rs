@@ -1,5 +1,6 @@
 //! Sums over workers and over their restarts, by name: an entry goes on whatever else a reload adds, moves or takes away.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidegate_channel::counters::{
     LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
@@ -10,7 +11,7 @@ use tidegate_channel::statistics::WorkerStatistics;
 use tidegate_config::Config;
 
 /// Everything that was counted up to a moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// By index.
     pub workers: BTreeMap<u32, WorkerTotals>,
@@ -19,7 +20,7 @@ pub struct Totals {
 }
 
 /// What one worker counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerTotals {
     /// The loop.
     pub poll_loop: LoopCounters,
@@ -34,18 +35,19 @@ pub struct WorkerTotals {
 }
 
 /// What was counted of one pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolTotals {
     /// Its counters.
     pub counters: PoolCounters,
     /// By name.
     pub commands: BTreeMap<String, Traffic>,
     /// By name and address.
+    #[serde(with = "pairs")]
     pub servers: BTreeMap<(String, String), ServerTotals>,
 }
 
 /// What was counted of one server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTotals {
     /// Its counters.
     pub counters: ServerCounters,
@@ -54,7 +56,7 @@ pub struct ServerTotals {
 }
 
 /// Requests and their replies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Requests.
     pub requests: u64,
@@ -66,6 +68,24 @@ pub struct Traffic {
     pub reply_bytes: u64,
     /// How long replies took.
     pub latency: Histogram,
+}
+
+/// A key of two words is no key of JSON: entries travel as a list.
+mod pairs {
+    use super::ServerTotals;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::BTreeMap;
+
+    type Servers = BTreeMap<(String, String), ServerTotals>;
+
+    pub(super) fn serialize<S: Serializer>(servers: &Servers, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(servers)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Servers, D::Error> {
+        let entries = Vec::<((String, String), ServerTotals)>::deserialize(from)?;
+        Ok(entries.into_iter().collect())
+    }
 }
 
 impl Totals {
@@ -234,6 +254,14 @@ pub(super) mod tests {
             ..CommandMeter::default()
         }];
         counted
+    }
+
+    #[test]
+    fn the_next_manager_reads_what_this_one_wrote() {
+        let mut totals = Totals::default();
+        totals.add(&config(), 1, &counted(3, 40));
+        let text = serde_json::to_string(&totals).unwrap();
+        assert_eq!(serde_json::from_str::<Totals>(&text).unwrap(), totals);
     }
 
     #[test]
