@@ -1,6 +1,6 @@
 //! Copies of frames on their way from a worker to whoever writes them down.
 //!
-//! One [`frame_ring`](crate::frame_ring) per worker, made by the manager, written by the worker's loop and read by the capturing command.
+//! One [`frame_ring`] per worker, made by the manager, written by the worker's loop and read by the capturing command.
 //! Nobody is woken: the reader looks every few milliseconds, so that a capture costs the worker no system call. A full ring costs
 //! copies, never time.
 //!
