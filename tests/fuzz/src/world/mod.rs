@@ -186,11 +186,7 @@ impl World {
                     self.end_connections(server);
                 }
             }
-            Act::Pass { turns } => {
-                for _ in 0..turns {
-                    self.turn();
-                }
-            }
+            Act::Pass { turns } => self.pass(turns as u64 * TURN_US),
         }
     }
 
@@ -218,6 +214,17 @@ impl World {
         }
         self.streams.sweep();
         moved || !self.streams.ready.is_empty()
+    }
+
+    /// Time goes by. While nothing moves, nobody looks before something is due.
+    fn pass(&mut self, time_us: u64) {
+        let end_us = self.now_us + time_us;
+        while self.now_us < end_us {
+            if !self.turn() {
+                let due_us = self.proxy.next_timer_us().unwrap_or(end_us);
+                self.now_us = due_us.clamp(self.now_us, end_us.max(self.now_us));
+            }
+        }
     }
 
     /// Turns until nothing moves for a while.
