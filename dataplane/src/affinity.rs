@@ -72,6 +72,23 @@ pub fn pin(core: u32) -> Result<(), AffinityError> {
     sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| AffinityError::System { core, error })
 }
 
+/// Puts every thread of another process on `core` alone.
+pub fn pin_process(pid: u32, core: u32) -> Result<(), AffinityError> {
+    let fault = |error| AffinityError::System { core, error };
+    let mut set = CpuSet::new();
+    set.set(core as usize).map_err(fault)?;
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let threads = threads
+        .map_err(|error| fault(Errno::from_raw(error.raw_os_error().unwrap_or_default())))?;
+    for thread in threads.flatten() {
+        let number = thread.file_name();
+        if let Some(number) = number.to_str().and_then(|number| number.parse().ok()) {
+            sched_setaffinity(Pid::from_raw(number), &set).map_err(fault)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

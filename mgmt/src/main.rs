@@ -33,6 +33,7 @@ mod netlink;
 mod packets;
 mod plan;
 mod preflight;
+mod reload;
 mod reserved_ports;
 mod run;
 mod runtime_dir;
@@ -105,6 +106,10 @@ enum Command {
     },
     /// Show how much is asked for and how long it takes, of pools, commands, servers and workers.
     Stats(stats::client::StatsArgs),
+    /// Read the configuration again and take it up, without losing a request. SIGHUP does the same.
+    Reload(reload::command::ReloadArgs),
+    /// Show which worker serves which queue on which core, or move workers to other cores.
+    Queues(reload::command::QueuesArgs),
     /// Show requests that took long, and where their time went.
     Slowlog(slowlog::command::SlowlogArgs),
     /// Take no new clients, finish what is owed, then end; with --worker one worker, which another one follows.
@@ -147,25 +152,21 @@ struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// Reads the file and applies the maps, or says everything that is wrong with them.
+    /// Where the configuration comes from, now and whenever it is read again.
+    fn source(&self) -> reload::Source {
+        reload::Source {
+            // The manager may be asked from anywhere; it looks where it looked at first.
+            file: std::path::absolute(&self.config).unwrap_or_else(|_| self.config.clone()),
+            maps: self.map.clone(),
+        }
+    }
+
     fn load(&self) -> Result<Config, Vec<String>> {
-        let file = self.config.display().to_string();
-        let text = std::fs::read_to_string(&self.config)
-            .map_err(|error| vec![format!("cannot read {file}: {error}")])?;
-        let mut config = Config::parse(&text, &file).map_err(|errors| {
-            errors
-                .to_string()
-                .lines()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })?;
-        config.apply_maps(&self.map).map_err(|errors| {
-            errors
-                .iter()
-                .map(|error| format!("--map: {error}"))
-                .collect::<Vec<_>>()
-        })?;
-        Ok(config)
+        let source = reload::Source {
+            file: self.config.clone(),
+            maps: self.map.clone(),
+        };
+        source.read()
     }
 
     fn with_config(
@@ -222,7 +223,7 @@ fn dispatch(
     match command {
         Command::Run(args) => args.with_config(|config| {
             log::set_format(format.unwrap_or(config.log_format));
-            run::run(config, root, set_filter)
+            run::run(config, args.source(), root, set_filter)
         }),
         Command::Try(args) => try_out::run(args, root, set_filter),
         Command::Check {
@@ -236,6 +237,8 @@ fn dispatch(
             status::client::run(root, name.as_deref(), *json).map(|()| ExitCode::SUCCESS)
         }
         Command::Stats(args) => stats::client::run(root, args).map(|()| ExitCode::SUCCESS),
+        Command::Reload(args) => reload::command::reload(root, args).map(|()| ExitCode::SUCCESS),
+        Command::Queues(args) => reload::command::queues(root, args).map(|()| ExitCode::SUCCESS),
         Command::Slowlog(args) => slowlog::command::run(args, root).map(|()| ExitCode::SUCCESS),
         Command::Drain(args) => lifecycle::command::drain(root, args).map(|()| ExitCode::SUCCESS),
         Command::Upgrade(args) => {

@@ -12,6 +12,7 @@ use crate::lifecycle::service::{self, Service};
 use crate::lifecycle::upgrade;
 use crate::log::SetFilter;
 use crate::packets::Packets;
+use crate::reload::{Reload, Source};
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
 use crate::slowlog::SlowLog;
@@ -23,6 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -67,6 +69,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// What a later start would have to undo.
     pub record: Record,
+    /// Where the configuration comes from; `None`: it was made, and cannot be read again.
+    pub source: Option<Source>,
 }
 
 /// The parts, the workers, and what is due when.
@@ -81,6 +85,12 @@ pub struct Manager {
     pub memory: Memory,
     /// Requests that took long.
     pub slowlog: SlowLog,
+    /// The number of the configuration in force, counted from the start of the manager.
+    pub generation: u64,
+    /// Another configuration on its way to the workers.
+    pub reload: Option<Reload>,
+    /// Listening addresses that are no more, and when the kernel gets them.
+    pub listeners_gone: Vec<(Instant, SocketAddr)>,
     /// The record names every process.
     pub recorded: bool,
     /// What the service manager was told.
@@ -122,6 +132,9 @@ impl Manager {
             slots,
             started: now,
             memory: Memory::new(now),
+            generation: 1,
+            reload: None,
+            listeners_gone: Vec::new(),
             recorded: false,
             service: Service::of_environment(),
             awaited: Vec::new(),
@@ -203,22 +216,26 @@ impl Manager {
         }
         let mut started = false;
         for slot in &mut self.slots {
-            started |= slot.start_if_due(&self.parts.shared, now);
+            if slot.start_if_due(&self.parts.shared, now) {
+                slot.generation = self.generation;
+                started = true;
+            }
         }
         if started {
             self.write_record();
         }
+        self.go_on_with_reload(now);
     }
 
     /// Ends of processes are looked for on each turn: a signal for a child may stand for several.
     fn reap(&mut self, now: Instant) {
         let last = self.ending.is_some();
-        let mut ended = false;
+        let mut ended = Vec::new();
         for slot in &mut self.slots {
             if !slot.reap(now, last) {
                 continue;
             }
-            ended = true;
+            ended.push(slot.worker);
             let worker = slot.worker as u32;
             if let Some(packets) = self.parts.shared.packets() {
                 packets.steering.remove(worker);
@@ -228,12 +245,15 @@ impl Manager {
                 self.memory.ended(config, worker, &counted);
             }
         }
-        if ended {
+        if !ended.is_empty() {
             self.write_record();
             let totals = self.memory.of_ended();
             if let Err(error) = self.parts.recorder.write_totals(totals) {
                 tracing::error!("{error}");
             }
+        }
+        for worker in ended {
+            self.reload_lost(worker);
         }
     }
 
@@ -299,8 +319,12 @@ impl Manager {
         let refresh = self.parts.shared.packets().map(Packets::due);
         let control = self.parts.control.due();
         let sample = std::iter::once(self.memory.due());
+        let reload = self.reload.as_ref().map(Reload::due);
+        let gone = self.listeners_gone.iter().map(|(at, _)| *at);
         let others = starts
             .chain(kill)
+            .chain(reload)
+            .chain(gone)
             .chain(refresh)
             .chain(sample)
             .chain(self.service.due())
@@ -315,11 +339,7 @@ impl Manager {
         while let Some(signal) = self.parts.signals.read_signal()? {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.end(signal),
-                Ok(Signal::SIGHUP) => {
-                    tracing::warn!(
-                        "reload is not available yet: restart to apply a changed configuration"
-                    );
-                }
+                Ok(Signal::SIGHUP) => self.reload_by_signal(),
                 _ => {}
             }
         }
@@ -352,6 +372,10 @@ impl Manager {
         for said in self.slots[worker].listen() {
             match said {
                 Said::Sockets(sockets) => self.insert(worker, sockets),
+                Said::Answered {
+                    generation,
+                    refused,
+                } => self.reload_heard(worker, generation, refused),
                 Said::Slow { entries, lost } => self.slowlog.add(worker, entries, lost),
                 Said::Ready => {
                     self.ready(worker);
@@ -388,7 +412,9 @@ impl Manager {
             return;
         };
         match inserted {
-            Ok(()) => process.send(ToWorker::Inserted, &[]),
+            Ok(()) => {
+                process.send(ToWorker::Inserted, &[]);
+            }
             Err(error) => {
                 tracing::error!("worker {worker}: its sockets cannot be inserted: {error:#}");
                 process.kill();
@@ -423,6 +449,8 @@ impl Manager {
                 self.parts.control.answer_with(ticket, &answer, descriptors);
             }
             Request::Keys(ask) => self.watch_keys(ticket, ask),
+            Request::Reload { dry_run } => self.reload_for(ticket, *dry_run),
+            Request::Queues { port, cores } => self.move_queues(ticket, port, cores),
             Request::Slowlog(ask) => {
                 let report = self.slowlog.answer(ask);
                 self.answer(ticket, &report);
@@ -439,7 +467,12 @@ impl Manager {
         }
     }
 
-    /// Answers a request.
+    /// Answers with everything that is wrong.
+    pub fn refuse(&mut self, ticket: Ticket, faults: Vec<String>) {
+        self.parts.control.answer(ticket, &Answer::Error { faults });
+    }
+
+    /// Answers with what was asked for.
     pub fn answer(&mut self, ticket: Ticket, value: &impl Serialize) {
         let answer = match serde_json::to_value(value) {
             Ok(value) => Answer::Ok(value),

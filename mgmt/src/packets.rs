@@ -75,15 +75,10 @@ impl Packets {
         paths: PathWriter,
         rings: Rings,
     ) -> anyhow::Result<Self> {
-        let servers = config
-            .servers()
-            .filter_map(|(_, server)| server.address.ip())
-            .collect();
-        let ports: Vec<u32> = plan.ports.iter().map(|port| port.nic.ifindex).collect();
         Ok(Self {
             attached: steering.modes(),
             steering,
-            mirror: Mirror::new(servers, &ports, config.worker.source_address),
+            mirror: mirror(config, plan),
             // Subscribed before the first look, so that no change falls between the two.
             events: Events::open().context("cannot subscribe to routes and neighbours")?,
             query: Query::open().context("cannot ask the kernel for routes and neighbours")?,
@@ -91,6 +86,20 @@ impl Packets {
             rings: complete(rings)?,
             refresh_at: Instant::now(),
         })
+    }
+
+    /// Looks at the way to servers that nobody asks yet. Whether all is known that can be.
+    pub fn look(&mut self, mirror: &mut Mirror, paths: &mut PathWriter) -> bool {
+        let refreshed = mirror.refresh(&mut self.query, paths);
+        self.steering.set_sources(refreshed.sources);
+        !refreshed.unresolved
+    }
+
+    /// From now on workers look into this table.
+    pub fn take_over(&mut self, mirror: Mirror, paths: PathWriter) {
+        self.mirror = mirror;
+        self.paths = paths;
+        self.refresh_at = Instant::now();
     }
 
     /// Readable when routes or neighbours changed.
@@ -157,6 +166,14 @@ impl Packets {
                 .collect::<io::Result<_>>()?,
         })
     }
+}
+
+/// A mirror of the way to the servers of a configuration.
+pub fn mirror(config: &Config, plan: &Plan) -> Mirror {
+    let servers = config.servers();
+    let servers = servers.filter_map(|(_, server)| server.address.ip());
+    let ports: Vec<u32> = plan.ports.iter().map(|port| port.nic.ifindex).collect();
+    Mirror::new(servers.collect(), &ports, config.worker.source_address)
 }
 
 /// Makes the rings that are missing.

@@ -7,6 +7,7 @@ use crate::manager::{Ended, Manager, Parts};
 use crate::packets::Packets;
 use crate::plan::{self, Facts, Plan};
 use crate::preflight;
+use crate::reload::Source;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
 use crate::runtime_dir::{Record, RuntimeDir, network_namespace};
 use crate::shared::{Network, Shared};
@@ -26,13 +27,19 @@ use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
 
 /// Runs an instance until it is told to end.
-pub fn run(config: Config, root: &Path, set_log_filter: SetFilter) -> anyhow::Result<ExitCode> {
-    run_and_say(config, root, set_log_filter, "")
+pub fn run(
+    config: Config,
+    source: Source,
+    root: &Path,
+    set_log_filter: SetFilter,
+) -> anyhow::Result<ExitCode> {
+    run_and_say(config, Some(source), root, set_log_filter, "")
 }
 
 /// The same; prints `greeting` once nothing is wrong.
 pub fn run_and_say(
     config: Config,
+    source: Option<Source>,
     root: &Path,
     set_log_filter: SetFilter,
     greeting: &str,
@@ -62,6 +69,7 @@ pub fn run_and_say(
     let _closed = std::io::stdout().write_all(greeting.as_bytes());
     let runtime = ready.runtime;
     let start = Start {
+        source,
         config,
         plan: ready.plan,
         user: ready.user,
@@ -270,6 +278,7 @@ pub fn undo(runtime: &RuntimeDir) -> anyhow::Result<()> {
 
 /// An instance about to begin.
 struct Start<'a> {
+    source: Option<Source>,
     config: Config,
     plan: Plan,
     user: Option<UserIds>,
@@ -364,6 +373,7 @@ impl Start<'_> {
         };
         let shared = Shared::new(self.config, self.plan, self.user, network, bells);
         let mut manager = Manager::new(Parts {
+            source: self.source,
             shared,
             control,
             program: self.program,

@@ -2,8 +2,11 @@
 
 use crate::packets::Packets;
 use crate::plan::Plan;
+use crate::reload::NextNetwork;
 use crate::sockets::listeners::SharedListeners;
+use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use tidegate_channel::message::{NetworkDescriptors, StartDescriptors, UserIds, WorkerStart};
 use tidegate_channel::payload;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader};
@@ -78,6 +81,27 @@ impl Shared {
         self.bells.iter().for_each(Doorbell::ring);
     }
 
+    /// Frames for all listening addresses are ours. Those that are known already stay so.
+    pub fn listen_on_nics(&self) {
+        if let Network::Packets(packets) = &self.network {
+            let listeners = self.config.listeners();
+            let addresses = listeners.filter_map(|(_, listen)| listen.endpoint.ip());
+            packets.steering.add_listeners(addresses);
+        }
+    }
+
+    /// Frames for these addresses are the kernel's again, unless they are listened on once more.
+    pub fn give_back_listeners(&self, addresses: &BTreeSet<SocketAddr>) {
+        if let Network::Packets(packets) = &self.network {
+            let is_ours = |address: &SocketAddr| {
+                let mut listeners = self.config.listeners();
+                listeners.any(|(_, listen)| listen.endpoint.ip() == Some(*address))
+            };
+            let gone = addresses.iter().filter(|address| !is_ours(address));
+            packets.steering.remove_listeners(gone.copied());
+        }
+    }
+
     /// No process is started from here on: what only the next one would need is closed, so that clients are refused and not
     /// kept waiting.
     pub fn stop_accepting(&mut self) {
@@ -89,22 +113,37 @@ impl Shared {
     /// Everything a new process of `worker` gets, with a statistics page of its own: nothing that a dead process left can be
     /// mistaken for the living one's.
     pub fn start(&self, worker: usize) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
-        let statistics = self.layout.create()?;
-        let reader = StatisticsReader::map(&statistics, self.layout)?;
-        let (ports, shared_listeners, network) = match &self.network {
-            Network::Packets(packets) => (
-                packets.facts(&self.plan, worker),
-                Vec::new(),
-                NetworkDescriptors::Packets(packets.descriptors(worker, &self.bells)?),
-            ),
-            Network::Sockets(listeners) => (
+        self.start_with(worker, &self.config, self.layout, None)
+    }
+
+    /// The same with another configuration; `next` is what workers will share then.
+    pub fn start_with(
+        &self,
+        worker: usize,
+        config: &Config,
+        layout: StatisticsLayout,
+        next: Option<&NextNetwork>,
+    ) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
+        let statistics = layout.create()?;
+        let reader = StatisticsReader::map(&statistics, layout)?;
+        let (ports, shared_listeners, network) = match (&self.network, next) {
+            (Network::Packets(packets), next) => {
+                let mut descriptors = packets.descriptors(worker, &self.bells)?;
+                if let Some(NextNetwork::Packets(_, paths)) = next {
+                    descriptors.paths = paths.file().try_clone()?;
+                }
+                let network = NetworkDescriptors::Packets(descriptors);
+                (packets.facts(&self.plan, worker), Vec::new(), network)
+            }
+            (Network::Sockets(_), Some(NextNetwork::Sockets(listeners)))
+            | (Network::Sockets(listeners), _) => (
                 Vec::new(),
                 listeners.indices(),
                 NetworkDescriptors::Sockets(listeners.descriptors()?),
             ),
         };
         let start = WorkerStart {
-            config: self.config.clone(),
+            config: config.clone(),
             worker: worker as u32,
             workers: self.plan.cores.len() as u32,
             core: self.plan.cores[worker],

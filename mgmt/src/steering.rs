@@ -3,7 +3,7 @@
 use crate::plan::PlannedPort;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tidegate_config::Config;
 use tidegate_port::xdp::{AttachMode, AttachPolicy, STEERING_DESCRIPTORS, Verdict, XdpSteering};
@@ -101,6 +101,28 @@ impl Steering {
             steering.insert_socket(worker, socket.as_fd())?;
         }
         Ok(())
+    }
+
+    /// TCP to these addresses is ours.
+    pub fn add_listeners(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        for address in addresses {
+            for (steering, _) in &self.ports {
+                if let Err(error) = steering.add_listener(address) {
+                    tracing::error!("listening address {address}: {error}");
+                }
+            }
+        }
+    }
+
+    /// TCP to these addresses is the kernel's again.
+    pub fn remove_listeners(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        for address in addresses {
+            for (steering, _) in &self.ports {
+                if let Err(error) = steering.remove_listener(address) {
+                    tracing::error!("listening address {address}: {error}");
+                }
+            }
+        }
     }
 
     /// Forgets the sockets of a worker: what arrives for it is dropped, not refused by the kernel.

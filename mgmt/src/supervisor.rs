@@ -37,6 +37,8 @@ pub struct Slot {
     pub ever_ready: bool,
     /// What the last process counted, until somebody takes it.
     pub ended: Option<WorkerStatistics>,
+    /// The number of the configuration that its process works by.
+    pub generation: u64,
     backoff: Backoff,
     /// The process was asked to finish so that another one can follow.
     replacing: bool,
@@ -57,6 +59,7 @@ impl Slot {
             last_exit: None,
             ever_ready: false,
             ended: None,
+            generation: 1,
             backoff: Backoff::default(),
             replacing: false,
             due: Some(Instant::now()),
@@ -173,7 +176,8 @@ impl Slot {
         self.forbidden_calls += u64::from(end.is_forbidden_call());
         self.last_exit = Some(text);
         let process = self.process.take();
-        self.ended = process.map(|mut process| process.statistics.read().clone());
+        let counted = process.filter(|process| !process.counts_anew);
+        self.ended = counted.map(|mut process| process.statistics.read().clone());
         true
     }
 
@@ -230,6 +234,22 @@ impl Slot {
         }
     }
 
+    /// Moves the process to another core, its loop and its other threads.
+    pub fn move_to(&mut self, core: Option<u32>) {
+        if self.core == core {
+            return;
+        }
+        self.core = core;
+        let (Some(core), Some(process)) = (core, &self.process) else {
+            return;
+        };
+        let (worker, pid) = (self.worker, process.pid());
+        match tidegate_dataplane::affinity::pin_process(pid, core) {
+            Ok(()) => tracing::info!("worker {worker}: process {pid} moved to core {core}"),
+            Err(error) => tracing::error!("worker {worker}: process {pid}: {error}"),
+        }
+    }
+
     /// Kills the process, and plans no other.
     pub fn kill(&mut self) {
         self.due = None;
@@ -272,11 +292,19 @@ impl Slot {
 
     /// What the process counted so far, without commands and latencies.
     pub fn statistics(&mut self) -> Option<WorkerStatistics> {
-        Some(self.process.as_mut()?.statistics.read_counters().clone())
+        let process = self
+            .process
+            .as_mut()
+            .filter(|process| !process.counts_anew)?;
+        Some(process.statistics.read_counters().clone())
     }
 
     /// Everything that the process counted so far.
     pub fn counted(&mut self) -> Option<&WorkerStatistics> {
-        Some(self.process.as_mut()?.statistics.read())
+        let process = self
+            .process
+            .as_mut()
+            .filter(|process| !process.counts_anew)?;
+        Some(process.statistics.read())
     }
 }

@@ -81,7 +81,7 @@ pub fn run(args: &TryArgs, root: &Path, set_log_filter: SetFilter) -> anyhow::Re
         return Ok(ExitCode::SUCCESS);
     }
     let greeting = greeting(&config);
-    crate::run::run_and_say(config, root, set_log_filter, &greeting)
+    crate::run::run_and_say(config, None, root, set_log_filter, &greeting)
 }
 
 /// The configuration that the words mean.

@@ -45,6 +45,13 @@ pub enum Said {
     Sockets(Vec<OwnedFd>),
     /// It forwards now.
     Ready,
+    /// It took a message.
+    Answered {
+        /// The number of the message.
+        generation: u64,
+        /// Why it did not do what the message asks; `None`: it did.
+        refused: Option<String>,
+    },
     /// Requests took long.
     Slow {
         /// These.
@@ -73,6 +80,8 @@ pub struct WorkerProcess {
     pub statistics: StatisticsReader,
     /// Version of the program that it runs.
     pub version: String,
+    /// The page is new, and nothing counts in it so far.
+    pub counts_anew: bool,
     /// How frames reach each of its queues, once it said so.
     pub modes: Vec<ObtainedMode>,
     /// Where it stands.
@@ -169,6 +178,7 @@ impl WorkerProcess {
             generation: 0,
             statistics,
             version: env!("CARGO_PKG_VERSION").into(),
+            counts_anew: false,
             modes: Vec::new(),
             stage,
             started: now.checked_sub(age).unwrap_or(now),
@@ -232,7 +242,8 @@ impl WorkerProcess {
     }
 
     /// Sends a message. One that cannot be sent is to a worker that is gone or hangs, which shows by itself.
-    pub fn send(&mut self, message: ToWorker, descriptors: &[BorrowedFd<'_>]) {
+    /// Returns its number.
+    pub fn send(&mut self, message: ToWorker, descriptors: &[BorrowedFd<'_>]) -> u64 {
         self.generation += 1;
         let envelope = Envelope {
             generation: self.generation,
@@ -241,6 +252,13 @@ impl WorkerProcess {
         if let Err(error) = self.control.send(&envelope, descriptors) {
             tracing::warn!("worker process {}: {error}", self.pid());
         }
+        self.generation
+    }
+
+    /// It is about to count in another page. Until it says that it does, there is nothing to be read.
+    pub fn count_in(&mut self, page: StatisticsReader) {
+        self.statistics = page;
+        self.counts_anew = true;
     }
 
     /// Takes what the worker said.
@@ -269,9 +287,19 @@ impl WorkerProcess {
                     said.push(Said::Slow { entries, lost });
                 }
                 Ok((FromWorker::Keys(seen), _)) => said.push(Said::Keys(seen)),
-                Ok((FromWorker::Acknowledged { .. }, _)) => {}
-                Ok((FromWorker::Refused { reason, .. }, _)) => {
-                    tracing::warn!("worker process {}: {reason}", self.pid());
+                Ok((FromWorker::Acknowledged { generation }, _)) => {
+                    let refused = None;
+                    said.push(Said::Answered {
+                        generation,
+                        refused,
+                    });
+                }
+                Ok((FromWorker::Refused { generation, reason }, _)) => {
+                    let refused = Some(reason);
+                    said.push(Said::Answered {
+                        generation,
+                        refused,
+                    });
                 }
                 Ok((FromWorker::Handover(_) | FromWorker::Kept, _)) => {
                     // To one that has to finish nobody listened.

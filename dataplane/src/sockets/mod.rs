@@ -30,6 +30,6 @@ mod streams;
 mod table;
 
 pub use endpoint::Endpoint;
-pub use listen::{ListenError, ListenOptions, Listening, listen};
+pub use listen::{ListenError, ListenOptions, Listening, keep, listen};
 pub use network::{SocketConfig, SocketNetwork};
 pub use table::SocketStreams;

@@ -129,6 +129,10 @@ impl Config {
         if self.name != new.name {
             found.value(Restart, "name", &self.name, &new.name);
         }
+        let (old_entries, entries) = (self.slowlog_entries_max, new.slowlog_entries_max);
+        if old_entries != entries {
+            found.value(InPlace, "slowlog_entries_max", &old_entries, &entries);
+        }
         if self.log_format != new.log_format {
             let (old, new) = (self.log_format.name(), new.log_format.name());
             found.value(Restart, "log_format", &old, &new);

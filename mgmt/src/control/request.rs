@@ -12,6 +12,9 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long a worker may take to start.
 const A_START: Duration = Duration::from_secs(40);
 
+/// How long a reload may take: workers make ready, then take up.
+const RELOAD: Duration = Duration::from_secs(40);
+
 /// A request. Each has a body in braces, so that it can gain fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -26,6 +29,18 @@ pub enum Request {
     LogLevel(LogLevelRequest),
     /// What was counted and how long it took: [`crate::stats::model::Stats`].
     Stats {},
+    /// Read the file again and take it up: [`crate::reload::Outcome`].
+    Reload {
+        /// Only say what would change.
+        dry_run: bool,
+    },
+    /// Move running workers: the same.
+    Queues {
+        /// The port.
+        port: String,
+        /// Queue → core, of those that are to move.
+        cores: std::collections::BTreeMap<u32, u32>,
+    },
     /// The slow log: [`crate::slowlog::Report`].
     Slowlog(crate::slowlog::Ask),
     /// Copies of frames, with the descriptors that they come through: [`crate::capture::Begun`].
@@ -47,6 +62,7 @@ impl Request {
             // A worker is answered for when its successor serves.
             Self::Drain(_) => Duration::from_millis(DEADLINE_MS_MAX.into()) + A_START,
             Self::Keys(ask) => AT_ONCE + Duration::from_secs(ask.seconds.into()),
+            Self::Reload { .. } | Self::Queues { .. } => RELOAD,
         }
     }
 }

@@ -69,6 +69,13 @@ impl SlowLog {
         }
     }
 
+    /// From now on at most so many entries are kept.
+    pub fn set_max(&mut self, entries_max: u32) {
+        self.entries_max = entries_max as usize;
+        let surplus = self.entries.len().saturating_sub(self.entries_max);
+        self.entries.drain(..surplus);
+    }
+
     /// Takes what a worker told. A worker that tells more than a batch at once is not one of ours: the rest is left out.
     pub fn add(&mut self, worker: usize, entries: Vec<SlowEntry>, lost: u64) {
         self.lost = self.lost.saturating_add(lost);

@@ -2,7 +2,9 @@
 
 use super::unix::SocketFile;
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use tidegate_config::{Config, Endpoint, Listen, PoolConfig};
@@ -16,6 +18,24 @@ pub fn shared(config: &Config) -> impl Iterator<Item = (u32, &PoolConfig, &Liste
         .zip(config.listeners())
         .filter(move |(_, (_, listen))| !reuseport || listen.endpoint.path().is_some())
         .map(|(index, (pool, listen))| (index, &config.pools[pool], listen))
+}
+
+/// Listening addresses of `new` that each worker has a socket of its own for and that are not in `old`, with their number and pool.
+pub fn own<'a>(
+    old: &'a Config,
+    new: &'a Config,
+) -> impl Iterator<Item = (u32, &'a PoolConfig, SocketAddr)> {
+    let of_workers = new.kernel_port().is_some_and(|port| port.reuseport);
+    let is_new = |endpoint: &Endpoint| {
+        let mut listeners = old.listeners();
+        listeners.all(|(_, listen)| listen.endpoint != *endpoint)
+    };
+    (0..)
+        .zip(new.listeners())
+        .filter(move |(_, (_, listen))| of_workers && is_new(&listen.endpoint))
+        .filter_map(|(index, (pool, listen))| {
+            Some((index, &new.pools[pool], listen.endpoint.ip()?))
+        })
 }
 
 /// Paths of all Unix sockets that are listened on.
@@ -61,6 +81,44 @@ impl SharedListeners {
             files: files.collect(),
             listeners,
         }
+    }
+
+    /// Those of another configuration: the same sockets where the address is the same, new ones else.
+    pub fn follow(&self, old: &Config, new: &Config) -> anyhow::Result<Self> {
+        let known: BTreeMap<&Endpoint, u32> = shared(old)
+            .map(|(index, _, listen)| (&listen.endpoint, index))
+            .collect();
+        let mut followed = Self::default();
+        for (index, pool, listen) in shared(new) {
+            let before = known.get(&listen.endpoint);
+            let open_already = before.and_then(|before| {
+                let is_it = |(index, _): &&(u32, OwnedFd)| index == before;
+                self.listeners.iter().find(is_it)
+            });
+            let listener = if let Some((_, listener)) = open_already {
+                listener.try_clone()?
+            } else {
+                let opened = open(listen, pool).with_context(|| format!("pool {}", pool.name))?;
+                if let Endpoint::Unix(path) = &listen.endpoint {
+                    followed.files.push(SocketFile::new(path));
+                }
+                opened
+            };
+            followed.listeners.push((index, listener));
+        }
+        Ok(followed)
+    }
+
+    /// Becomes `next`, those of `config`. The files of addresses that are still listened on stay.
+    pub fn give_way_to(&mut self, next: Self, config: &Config) {
+        let mut before = std::mem::replace(self, next);
+        let paths = paths(config);
+        let (stay, _gone) = before
+            .files
+            .drain(..)
+            .partition(|file| paths.iter().any(|path| path == file.path()));
+        let mut stay: Vec<SocketFile> = stay;
+        self.files.append(&mut stay);
     }
 
     /// Which of the configuration's listening addresses they are.

@@ -65,6 +65,13 @@ impl SocketFile {
     }
 }
 
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.identity.is_none() || identity(&self.path) != self.identity {

@@ -21,6 +21,9 @@ pub struct Report {
     pub state: String,
     /// Seconds since the manager started.
     pub uptime_s: u64,
+    /// The number of the configuration in force, counted from the start of the manager.
+    #[serde(default)]
+    pub generation: u64,
     /// One per worker.
     pub workers: Vec<WorkerReport>,
     /// One per pool, in the order of the configuration.
@@ -44,6 +47,9 @@ pub struct WorkerReport {
     pub version: Option<String>,
     /// Its core; `None`: wherever the scheduler likes.
     pub core: Option<u32>,
+    /// The number of the configuration that it works by.
+    #[serde(default)]
+    pub generation: u64,
     /// `starting`, `running`, `draining` or `waiting` (for its next start).
     pub state: String,
     /// Seconds since this process started.

@@ -262,6 +262,7 @@ mod tests {
             version: None,
             core: Some(3),
             state: "running".into(),
+            generation: 1,
             uptime_s: 75,
             restarts: 2,
             hung: 0,
@@ -292,6 +293,7 @@ mod tests {
             pid: 4700,
             state: "running".into(),
             uptime_s: 90_000,
+            generation: 1,
             workers: vec![worker],
             pools: vec![PoolReport {
                 name: "sessions".into(),

@@ -6,6 +6,7 @@ mod faults;
 mod home;
 mod import;
 mod lifecycle;
+mod reload;
 mod serving;
 mod try_out;
 mod unix_sockets;

@@ -1,0 +1,154 @@
+//! `tidegate reload` and `tidegate queues`.
+
+use super::Outcome;
+use crate::control::client::ask;
+use crate::control::request::Request;
+use crate::status::report::Report;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+/// What to reload.
+#[derive(Args)]
+pub struct ReloadArgs {
+    /// Name of the instance; not needed when only one runs.
+    #[arg(long)]
+    name: Option<String>,
+    /// Say what would change, and what it would cost, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which queues to show or move.
+#[derive(Args)]
+pub struct QueuesArgs {
+    /// Name of the instance; not needed when only one runs.
+    #[arg(long, global = true)]
+    name: Option<String>,
+    #[command(subcommand)]
+    command: Option<QueuesCommand>,
+}
+
+#[derive(Subcommand)]
+enum QueuesCommand {
+    /// Move running workers to other cores.
+    Set {
+        /// The port: an interface, or `kernel`.
+        port: String,
+        /// Queue=core, for example 0=3.
+        #[arg(required = true, value_name = "QUEUE=CORE", value_parser = pair)]
+        cores: Vec<(u32, u32)>,
+    },
+}
+
+fn pair(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text
+        .split_once('=')
+        .and_then(|(queue, core)| Some((queue.parse().ok()?, core.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not QUEUE=CORE, for example 0=3"))
+}
+
+/// Reloads, and prints what has changed.
+pub fn reload(root: &Path, args: &ReloadArgs) -> anyhow::Result<()> {
+    let request = Request::Reload {
+        dry_run: args.dry_run,
+    };
+    let answer = ask(root, args.name.as_deref(), &request)?;
+    let text = if args.json {
+        format!("{answer}\n")
+    } else {
+        let outcome: Outcome = serde_json::from_value(answer)
+            .context("the manager is of another version: try --json")?;
+        told(&outcome, args.dry_run)
+    };
+    // A reader that went away is no error of ours.
+    let _closed = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn told(outcome: &Outcome, dry_run: bool) -> String {
+    if outcome.differences.is_empty() {
+        return "nothing has changed\n".into();
+    }
+    let mut text = String::new();
+    for difference in &outcome.differences {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{difference}");
+    }
+    let generation = outcome.generation;
+    let end = match (dry_run, outcome.replacing) {
+        (true, _) => "nothing was changed: this was a dry run".to_owned(),
+        (false, false) => format!("in force: configuration {generation}"),
+        (false, true) => format!(
+            "in force: configuration {generation}; the workers are being replaced, see `tidegate status`"
+        ),
+    };
+    text + &end + "\n"
+}
+
+/// Shows queues, or moves them.
+pub fn queues(root: &Path, args: &QueuesArgs) -> anyhow::Result<()> {
+    let name = args.name.as_deref();
+    let Some(QueuesCommand::Set { port, cores }) = &args.command else {
+        let report: Report = serde_json::from_value(ask(root, name, &Request::Status {})?)
+            .context("the manager is of another version")?;
+        let _closed = std::io::stdout().write_all(table(&report).as_bytes());
+        return Ok(());
+    };
+    let given = cores.len();
+    let cores: BTreeMap<u32, u32> = cores.iter().copied().collect();
+    if cores.len() != given {
+        bail!("a queue is named twice");
+    }
+    let request = Request::Queues {
+        port: port.clone(),
+        cores,
+    };
+    let outcome: Outcome = serde_json::from_value(ask(root, name, &request)?)
+        .context("the manager is of another version")?;
+    let _closed = std::io::stdout().write_all(told(&outcome, false).as_bytes());
+    Ok(())
+}
+
+/// A line per queue.
+fn table(report: &Report) -> String {
+    let mut text = format!(
+        "{:<8} {:<12} {:>5} {:>8} {:>6} {:>14} {:>14} {:>10}\n",
+        "worker", "queue", "core", "pid", "busy", "received", "sent", "dropped"
+    );
+    for worker in &report.workers {
+        let core = worker
+            .core
+            .map_or_else(|| "-".into(), |core| core.to_string());
+        let pid = worker.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+        let busy_us = worker.poll_loop.busy_ns / 1_000;
+        let busy = busy_us / (worker.uptime_s.max(1) * 10_000);
+        let mut line = |queue: &str, received: u64, sent: u64, dropped: u64| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "{:<8} {queue:<12} {core:>5} {pid:>8} {busy:>5}% {received:>14} {sent:>14} {dropped:>10}",
+                worker.worker
+            );
+        };
+        for queue in &worker.queues {
+            let counters = &queue.counters;
+            let dropped = counters.rx_dropped
+                + counters.rx_ring_full
+                + counters.rx_fill_ring_empty
+                + counters.tx_dropped;
+            let name = format!("{}:{}", queue.interface, worker.worker);
+            line(&name, counters.rx_frames, counters.tx_frames, dropped);
+        }
+        if worker.queues.is_empty() {
+            line("kernel", worker.stack.accepted, 0, 0);
+        }
+    }
+    text
+}
