@@ -335,7 +335,10 @@ fn requests_keep_their_order_when_a_server_gets_other_connections() {
         world.servers[0].trickles = false;
         world.settle(20_000);
         let expected: String = (1..20)
-            .map(|round: u32| format!("+OK\r\n${}\r\n{round}\r\n", round.to_string().len()))
+            .flat_map(|round: u32| {
+                let length = round.to_string().len();
+                ["+OK\r\n".to_owned(), format!("${length}\r\n{round}\r\n")]
+            })
             .collect();
         for &client in &clients {
             assert_eq!(got(&world, client), expected, "{before} to {after}");

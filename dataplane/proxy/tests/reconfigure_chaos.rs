@@ -86,13 +86,14 @@ fn next(rng: &mut Rng, pools: &[PoolConfig]) -> Vec<PoolConfig> {
                 let timeouts = [None, Some(1_000), Some(3_000)];
                 pool.timeout_ms = timeouts[rng.below(timeouts.len())];
             }
-            _ => match pools.iter().position(|pool| pool.name == "other") {
-                Some(place) => drop(pools.remove(place)),
-                None => {
+            _ => {
+                if let Some(place) = pools.iter().position(|pool| pool.name == "other") {
+                    drop(pools.remove(place));
+                } else {
                     let place = rng.below(2);
                     pools.insert(place, other_pool(protocol));
                 }
-            },
+            }
         }
     }
     pools

@@ -85,7 +85,7 @@ impl Meters {
 
     /// The row of a server. Those that stand too far behind in the configuration share one that nobody reads.
     pub fn server(&self, server: usize) -> Row {
-        self.row(server.min(server_rows(self.layout)))
+        Self::row(server.min(server_rows(self.layout)))
     }
 
     /// The row of a pool's `index`th command.
@@ -94,10 +94,10 @@ impl Meters {
             pool < self.layout.pools && index < COMMAND_ROWS,
             "command {index} of pool {pool}"
         );
-        self.row(first_command(self.layout) + pool * COMMAND_ROWS + index)
+        Self::row(first_command(self.layout) + pool * COMMAND_ROWS + index)
     }
 
-    fn row(&self, index: usize) -> Row {
+    fn row(index: usize) -> Row {
         Row((index * ROW_WORDS) as u32)
     }
 
