@@ -257,9 +257,15 @@ impl Manager {
         for slot in &mut self.slots {
             let worker = slot.worker;
             let made = next.for_worker(&self.parts.shared, worker);
-            let (Ok((list, opened, page)), Some(process)) = (made, &mut slot.process) else {
-                let text = format!("worker {worker}: what it needs cannot be made");
-                return self.give_up(&reload, vec![text]);
+            let (list, opened, page) = match made {
+                Ok(made) => made,
+                Err(error) => {
+                    let text = format!("worker {worker}: {error:#}");
+                    return self.give_up(&reload, vec![text]);
+                }
+            };
+            let Some(process) = &mut slot.process else {
+                continue;
             };
             let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();
             waiting.insert(worker, process.send(ToWorker::Prepare { opened }, &list));
