@@ -118,10 +118,10 @@ pub fn set_format(format: LogFormat) {
 pub fn start(default_filter: &'static str) -> SetFilter {
     // The first call counts.
     let _already_set = DEFAULT_FILTER.set(default_filter);
-    let who = match std::env::var(WORKER_VARIABLE) {
-        Ok(worker) => format!("worker {worker}"),
-        Err(_) => "manager".into(),
-    };
+    let worker = std::env::var(WORKER_VARIABLE).ok();
+    // The status page tells what the manager has to say.
+    let events = worker.is_none().then(crate::events::layer);
+    let who = worker.map_or("manager".into(), |worker| format!("worker {worker}"));
     if let Some(format) = std::env::var(FORMAT_VARIABLE)
         .ok()
         .and_then(|name| LogFormat::of_name(&name))
@@ -140,6 +140,7 @@ pub fn start(default_filter: &'static str) -> SetFilter {
     // A second call, in tests, keeps the first subscriber.
     let _already_set = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
+        .with(events)
         .try_init();
     std::panic::set_hook(Box::new(|panic| {
         // One line, like everything else.

@@ -20,8 +20,10 @@ mod clean_up;
 mod configure;
 mod control;
 mod doctor;
+mod events;
 mod faults;
 mod host;
+mod http;
 mod import;
 mod kernel_listeners;
 mod keys;
@@ -44,6 +46,7 @@ mod stats;
 mod status;
 mod steering;
 mod supervisor;
+mod top;
 mod try_out;
 mod units;
 mod worker_process;
@@ -128,6 +131,8 @@ enum Command {
     Bigkeys(keys::command::KeysArgs),
     /// Capture frames of a pool, which tcpdump on this machine does not see.
     Capture(capture::command::CaptureArgs),
+    /// Watch a running instance: queues, pools and servers, once a second.
+    Top(top::TopArgs),
     /// End and undo what a killed instance left behind.
     CleanUp {
         /// Name of the instance.
@@ -257,6 +262,7 @@ fn dispatch(
         Command::Hotkeys(args) => keys::command::hot(args, root).map(|()| ExitCode::SUCCESS),
         Command::Bigkeys(args) => keys::command::big(args, root).map(|()| ExitCode::SUCCESS),
         Command::Capture(args) => capture::command::run(args, root),
+        Command::Top(args) => top::run(root, args).map(|()| ExitCode::SUCCESS),
         Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("{}", lifecycle::upgrade::own_version());

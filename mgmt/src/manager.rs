@@ -5,6 +5,7 @@ use crate::capture::Capture;
 use crate::control::Answer;
 use crate::control::request::Request;
 use crate::control::server::{ControlServer, Ticket};
+use crate::http::{self, Http};
 use crate::keys::Keys;
 use crate::lifecycle::drain::{self, Awaited};
 use crate::lifecycle::log_level;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub set_log_filter: SetFilter,
     /// The statistics port.
     pub told: Option<StatsListener>,
+    /// The status page; `None`: nobody wants it.
+    pub http: Option<Http>,
     /// Signals.
     pub signals: SignalFd,
     /// Writes the record.
@@ -208,6 +211,7 @@ impl Manager {
         drain::answer_if_done(self);
         service::tell(self, now);
         stats::gather::sample_if_due(self, now);
+        http::publish_if_due(self, now);
         if let Some(ending) = &self.ending {
             if now >= ending.kill_at {
                 self.slots.iter_mut().for_each(Slot::kill);

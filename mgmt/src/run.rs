@@ -2,6 +2,7 @@
 
 use crate::adoption::{Found, see_off};
 use crate::control::server::ControlServer;
+use crate::http::{Http, Opened};
 use crate::log::SetFilter;
 use crate::manager::{Ended, Manager, Parts};
 use crate::packets::Packets;
@@ -73,6 +74,7 @@ pub fn run_and_say(
         config,
         plan: ready.plan,
         user: ready.user,
+        http: ready.http,
         signals,
         runtime: &runtime,
         found: ready.found,
@@ -116,6 +118,8 @@ struct Ready {
     found: Found,
     /// What that manager wrote down.
     before: Record,
+    /// Where the status page is to be served.
+    http: Option<Opened>,
 }
 
 /// Looks at everything before anything is changed. `None`: a signal came meanwhile.
@@ -131,6 +135,8 @@ fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Rea
         None => Found::default(),
     };
     let config = found.config_to_serve(config);
+    let http = config.http.as_ref().map(Opened::open).transpose();
+    let http = http.map_err(|wrong| faults.extend(wrong)).ok().flatten();
     let facts = Facts::gather(&config);
     let plan = plan::make(&config, &facts)
         .map_err(|wrong| faults.extend(wrong))
@@ -165,6 +171,7 @@ fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Rea
                 runtime,
                 found,
                 before,
+                http,
             }))
         }
         (_, _, runtime) => {
@@ -282,6 +289,7 @@ struct Start<'a> {
     config: Config,
     plan: Plan,
     user: Option<UserIds>,
+    http: Option<Opened>,
     signals: SignalFd,
     runtime: &'a RuntimeDir,
     found: Found,
@@ -363,6 +371,11 @@ impl Start<'_> {
                 .with_context(|| format!("stats_listen: cannot listen at {address}"))
         });
         let told = told.transpose()?;
+        let http = self.http.map(Http::start).transpose();
+        let http = http.context("cannot start the status page")?;
+        if let Some(http) = &self.config.http {
+            tracing::info!("status page: http://{}/", http.listen);
+        }
         let (name, workers) = (&self.config.name, self.plan.cores.len());
         tracing::info!("{name}: {workers} workers");
         let bells = match &self.found.heritage {
@@ -379,6 +392,7 @@ impl Start<'_> {
             program: self.program,
             set_log_filter: self.set_log_filter,
             told,
+            http,
             signals: self.signals,
             recorder: self.runtime.recorder(),
             record,

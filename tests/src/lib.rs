@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+pub mod browser;
 pub mod calm;
 pub mod client;
 pub mod config;
@@ -55,6 +56,7 @@ pub mod differential;
 pub mod fake;
 pub mod frames;
 pub mod host;
+pub mod http;
 pub mod lab;
 pub mod load;
 pub mod local;

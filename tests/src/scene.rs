@@ -132,7 +132,7 @@ pub fn turn_or_skip() -> Option<Turn> {
 
 /// Says that the test on this thread is skipped, and why. The test runner keeps back what a test prints and then succeeds; it does
 /// not keep back what goes to standard error past it.
-fn say_skipped(why: &str) {
+pub fn say_skipped(why: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");

@@ -145,6 +145,7 @@ impl Config {
             let (old, new) = (words(self.stats_listen), words(new.stats_listen));
             found.value(Restart, "stats_listen", &old, &new);
         }
+        self.compare_http(new, &mut found);
         self.compare_ports(new, &mut found);
         self.compare_pools(new, &mut found);
         found.settings(
@@ -172,6 +173,27 @@ impl Config {
             port.ring_size = old.ring_size;
         }
         part
+    }
+
+    fn compare_http(&self, new: &Self, found: &mut Found) {
+        let listen = |config: &Self| match &config.http {
+            Some(http) => http.listen.to_string(),
+            None => "nowhere".to_owned(),
+        };
+        let token = |config: &Self| match config.http.as_ref().and_then(|http| http.token.as_ref())
+        {
+            Some(file) => file.display().to_string(),
+            None => "none".to_owned(),
+        };
+        let pairs = [
+            ("http_listen", listen(self), listen(new)),
+            ("http_token", token(self), token(new)),
+        ];
+        for (key, old, new) in pairs {
+            if old != new {
+                found.value(Restart, key, &old, &new);
+            }
+        }
     }
 
     fn compare_ports(&self, new: &Self, found: &mut Found) {

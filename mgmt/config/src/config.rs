@@ -2,6 +2,7 @@
 
 use crate::endpoint::Listen;
 use crate::fault::{ConfigErrors, Faults, Place};
+use crate::http::{self, HttpConfig};
 use crate::limits::SLOWLOG_ENTRIES_MAX;
 use crate::log_format::LogFormat;
 use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
@@ -28,6 +29,8 @@ pub struct Config {
     pub slowlog_entries_max: u32,
     /// How lines of the log look.
     pub log_format: LogFormat,
+    /// Where the status page is served; `None`: nowhere.
+    pub http: Option<HttpConfig>,
     /// Interfaces, in file order. At least one.
     pub ports: Vec<PortConfig>,
     /// Pools, in file order. At least one.
@@ -44,6 +47,7 @@ pub(crate) struct Draft {
     pub(crate) name: String,
     pub(crate) slowlog_entries_max: u32,
     pub(crate) log_format: LogFormat,
+    pub(crate) http: http::Draft,
     pub(crate) ports: Vec<port::Draft>,
     pub(crate) pools: Vec<pool::Draft>,
     pub(crate) worker: worker::Draft,
@@ -82,6 +86,7 @@ impl Config {
             name: draft.name,
             slowlog_entries_max: draft.slowlog_entries_max,
             log_format: draft.log_format,
+            http: draft.http.config,
             ports: draft.ports.into_iter().map(|port| port.config).collect(),
             pools: draft.pools.into_iter().map(|pool| pool.config).collect(),
             worker: draft.worker.config,
@@ -170,6 +175,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
         .number_u32("slowlog_entries_max", &SLOWLOG_ENTRIES_MAX)
         .value;
     let log_format = reader.choice("log_format", LogFormat::NAMES, LogFormat::default());
+    let http = http::read(&mut reader);
     let ports = tables(&mut reader, "port")
         .into_iter()
         .enumerate()
@@ -194,6 +200,7 @@ fn read<'a>(root: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Draft {
         name,
         slowlog_entries_max,
         log_format,
+        http,
         ports,
         pools,
         worker,

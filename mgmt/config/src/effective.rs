@@ -2,6 +2,7 @@
 
 use crate::compat::Compat;
 use crate::config::Config;
+use crate::http::HttpConfig;
 use crate::log_format::LogFormat;
 use crate::partial::Partial;
 use crate::pool::{Distribution, HashKind, PoolConfig, Protocol};
@@ -55,6 +56,7 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         Some(address) => writeln!(out, "stats_listen = \"{address}\"")?,
         None => writeln!(out, "# stats_listen: none")?,
     }
+    write_http(out, config.http.as_ref())?;
     for port in &config.ports {
         write_port(out, port)?;
     }
@@ -62,6 +64,21 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         write_pool(out, pool, config.kernel_port().is_some())?;
     }
     write_worker(out, &config.worker, config.kernel_port().is_some())
+}
+
+fn write_http(out: &mut String, http: Option<&HttpConfig>) -> fmt::Result {
+    match http {
+        Some(http) => writeln!(out, "http_listen = \"{}\"", http.listen)?,
+        None => writeln!(out, "# http_listen: nowhere")?,
+    }
+    match http.and_then(|http| http.token.as_deref()) {
+        Some(file) => writeln!(
+            out,
+            "http_token = {{ file = {} }}",
+            quoted(&file.to_string_lossy())
+        ),
+        None => writeln!(out, "# http_token: none"),
+    }
 }
 
 fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {

@@ -17,6 +17,7 @@ pub(crate) fn check(draft: &Draft, faults: &Faults<'_>) {
     pools_differ(draft, faults);
     listeners_differ(draft, faults);
     servers_are_not_ourselves(draft, faults);
+    page_is_not_a_pool(draft, faults);
     server_connections(draft, faults);
     if uses_kernel(draft) {
         kernel_port_is_alone(draft, faults);
@@ -180,6 +181,25 @@ fn overlap(a: &Endpoint, b: &Endpoint) -> bool {
             a == b || (every && a.is_ipv4() == b.is_ipv4() && a.port() == b.port())
         }
         _ => a == b,
+    }
+}
+
+/// The page has an address of its own.
+fn page_is_not_a_pool(draft: &Draft, faults: &Faults<'_>) {
+    let Some(http) = &draft.http.config else {
+        return;
+    };
+    let page = Endpoint::Ip(http.listen);
+    let taken = listeners(draft).find(|(listen, ..)| overlap(&listen.endpoint, &page));
+    if let Some((_, listen_at, _)) = taken {
+        faults.value(
+            draft.http.at,
+            format!(
+                "http_listen = \"{}\" is taken by line {}: the status page needs an address of its own",
+                http.listen,
+                faults.line(listen_at)
+            ),
+        );
     }
 }
 

@@ -16,6 +16,7 @@ impl Config {
         if self.kernel_port().is_some() {
             warnings.extend(of_packets(&self.worker));
         }
+        warnings.extend(in_the_clear(self));
         for pool in &self.pools {
             warnings.extend(servers_without_points(pool));
             if self.kernel_port().is_none() {
@@ -39,6 +40,18 @@ fn open_passwords(pool: &PoolConfig) -> Vec<String> {
         format!("pool {name:?}: everybody can read the password in {path}: chmod 600 {path}")
     })
     .collect()
+}
+
+/// HTTP is not encrypted.
+fn in_the_clear(config: &Config) -> Option<String> {
+    let http = config.http.as_ref()?;
+    (!http.listen.ip().is_loopback()).then(|| {
+        format!(
+            "http_listen = \"{}\" leaves this machine, and the token and all that is told travel in the clear: keep it to a network \
+             of its own, or listen on 127.0.0.1 behind a proxy that speaks TLS",
+            http.listen
+        )
+    })
 }
 
 /// twemproxy has a rule of its own for replies that lack a part.

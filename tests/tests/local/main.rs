@@ -8,6 +8,7 @@ mod import;
 mod lifecycle;
 mod reload;
 mod serving;
+mod top;
 mod try_out;
 mod unix_sockets;
 mod workers;

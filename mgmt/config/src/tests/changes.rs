@@ -76,6 +76,27 @@ fn servers_that_come_go_and_change_are_named() {
 }
 
 #[test]
+fn the_status_page_stays_where_it_is_until_a_restart() {
+    let with = |lines: &str| format!("{lines}\n{KERNEL}");
+    let found = differences(
+        &parse(KERNEL),
+        &parse(&with("http_listen = \"127.0.0.1:9119\"")),
+    );
+    assert_one(
+        &found,
+        Effect::Restart,
+        "http_listen was nowhere, is 127.0.0.1:9119",
+    );
+    let found = differences(
+        &parse(&with("http_listen = \"127.0.0.1:9119\"")),
+        &parse(&with(
+            "http_listen = \"127.0.0.1:9119\"\nhttp_token = { file = \"/t\" }",
+        )),
+    );
+    assert_one(&found, Effect::Restart, "http_token was none, is /t");
+}
+
+#[test]
 fn servers_of_one_address_are_told_apart_by_name_and_order() {
     let of = |servers: &str| {
         let text = MINIMAL.replace(r#"["10.0.1.11:11211:1"]"#, servers);

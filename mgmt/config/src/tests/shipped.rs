@@ -48,6 +48,8 @@ fn the_example_shows_every_option_with_its_default() {
     };
     // Options whose default is "none" or depends on the machine show an example instead.
     let examples = [
+        "http_listen",
+        "http_token",
         "mtu_bytes",
         "hash_tag",
         "redis_auth",

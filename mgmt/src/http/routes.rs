@@ -1,0 +1,201 @@
+//! What is answered to whom.
+
+use super::board::{Board, Snapshot};
+use super::guard::{Refusals, guard};
+use super::health;
+use super::page;
+use super::token::Token;
+use crate::events;
+use crate::stats::prometheus;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// The version of the text that Prometheus reads.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    board: Arc<Board>,
+    /// The word to know, if there is one.
+    pub token: Option<Token>,
+    /// The address of the listener.
+    pub address: IpAddr,
+    /// Who was turned away.
+    pub refusals: Refusals,
+    stats: Rendered,
+    metrics: Rendered,
+}
+
+impl Shared {
+    /// For a listener at `address`.
+    pub fn new(board: Arc<Board>, token: Option<Token>, address: IpAddr) -> Self {
+        Self {
+            board,
+            token,
+            address,
+            refusals: Refusals::default(),
+            stats: Rendered::default(),
+            metrics: Rendered::default(),
+        }
+    }
+}
+
+/// A text of the latest snapshot. It is made once, however many ask for it.
+#[derive(Debug, Default)]
+struct Rendered(Mutex<Option<(u64, Bytes)>>);
+
+impl Rendered {
+    fn of(&self, snapshot: &Snapshot, render: impl FnOnce(&Snapshot) -> Vec<u8>) -> Bytes {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((number, text)) if *number == snapshot.number => text.clone(),
+            _ => {
+                let text = Bytes::from(render(snapshot));
+                *kept = Some((snapshot.number, text.clone()));
+                text
+            }
+        }
+    }
+}
+
+/// Every path.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for file in page::FILES {
+        let response =
+            || async { reply(StatusCode::OK, file.kind, Bytes::from_static(file.bytes)) };
+        router = router.route(file.path, get(response));
+    }
+    router
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/api/stats", get(stats))
+        .route("/api/history", get(history))
+        .route("/api/slowlog", get(slow))
+        .route("/api/events", get(happened))
+        .fallback(nothing)
+        .layer(from_fn_with_state(Arc::clone(&shared), guard))
+        .with_state(shared)
+}
+
+/// A reply that is one sentence.
+pub fn sentence(status: StatusCode, text: &str) -> Response {
+    reply(status, TEXT, Bytes::from(format!("{text}\n")))
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(text) => reply(StatusCode::OK, JSON, text.into()),
+        Err(error) => sentence(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn nothing() -> Response {
+    sentence(
+        StatusCode::NOT_FOUND,
+        "there is /, /metrics, /healthz, /api/stats, /api/history, /api/slowlog and /api/events",
+    )
+}
+
+/// The latest snapshot. There is none in the first moments of the manager.
+fn latest(shared: &Shared) -> Result<Arc<Snapshot>, Response> {
+    let wait = || {
+        sentence(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting: ask again in a second",
+        )
+    };
+    shared.board.snapshot().ok_or_else(wait)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let snapshot = match latest(&shared) {
+        Ok(snapshot) => snapshot,
+        Err(wait) => return wait,
+    };
+    let text = shared.metrics.of(&snapshot, |snapshot| {
+        prometheus::render(&snapshot.stats).into_bytes()
+    });
+    reply(StatusCode::OK, METRICS, text)
+}
+
+async fn stats(State(shared): State<Arc<Shared>>) -> Response {
+    let snapshot = match latest(&shared) {
+        Ok(snapshot) => snapshot,
+        Err(wait) => return wait,
+    };
+    let text = shared.stats.of(&snapshot, |snapshot| {
+        // The model has names and numbers alone, all of which JSON can say.
+        serde_json::to_vec(&snapshot.stats).unwrap_or_default()
+    });
+    reply(StatusCode::OK, JSON, text)
+}
+
+async fn history(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+    match number(&uri, "from") {
+        Ok(from) => {
+            let points = shared.board.history(from);
+            json(&points.iter().map(Arc::as_ref).collect::<Vec<_>>())
+        }
+        Err(wrong) => wrong,
+    }
+}
+
+async fn slow(State(shared): State<Arc<Shared>>) -> Response {
+    match latest(&shared) {
+        Ok(snapshot) => json(&snapshot.slow),
+        Err(wait) => wait,
+    }
+}
+
+async fn happened(uri: Uri) -> Response {
+    match number(&uri, "from") {
+        Ok(from) => json(&events::since(from)),
+        Err(wrong) => wrong,
+    }
+}
+
+/// The number that the query gives; 0 without a query.
+fn number(uri: &Uri, name: &str) -> Result<u64, Response> {
+    let query = uri.query().unwrap_or_default();
+    if query.is_empty() {
+        return Ok(0);
+    }
+    let value = query
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('='));
+    let digits = value.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let text = format!("the query may be {name}=NUMBER and nothing else");
+        sentence(StatusCode::BAD_REQUEST, &text)
+    })
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    let snapshot = shared.board.snapshot();
+    match health::complaint(snapshot.as_deref(), Instant::now()) {
+        None => sentence(StatusCode::OK, "ok"),
+        Some(why) => sentence(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
+}
