@@ -259,9 +259,6 @@ impl Manager {
         for worker in ended {
             self.reload_lost(worker);
         }
-        for worker in ended {
-            self.reload_lost(worker);
-        }
     }
 
     /// Writes down which processes there are.

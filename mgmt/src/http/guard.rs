@@ -8,6 +8,7 @@ use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HOST,
     REFERRER_POLICY, TRANSFER_ENCODING, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -131,7 +132,7 @@ fn host(shared: &Shared, request: &Request) -> Result<(), (StatusCode, &'static 
     if shared.token.is_some() {
         return Ok(());
     }
-    let authority = request.uri().authority().map(|of_uri| of_uri.as_str());
+    let authority = request.uri().authority().map(Authority::as_str);
     let said = first.map(|host| host.to_str().unwrap_or_default());
     let mut names = authority.into_iter().chain(said);
     if names.all(|name| is_ours(name, shared.address)) {

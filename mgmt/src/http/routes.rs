@@ -118,21 +118,17 @@ async fn nothing() -> Response {
     )
 }
 
-/// The latest snapshot. There is none in the first moments of the manager.
-fn latest(shared: &Shared) -> Result<Arc<Snapshot>, Response> {
-    let wait = || {
-        sentence(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting: ask again in a second",
-        )
-    };
-    shared.board.snapshot().ok_or_else(wait)
+/// There is no snapshot in the first moments of the manager.
+fn starting() -> Response {
+    sentence(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "starting: ask again in a second",
+    )
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let snapshot = match latest(&shared) {
-        Ok(snapshot) => snapshot,
-        Err(wait) => return wait,
+    let Some(snapshot) = shared.board.snapshot() else {
+        return starting();
     };
     let text = shared.metrics.of(&snapshot, |snapshot| {
         prometheus::render(&snapshot.stats).into_bytes()
@@ -141,9 +137,8 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn stats(State(shared): State<Arc<Shared>>) -> Response {
-    let snapshot = match latest(&shared) {
-        Ok(snapshot) => snapshot,
-        Err(wait) => return wait,
+    let Some(snapshot) = shared.board.snapshot() else {
+        return starting();
     };
     let text = shared.stats.of(&snapshot, |snapshot| {
         // The model has names and numbers alone, all of which JSON can say.
@@ -152,44 +147,44 @@ async fn stats(State(shared): State<Arc<Shared>>) -> Response {
     reply(StatusCode::OK, JSON, text)
 }
 
-async fn history(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    match number(&uri, "from") {
-        Ok(from) => {
-            let points = shared.board.history(from);
-            json(&points.iter().map(Arc::as_ref).collect::<Vec<_>>())
-        }
-        Err(wrong) => wrong,
+async fn slow(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.board.snapshot() {
+        Some(snapshot) => json(&snapshot.slow),
+        None => starting(),
     }
 }
 
-async fn slow(State(shared): State<Arc<Shared>>) -> Response {
-    match latest(&shared) {
-        Ok(snapshot) => json(&snapshot.slow),
-        Err(wait) => wait,
-    }
+async fn history(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+    let Some(from) = from(&uri) else {
+        return wrong_query();
+    };
+    let points = shared.board.history(from);
+    json(&points.iter().map(Arc::as_ref).collect::<Vec<_>>())
 }
 
 async fn happened(uri: Uri) -> Response {
-    match number(&uri, "from") {
-        Ok(from) => json(&events::since(from)),
-        Err(wrong) => wrong,
+    match from(&uri) {
+        Some(from) => json(&events::since(from)),
+        None => wrong_query(),
     }
 }
 
-/// The number that the query gives; 0 without a query.
-fn number(uri: &Uri, name: &str) -> Result<u64, Response> {
+/// The number that the query gives; 0 without a query. `None`: it gives none.
+fn from(uri: &Uri) -> Option<u64> {
     let query = uri.query().unwrap_or_default();
     if query.is_empty() {
-        return Ok(0);
+        return Some(0);
     }
-    let value = query
-        .strip_prefix(name)
-        .and_then(|rest| rest.strip_prefix('='));
-    let digits = value.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        let text = format!("the query may be {name}=NUMBER and nothing else");
-        sentence(StatusCode::BAD_REQUEST, &text)
-    })
+    let value = query.strip_prefix("from=")?;
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().ok()).flatten()
+}
+
+fn wrong_query() -> Response {
+    sentence(
+        StatusCode::BAD_REQUEST,
+        "the query may be from=NUMBER and nothing else",
+    )
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {

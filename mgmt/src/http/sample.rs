@@ -47,6 +47,7 @@ fn server(name: &str, address: &str, requests_per_s: f64) -> ServerStats {
         name: name.into(),
         address: address.into(),
         unreachable: None,
+        ejected_unix_ms: 0,
         counters: ServerCounters {
             connections: 2,
             in_flight: 7,

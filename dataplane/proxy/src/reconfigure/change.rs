@@ -283,7 +283,7 @@ impl Change {
     }
 
     /// Once it has happened: the new number of each server that there was, [`GONE`] for one without. Numbers from
-    /// [`Self::configured_servers`] on are those of servers that are on their way out, below [`Self::servers_in_all`].
+    /// [`Self::configured_servers`] on are those of servers that are on their way out, below [`Self::servers_max`].
     pub fn servers_to(&self) -> &[u16] {
         &self.servers_to
     }
