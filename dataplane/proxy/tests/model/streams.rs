@@ -181,13 +181,14 @@ impl ModelStreams {
             .expect("the stream is open")
     }
 
-    /// Takes released streams away that have delivered everything.
+    /// Takes released streams away that have delivered everything, or whose server hung up and takes no more.
     pub fn sweep(&mut self) {
         for slot in &mut self.slots {
-            if slot
-                .as_ref()
-                .is_some_and(|s| s.released && (s.aborted || s.sent.len() == 0))
-            {
+            let is_over = |s: &Stream| {
+                let hung_up = s.server.is_some() && s.status == StreamStatus::HalfClosed;
+                s.aborted || hung_up || s.sent.len() == 0
+            };
+            if slot.as_ref().is_some_and(|s| s.released && is_over(s)) {
                 *slot = None;
             }
         }
