@@ -3,6 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tidegate_tests::both_drivers;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
@@ -14,6 +15,8 @@ use tidegate_tests::scene::Scene;
 use tidegate_tests::stage::Stage;
 
 const CONNECTIONS: u16 = 4;
+/// Turns a hang into a failure; far above what a process takes to end.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Requests that a connection sends at most: what a test that goes wrong may cost.
 const REQUESTS_MAX: u64 = 2_000_000;
 
@@ -139,6 +142,12 @@ fn a_worker_that_dies_without_a_manager_is_mended_by_the_next(scene: &mut Scene)
     kill(Pid::from_raw(before[0].pid), Signal::SIGKILL).unwrap();
     for (number, client) in survivors.iter_mut().enumerate() {
         set_and_get(client, &format!("a{number}"), "alone");
+    }
+    // A process that was killed is there until the kernel has taken it apart.
+    let killed = Instant::now();
+    while process_started(before[0].pid).is_some() {
+        assert!(killed.elapsed() < PATIENCE, "it does not end");
+        std::thread::yield_now();
     }
     scene.appliance.run_again().unwrap();
     let after = scene.appliance.status().unwrap().workers();
