@@ -113,6 +113,8 @@ enum Command {
     Reload(reload::command::ReloadArgs),
     /// Show which worker serves which queue on which core, or move workers to other cores.
     Queues(reload::command::QueuesArgs),
+    /// Change settings of a running instance, as a reload would.
+    Set(reload::command::SetArgs),
     /// Show requests that took long, and where their time went.
     Slowlog(slowlog::command::SlowlogArgs),
     /// Take no new clients, finish what is owed, then end; with --worker one worker, which another one follows.
@@ -244,6 +246,7 @@ fn dispatch(
         Command::Stats(args) => stats::client::run(root, args).map(|()| ExitCode::SUCCESS),
         Command::Reload(args) => reload::command::reload(root, args).map(|()| ExitCode::SUCCESS),
         Command::Queues(args) => reload::command::queues(root, args).map(|()| ExitCode::SUCCESS),
+        Command::Set(args) => reload::command::set(root, args).map(|()| ExitCode::SUCCESS),
         Command::Slowlog(args) => slowlog::command::run(args, root).map(|()| ExitCode::SUCCESS),
         Command::Drain(args) => lifecycle::command::drain(root, args).map(|()| ExitCode::SUCCESS),
         Command::Upgrade(args) => {

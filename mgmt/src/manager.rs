@@ -13,6 +13,7 @@ use crate::lifecycle::service::{self, Service};
 use crate::lifecycle::upgrade;
 use crate::log::SetFilter;
 use crate::packets::Packets;
+use crate::reload::edit::Edit;
 use crate::reload::{Reload, Source};
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
@@ -92,6 +93,8 @@ pub struct Manager {
     pub generation: u64,
     /// Another configuration on its way to the workers.
     pub reload: Option<Reload>,
+    /// Settings that were changed and are not in the file.
+    pub unsaved: Vec<Edit>,
     /// Listening addresses that are no more, and when the kernel gets them.
     pub listeners_gone: Vec<(Instant, SocketAddr)>,
     /// The record names every process.
@@ -137,6 +140,7 @@ impl Manager {
             memory: Memory::new(now),
             generation: 1,
             reload: None,
+            unsaved: Vec::new(),
             listeners_gone: Vec::new(),
             recorded: false,
             service: Service::of_environment(),
@@ -454,7 +458,8 @@ impl Manager {
             }
             Request::Keys(ask) => self.watch_keys(ticket, ask),
             Request::Reload { dry_run } => self.reload_for(ticket, *dry_run),
-            Request::Queues { port, cores } => self.move_queues(ticket, port, cores),
+            Request::Queues { port, cores, save } => self.move_queues(ticket, port, cores, *save),
+            Request::Set { edits, save } => self.set_for(ticket, edits, *save),
             Request::Slowlog(ask) => {
                 let report = self.slowlog.answer(ask);
                 self.answer(ticket, &report);

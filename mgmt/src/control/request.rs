@@ -40,6 +40,17 @@ pub enum Request {
         port: String,
         /// Queue → core, of those that are to move.
         cores: std::collections::BTreeMap<u32, u32>,
+        /// Write it into the file, too.
+        #[serde(default)]
+        save: bool,
+    },
+    /// Change settings: the same.
+    Set {
+        /// What is changed.
+        edits: Vec<crate::reload::edit::Edit>,
+        /// Write it into the file, too.
+        #[serde(default)]
+        save: bool,
     },
     /// The slow log: [`crate::slowlog::Report`].
     Slowlog(crate::slowlog::Ask),
@@ -62,7 +73,7 @@ impl Request {
             // A worker is answered for when its successor serves.
             Self::Drain(_) => Duration::from_millis(DEADLINE_MS_MAX.into()) + A_START,
             Self::Keys(ask) => AT_ONCE + Duration::from_secs(ask.seconds.into()),
-            Self::Reload { .. } | Self::Queues { .. } => RELOAD,
+            Self::Reload { .. } | Self::Queues { .. } | Self::Set { .. } => RELOAD,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `tidegate reload` and `tidegate queues`.
 
 use super::Outcome;
+use super::edit::Edit;
 use crate::control::client::ask;
 use crate::control::request::Request;
 use crate::status::report::Report;
@@ -44,7 +45,77 @@ enum QueuesCommand {
         /// Queue=core, for example 0=3.
         #[arg(required = true, value_name = "QUEUE=CORE", value_parser = pair)]
         cores: Vec<(u32, u32)>,
+        /// Write it into the configuration file, too; its comments stay.
+        #[arg(long)]
+        save: bool,
     },
+}
+
+/// Which settings to change.
+#[derive(Args)]
+pub struct SetArgs {
+    /// Name of the instance; not needed when only one runs.
+    #[arg(long, global = true)]
+    name: Option<String>,
+    /// Write it into the configuration file, too; its comments stay.
+    #[arg(long, global = true)]
+    save: bool,
+    #[command(subcommand)]
+    what: SetWhat,
+}
+
+#[derive(Subcommand)]
+enum SetWhat {
+    /// Settings of a pool.
+    Pool {
+        /// Its name.
+        pool: String,
+        /// Key=value as in the file, for example timeout_ms=50; KEY= alone goes back to the default.
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+    },
+    /// Settings of the workers.
+    Worker {
+        /// Key=value as in the file, for example client_stall_ms=5000; KEY= alone goes back to the default.
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+    },
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let parsed = text.split_once('=');
+    let parsed = parsed.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+    parsed
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| format!("{text:?} is not KEY=VALUE, for example timeout_ms=50"))
+}
+
+/// Changes settings, and prints what has changed.
+pub fn set(root: &Path, args: &SetArgs) -> anyhow::Result<()> {
+    let edit = match &args.what {
+        SetWhat::Pool { pool, settings } => Edit::Pool {
+            name: pool.clone(),
+            settings: settings.clone(),
+        },
+        SetWhat::Worker { settings } => Edit::Worker {
+            settings: settings.clone(),
+        },
+    };
+    let request = Request::Set {
+        edits: vec![edit],
+        save: args.save,
+    };
+    change(root, args.name.as_deref(), &request)
+}
+
+fn change(root: &Path, name: Option<&str>, request: &Request) -> anyhow::Result<()> {
+    let outcome: Outcome = serde_json::from_value(ask(root, name, request)?)
+        .context("the manager is of another version")?;
+    let _closed = std::io::stdout().write_all(told(&outcome, false).as_bytes());
+    match outcome.not_saved {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
 }
 
 fn pair(text: &str) -> Result<(u32, u32), String> {
@@ -73,8 +144,13 @@ pub fn reload(root: &Path, args: &ReloadArgs) -> anyhow::Result<()> {
 }
 
 fn told(outcome: &Outcome, dry_run: bool) -> String {
+    let saved = if outcome.saved {
+        "the file says so\n"
+    } else {
+        ""
+    };
     if outcome.differences.is_empty() {
-        return "nothing has changed\n".into();
+        return format!("nothing has changed\n{saved}");
     }
     let mut text = String::new();
     for difference in &outcome.differences {
@@ -89,13 +165,13 @@ fn told(outcome: &Outcome, dry_run: bool) -> String {
             "in force: configuration {generation}; the workers are being replaced, see `tidegate status`"
         ),
     };
-    text + &end + "\n"
+    text + &end + "\n" + saved
 }
 
 /// Shows queues, or moves them.
 pub fn queues(root: &Path, args: &QueuesArgs) -> anyhow::Result<()> {
     let name = args.name.as_deref();
-    let Some(QueuesCommand::Set { port, cores }) = &args.command else {
+    let Some(QueuesCommand::Set { port, cores, save }) = &args.command else {
         let report: Report = serde_json::from_value(ask(root, name, &Request::Status {})?)
             .context("the manager is of another version")?;
         let _closed = std::io::stdout().write_all(table(&report).as_bytes());
@@ -109,11 +185,9 @@ pub fn queues(root: &Path, args: &QueuesArgs) -> anyhow::Result<()> {
     let request = Request::Queues {
         port: port.clone(),
         cores,
+        save: *save,
     };
-    let outcome: Outcome = serde_json::from_value(ask(root, name, &request)?)
-        .context("the manager is of another version")?;
-    let _closed = std::io::stdout().write_all(told(&outcome, false).as_bytes());
-    Ok(())
+    change(root, name, &request)
 }
 
 /// A line per queue.

@@ -7,7 +7,10 @@
 //! Nothing here waits: a reload is a value of the manager that each turn of its loop moves on.
 
 pub mod command;
+pub mod edit;
 mod next;
+mod save;
+mod set;
 mod source;
 
 pub use next::NextNetwork;
@@ -19,7 +22,9 @@ use crate::plan::Facts;
 use crate::preflight;
 use crate::sockets::preflight::Taken;
 use crate::worker_process::Stage as ProcessStage;
+use edit::Edit;
 use next::Next;
+use save::Draft;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -51,6 +56,26 @@ pub struct Outcome {
     pub applied: bool,
     /// The workers are being replaced, one after the other.
     pub replacing: bool,
+    /// The file says so too.
+    #[serde(default)]
+    pub saved: bool,
+    /// Why it does not, although it should.
+    #[serde(default)]
+    pub not_saved: Option<String>,
+}
+
+/// What follows once a configuration is in force.
+#[derive(Default)]
+enum After {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It is what the file says: nothing is unsaved any more.
+    FromFile,
+    /// It is the file with these edits, which may be written already.
+    Set(Vec<Edit>, Option<Draft>),
+    /// Workers were moved, and the file may say so.
+    Moved(Option<Draft>),
 }
 
 /// A reload under way.
@@ -62,6 +87,7 @@ pub struct Reload {
     next: Option<Next>,
     stage: Stage,
     until: Instant,
+    after: After,
 }
 
 enum Stage {
@@ -113,23 +139,18 @@ impl Manager {
         }
     }
 
-    /// A request to move workers to other cores.
-    pub fn move_queues(&mut self, ticket: Ticket, port: &str, cores: &BTreeMap<u32, u32>) {
-        let mut config = self.parts.shared.config.clone();
-        let moved = source::with_cores(&mut config, port, cores);
-        let begun = moved.and_then(|()| self.begin(Some(ticket), config, false));
-        if let Err(faults) = begun {
-            self.refuse(ticket, faults);
-        }
-    }
-
     fn begin_reload(&mut self, ticket: Option<Ticket>, dry_run: bool) -> Result<(), Vec<String>> {
         let source = self.parts.source.as_ref().ok_or_else(|| {
             let text = "this instance was started without a file: there is nothing to read again";
             vec![text.to_owned()]
         })?;
         let config = source.read()?;
-        self.begin(ticket, config, dry_run)
+        let after = if dry_run {
+            After::Nothing
+        } else {
+            After::FromFile
+        };
+        self.begin(ticket, config, dry_run, after)
     }
 
     fn begin(
@@ -137,6 +158,7 @@ impl Manager {
         ticket: Option<Ticket>,
         wanted: Config,
         dry_run: bool,
+        after: After,
     ) -> Result<(), Vec<String>> {
         let shared = &self.parts.shared;
         let differences = shared.config.differences(&wanted);
@@ -156,7 +178,11 @@ impl Manager {
             if ticket.is_none() {
                 tracing::info!("reload: the configuration has not changed");
             }
-            self.tell(ticket, differences, false, false);
+            let outcome = Outcome {
+                differences,
+                ..Outcome::default()
+            };
+            self.conclude(ticket, outcome, after);
             return Ok(());
         }
         if self.is_draining() {
@@ -185,6 +211,7 @@ impl Manager {
             next: Some(next),
             stage: Stage::Resolve,
             until: now + RESOLVE_PATIENCE,
+            after,
         });
         self.go_on_with_reload(now);
         Ok(())
@@ -318,7 +345,14 @@ impl Manager {
         let replace = differences
             .iter()
             .any(|difference| difference.effect == Effect::Replace);
-        self.tell(reload.ticket.take(), differences, true, replace);
+        let outcome = Outcome {
+            differences,
+            applied: true,
+            replacing: replace,
+            ..Outcome::default()
+        };
+        let after = std::mem::take(&mut reload.after);
+        self.conclude(reload.ticket.take(), outcome, after);
         if !replace {
             return;
         }
@@ -449,20 +483,30 @@ impl Manager {
         self.parts.shared.give_back_listeners(&due);
     }
 
-    fn tell(
-        &mut self,
-        ticket: Option<Ticket>,
-        differences: Vec<Difference>,
-        applied: bool,
-        replacing: bool,
-    ) {
+    /// What was asked for is in force, or would be.
+    fn conclude(&mut self, ticket: Option<Ticket>, mut outcome: Outcome, after: After) {
+        let draft = match after {
+            After::Nothing => None,
+            After::FromFile => {
+                self.unsaved.clear();
+                None
+            }
+            After::Set(edits, draft) => {
+                self.unsaved = edits;
+                draft
+            }
+            After::Moved(draft) => draft,
+        };
+        match draft.map(Draft::put) {
+            None => {}
+            Some(Ok(())) => outcome.saved = true,
+            Some(Err(why)) => {
+                tracing::error!("{why}");
+                outcome.not_saved = Some(why);
+            }
+        }
+        outcome.generation = self.generation;
         if let Some(ticket) = ticket {
-            let outcome = Outcome {
-                differences,
-                generation: self.generation,
-                applied,
-                replacing,
-            };
             self.answer(ticket, &outcome);
         }
     }

@@ -16,10 +16,19 @@ pub struct Source {
 impl Source {
     /// Reads the file and applies the maps, or says everything that is wrong with them.
     pub fn read(&self) -> Result<Config, Vec<String>> {
+        self.parse(&self.text()?)
+    }
+
+    /// What the file says.
+    pub fn text(&self) -> Result<String, Vec<String>> {
+        std::fs::read_to_string(&self.file)
+            .map_err(|error| vec![format!("cannot read {}: {error}", self.file.display())])
+    }
+
+    /// The configuration that the file would be with this text.
+    pub fn parse(&self, text: &str) -> Result<Config, Vec<String>> {
         let file = self.file.display().to_string();
-        let text = std::fs::read_to_string(&self.file)
-            .map_err(|error| vec![format!("cannot read {file}: {error}")])?;
-        let mut config = Config::parse(&text, &file).map_err(|errors| {
+        let mut config = Config::parse(text, &file).map_err(|errors| {
             let lines = errors.to_string();
             lines.lines().map(str::to_owned).collect::<Vec<_>>()
         })?;

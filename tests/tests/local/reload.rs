@@ -1,7 +1,8 @@
 //! Another configuration for a running instance, taken up without a lost request.
 
-use crate::home::{Home, Instance, wait_until};
+use crate::home::{Home, Instance, ORDINARY_USER, wait_until};
 use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, chown, geteuid};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -209,5 +210,60 @@ fn limits_that_are_made_at_start_come_with_new_workers_one_after_the_other() {
     });
     let mut client = Redis::open(home.address(22_121)).unwrap();
     assert!(client.words("SET a 1").is_ok());
+    instance.stop();
+}
+
+#[test]
+fn single_settings_are_changed_and_saved_with_the_comments_of_the_file() {
+    let home = Home::new(74);
+    let _server = home.redis();
+    let commented = pool(&home, "cache", 22_121, &[6379]) + "timeout_ms = 400 # the shop's\n";
+    let file = write(&home, &[commented]);
+    if geteuid().is_root() {
+        // Who saves keeps the owner, so it has to be his.
+        let (user, group) = (Uid::from_raw(ORDINARY_USER), Gid::from_raw(ORDINARY_USER));
+        chown(&file, Some(user), Some(group)).unwrap();
+    }
+    let before = std::fs::read_to_string(&file).unwrap();
+    let instance = home.run(&file, 2);
+    let mut client = Redis::open(home.address(22_121)).unwrap();
+    assert!(client.words("SET a 1").is_ok());
+
+    let (code, said) = home.output(&["set", "pool", "cache", "timeout_ms=50", "hash=murmur"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("timeout_ms was 400, is 50"), "{said}");
+    assert_eq!(generation(&instance), 2);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "in memory");
+    assert!(client.words("GET a").is_ok(), "clients stay");
+
+    // Everything that is wrong is told, and nothing is changed.
+    let (code, said) = home.output(&["set", "pool", "cache", "timeout_ms=-1", "colour=red"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("timeout_ms"), "{said}");
+    let (code, said) = home.output(&["set", "pool", "shed", "timeout_ms=1"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("there is no pool \"shed\""), "{said}");
+    assert_eq!(generation(&instance), 2);
+
+    // What was changed before is saved with it.
+    let (code, said) = home.output(&["set", "worker", "client_stall_ms=9000", "--save"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the file says so"), "{said}");
+    let saved = std::fs::read_to_string(&file).unwrap();
+    for words in [
+        "timeout_ms = 50 # the shop's\n",
+        "hash = \"murmur\"\n",
+        "client_stall_ms = 9000\n",
+    ] {
+        assert!(saved.contains(words), "{words:?} is not in\n{saved}");
+    }
+    let (code, said) = reload(&home);
+    assert_eq!((code, said.as_str()), (Some(0), "nothing has changed\n"));
+
+    // A file that says something else is not taken up by the way.
+    std::fs::write(&file, saved.replace("= 9000", "= 9001")).unwrap();
+    let (code, said) = home.output(&["set", "pool", "cache", "timeout_ms=60"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("reload first"), "{said}");
     instance.stop();
 }
