@@ -271,7 +271,7 @@ impl Proxy {
             Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
             Target::Pending(pending) => {
                 if self.pendings[pending].noted {
-                    self.note_failed(pending);
+                    self.note_answered(pending);
                 }
                 let entry = &mut self.pendings[pending];
                 let client = entry.client;
@@ -366,7 +366,6 @@ impl Proxy {
         state.scanner = ReplyScanner::new(shape);
         state.scanning = true;
         state.began_us = self.now_us;
-        state.reply_bytes = 0;
         state.unseen = shape.is_changed();
         if state.unseen {
             self.expect_number(link);

@@ -8,7 +8,6 @@ use crate::keys::BigKey;
 use crate::limits::{KEY_NOTE_BYTES_MAX, SLOW_REQUESTS_MAX};
 use crate::proxy::Proxy;
 use crate::read::Source;
-use crate::slab::NIL;
 use crate::state::{Answer, Target};
 use crate::streams::{ServerId, StreamId, Streams};
 use std::collections::VecDeque;
@@ -103,7 +102,7 @@ pub struct SlowRequest {
     pub key: NotedKey,
     /// Bytes of the request.
     pub request_bytes: u64,
-    /// Bytes of the reply, as far as there was one.
+    /// Bytes of the reply that its client was given.
     pub reply_bytes: u64,
     /// When it was taken, in microseconds since 1970.
     pub taken_unix_us: u64,
@@ -135,7 +134,6 @@ pub(crate) struct Note {
     key_hash: u64,
     server: u16,
     request_bytes: u64,
-    reply_bytes: u64,
     sent_us: u64,
     /// When its reply began, or what stands in its place was decided; 0: not yet.
     answered_us: u64,
@@ -148,7 +146,6 @@ impl Note {
         key_hash: 0,
         server: SEVERAL,
         request_bytes: 0,
-        reply_bytes: 0,
         sent_us: 0,
         answered_us: 0,
     };
@@ -203,7 +200,6 @@ impl Notes {
         note.key_hash = 0;
         note.server = SEVERAL;
         note.request_bytes = 0;
-        note.reply_bytes = 0;
         note.sent_us = sent_us;
         note.answered_us = 0;
         note
@@ -330,26 +326,11 @@ impl Proxy {
         let state = &self.links[link as usize];
         let note = &mut self.notes.table[pending as usize];
         note.answered_us = state.began_us;
-        note.reply_bytes = state.reply_bytes;
     }
 
-    /// All servers have answered a noted request.
+    /// All servers have answered a noted request, or it gets an error in place of its reply.
     #[cold]
-    pub(crate) fn note_parts(&mut self, pending: u32, split: u32) {
-        let mut bytes = 0;
-        let mut fragment = self.splits[split].first_fragment;
-        while fragment != NIL {
-            bytes += self.fragments[fragment].chain.len();
-            fragment = self.fragments[fragment].next;
-        }
-        let note = &mut self.notes.table[pending as usize];
-        note.answered_us = self.now_us;
-        note.reply_bytes += bytes as u64;
-    }
-
-    /// A noted request gets an error in place of its reply.
-    #[cold]
-    pub(crate) fn note_failed(&mut self, pending: u32) {
+    pub(crate) fn note_answered(&mut self, pending: u32) {
         self.notes.table[pending as usize].answered_us = self.now_us;
     }
 
@@ -365,7 +346,7 @@ impl Proxy {
                 pool,
                 key: note.key,
                 hash: note.key_hash,
-                bytes: note.request_bytes.max(note.reply_bytes),
+                bytes: note.request_bytes.max(self.pendings[pending].sent_bytes),
                 command: note.command,
             };
             watch.see(&seen);
@@ -377,7 +358,8 @@ impl Proxy {
                 Answer::Waiting | Answer::Held | Answer::Merged(_) => SlowEnd::Replied,
             };
             let note = self.notes.table[pending as usize];
-            self.write_down(streams, client, took_us, &note, end);
+            let given = self.pendings[pending].sent_bytes;
+            self.write_down(streams, client, took_us, &note, given, end);
         }
     }
 
@@ -406,7 +388,7 @@ impl Proxy {
                 answered_us: self.now_us,
                 ..Note::NONE
             };
-            self.write_down(streams, client, waited_us, &note, SlowEnd::Failed);
+            self.write_down(streams, client, waited_us, &note, 0, SlowEnd::Failed);
         }
     }
 
@@ -417,7 +399,8 @@ impl Proxy {
         let took_us = self.now_us - self.pendings[pending].taken_us;
         if took_us >= self.pools[pool as usize].slow_us {
             let note = self.notes.table[pending as usize];
-            self.write_down(streams, client, took_us, &note, SlowEnd::ClientGone);
+            let given = self.pendings[pending].sent_bytes;
+            self.write_down(streams, client, took_us, &note, given, SlowEnd::ClientGone);
         }
         self.pendings[pending].noted = false;
     }
@@ -429,6 +412,7 @@ impl Proxy {
         client: u32,
         took_us: u64,
         note: &Note,
+        reply_bytes: u64,
         end: SlowEnd,
     ) {
         let state = &self.clients[client as usize];
@@ -452,7 +436,7 @@ impl Proxy {
             command: note.command,
             key: note.key,
             request_bytes: note.request_bytes,
-            reply_bytes: note.reply_bytes,
+            reply_bytes,
             taken_unix_us: self.wall_clock_us.wrapping_add(taken_us),
             queue_us: sent_us - taken_us,
             server_us: answered_us - sent_us,

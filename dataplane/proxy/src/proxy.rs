@@ -471,7 +471,6 @@ fn new_link() -> Link {
         failure_noted_us: 0,
         numbered: 0,
         began_us: 0,
-        reply_bytes: 0,
         unseen: false,
     }
 }

@@ -111,7 +111,6 @@ impl Proxy {
         state.measured_done = scan.done;
         if scan.bytes > 0 {
             state.progress_us = self.now_us;
-            state.reply_bytes += scan.bytes as u64;
             self.servers[state.server as usize].counters.reply_bytes += scan.bytes as u64;
         } else if streams.received(state.stream) == streams.receive_capacity(state.stream) {
             // A line that does not fit into the receive buffer will never be whole.

@@ -389,7 +389,7 @@ impl Proxy {
             return;
         }
         if self.pendings[pending].noted {
-            self.note_parts(pending, split);
+            self.note_answered(pending);
         }
         match self.splits[split].join {
             Join::Keys(_) if self.splits[split].lost.is_some() => {

@@ -326,9 +326,8 @@ pub(crate) struct Link {
     pub failure_noted_us: u64,
     /// Binary requests sent on it, of which each has its number as opaque.
     pub numbered: u32,
-    /// When the reply at the front began, and how many bytes of it were measured.
+    /// When the reply at the front began.
     pub began_us: u64,
-    pub reply_bytes: u64,
     /// The reply at the front may be changed or hidden, which its first bytes tell, and these were not looked at.
     pub unseen: bool,
 }
