@@ -1,6 +1,7 @@
 //! `tidegate run`: from a configuration to a running manager, and everything undone again at the end.
 
 use crate::adoption::{Found, see_off};
+use crate::control::client;
 use crate::control::server::ControlServer;
 use crate::http::{Http, Opened};
 use crate::log::SetFilter;
@@ -20,7 +21,6 @@ use crate::stats::listener::StatsListener;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_channel::message::UserIds;
@@ -66,8 +66,7 @@ pub fn run_and_say(
     for warning in warnings.chain(ready.plan.warnings.iter().cloned()) {
         tracing::warn!("{warning}");
     }
-    // A reader that went away is no error of ours.
-    let _closed = std::io::stdout().write_all(greeting.as_bytes());
+    client::print(greeting);
     let runtime = ready.runtime;
     let start = Start {
         source,

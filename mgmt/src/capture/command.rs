@@ -2,7 +2,7 @@
 
 use super::write::{Limits, Over, Scribe};
 use super::{Ask, Begun, RATE_MAX, SECONDS_MAX};
-use crate::control::client::ask_for_descriptors;
+use crate::control::client::{self, ask_for_descriptors};
 use crate::control::request::Request;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -65,8 +65,7 @@ pub fn run(args: &CaptureArgs, root: &Path) -> anyhow::Result<ExitCode> {
         seconds: args.seconds,
     });
     let (answer, mut descriptors) = ask_for_descriptors(root, args.name.as_deref(), &request)?;
-    let begun: Begun = serde_json::from_value(answer)
-        .context("the manager is of another version: its answer cannot be read")?;
+    let begun: Begun = client::read(answer)?;
     if descriptors.len() != 1 + begun.workers as usize {
         bail!("the manager is of another version: it sent too few descriptors");
     }

@@ -6,6 +6,7 @@ use crate::runtime_dir::{control_socket, instances, is_of_a_user, orphans};
 use anyhow::{Context, bail};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{ErrorKind, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -30,7 +31,20 @@ pub fn ask(root: &Path, name: Option<&str>, request: &Request) -> anyhow::Result
     Ok(ask_for_descriptors(root, name, request)?.0)
 }
 
-/// The same, with the descriptors that come along.
+/// What an answer says, for a command that understands it.
+pub fn read<T: DeserializeOwned>(answer: Value) -> anyhow::Result<T> {
+    serde_json::from_value(answer).context(
+        "the manager is of another version, and its answer not understood; --json, where there is one, prints it as it is",
+    )
+}
+
+/// Prints what a command has to say.
+pub fn print(text: &str) {
+    // A reader that went away (`| head`) is no error of ours.
+    let _closed = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// The same as [`ask`], with the descriptors that come along.
 pub fn ask_for_descriptors(
     root: &Path,
     name: Option<&str>,

@@ -1,11 +1,9 @@
 //! `tidegate hotkeys` and `tidegate bigkeys`.
 
 use super::{Ask, Report, table};
-use crate::control::client::ask;
+use crate::control::client::{self, ask};
 use crate::control::request::Request;
-use anyhow::Context;
 use clap::Args;
-use std::io::Write;
 use std::path::Path;
 
 /// What is watched, and how.
@@ -50,11 +48,9 @@ fn print(args: &KeysArgs, root: &Path, render: fn(&Report, usize) -> String) -> 
     let out = if args.json {
         format!("{answer}\n")
     } else {
-        let report: Report = serde_json::from_value(answer)
-            .context("the manager is of another version: try --json")?;
+        let report: Report = client::read(answer)?;
         render(&report, args.top)
     };
-    // A reader that went away (`| head`) is no error of ours.
-    let _closed = std::io::stdout().write_all(out.as_bytes());
+    client::print(&out);
     Ok(())
 }

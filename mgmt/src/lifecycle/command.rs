@@ -3,7 +3,7 @@
 use super::drain::{DEADLINE_MS_MAX, DrainRequest, Drained};
 use super::log_level::{LogLevelRequest, LogLevelSet};
 use super::upgrade::{UpgradeRequest, Upgrading};
-use crate::control::client::{ask, instance};
+use crate::control::client::{self, ask, instance};
 use crate::control::request::Request;
 use crate::runtime_dir::is_running;
 use crate::status::report::Report;
@@ -78,7 +78,7 @@ pub fn drain(root: &Path, args: &DrainArgs) -> anyhow::Result<()> {
         worker: args.worker,
         deadline_ms: args.deadline,
     });
-    let drained: Drained = serde_json::from_value(ask(root, Some(&name), &request)?)?;
+    let drained: Drained = client::read(ask(root, Some(&name), &request)?)?;
     if let (Some(worker), Some(pid)) = (args.worker, drained.successor) {
         println!("worker {worker} was drained; process {pid} serves in its place");
         return Ok(());
@@ -99,7 +99,7 @@ pub fn drain(root: &Path, args: &DrainArgs) -> anyhow::Result<()> {
 pub fn upgrade(root: &Path, args: &UpgradeArgs) -> anyhow::Result<()> {
     let name = instance(root, args.name.as_deref())?;
     let request = Request::Upgrade(UpgradeRequest { force: args.force });
-    let Upgrading { version } = serde_json::from_value(ask(root, Some(&name), &request)?)?;
+    let Upgrading { version } = client::read(ask(root, Some(&name), &request)?)?;
     let workers = wait_until_serving(root, &name)?;
     println!("the manager is {version}");
     if args.manager_only {
@@ -110,7 +110,7 @@ pub fn upgrade(root: &Path, args: &UpgradeArgs) -> anyhow::Result<()> {
             worker: Some(worker),
             deadline_ms: None,
         });
-        let drained: Drained = serde_json::from_value(ask(root, Some(&name), &request)?)?;
+        let drained: Drained = client::read(ask(root, Some(&name), &request)?)?;
         if let Some(pid) = drained.successor {
             println!("worker {worker} was drained; process {pid} serves in its place");
         }
@@ -124,7 +124,7 @@ fn wait_until_serving(root: &Path, name: &str) -> anyhow::Result<Vec<u32>> {
     loop {
         // In between nobody is there who could answer.
         if let Ok(answer) = ask(root, Some(name), &Request::Status {}) {
-            let report: Report = serde_json::from_value(answer)?;
+            let report: Report = client::read(answer)?;
             if report
                 .workers
                 .iter()
@@ -146,7 +146,7 @@ pub fn log_level(root: &Path, args: &LogLevelArgs) -> anyhow::Result<()> {
     let filter = args.filter.clone();
     let request = Request::LogLevel(LogLevelRequest { filter });
     let answer = ask(root, args.name.as_deref(), &request)?;
-    let LogLevelSet { before } = serde_json::from_value(answer)?;
+    let LogLevelSet { before } = client::read(answer)?;
     println!("log filter: {}, before: {before}", args.filter);
     Ok(())
 }

@@ -2,14 +2,13 @@
 
 use super::Outcome;
 use super::edit::Edit;
-use crate::control::client::ask;
+use crate::control::client::{self, ask};
 use crate::control::request::Request;
 use crate::status::report::Report;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 
 /// What to reload.
@@ -109,9 +108,8 @@ pub fn set(root: &Path, args: &SetArgs) -> anyhow::Result<()> {
 }
 
 fn change(root: &Path, name: Option<&str>, request: &Request) -> anyhow::Result<()> {
-    let outcome: Outcome = serde_json::from_value(ask(root, name, request)?)
-        .context("the manager is of another version")?;
-    let _closed = std::io::stdout().write_all(told(&outcome, false).as_bytes());
+    let outcome: Outcome = client::read(ask(root, name, request)?)?;
+    client::print(&told(&outcome, false));
     match outcome.not_saved {
         Some(why) => bail!(why),
         None => Ok(()),
@@ -134,12 +132,10 @@ pub fn reload(root: &Path, args: &ReloadArgs) -> anyhow::Result<()> {
     let text = if args.json {
         format!("{answer}\n")
     } else {
-        let outcome: Outcome = serde_json::from_value(answer)
-            .context("the manager is of another version: try --json")?;
+        let outcome: Outcome = client::read(answer)?;
         told(&outcome, args.dry_run)
     };
-    // A reader that went away is no error of ours.
-    let _closed = std::io::stdout().write_all(text.as_bytes());
+    client::print(&text);
     Ok(())
 }
 
@@ -172,9 +168,8 @@ fn told(outcome: &Outcome, dry_run: bool) -> String {
 pub fn queues(root: &Path, args: &QueuesArgs) -> anyhow::Result<()> {
     let name = args.name.as_deref();
     let Some(QueuesCommand::Set { port, cores, save }) = &args.command else {
-        let report: Report = serde_json::from_value(ask(root, name, &Request::Status {})?)
-            .context("the manager is of another version")?;
-        let _closed = std::io::stdout().write_all(table(&report).as_bytes());
+        let report: Report = client::read(ask(root, name, &Request::Status {})?)?;
+        client::print(&table(&report));
         return Ok(());
     };
     let given = cores.len();

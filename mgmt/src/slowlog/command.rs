@@ -1,11 +1,9 @@
 //! `tidegate slowlog`.
 
 use super::{Ask, Report, table};
-use crate::control::client::ask;
+use crate::control::client::{self, ask};
 use crate::control::request::Request;
-use anyhow::Context;
 use clap::{Args, Subcommand};
-use std::io::Write;
 use std::path::Path;
 
 /// Entries that are shown when nobody says how many.
@@ -50,15 +48,13 @@ pub fn run(args: &SlowlogArgs, root: &Path) -> anyhow::Result<()> {
     let out = if args.json {
         format!("{answer}\n")
     } else {
-        let report: Report = serde_json::from_value(answer)
-            .context("the manager is of another version: try --json")?;
+        let report: Report = client::read(answer)?;
         match what {
             Ask::Get { .. } => table::render(&report),
             Ask::Len {} => format!("{}\n", report.len),
             Ask::Reset {} => String::new(),
         }
     };
-    // A reader that went away (`| head`) is no error of ours.
-    let _closed = std::io::stdout().write_all(out.as_bytes());
+    client::print(&out);
     Ok(())
 }

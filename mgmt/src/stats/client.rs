@@ -2,11 +2,10 @@
 
 use super::model::Stats;
 use super::{prometheus, table};
-use crate::control::client::ask;
+use crate::control::client::{self, ask};
 use crate::control::request::Request;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
-use std::io::Write;
 use std::path::Path;
 
 /// What to show.
@@ -31,8 +30,7 @@ pub fn run(root: &Path, args: &StatsArgs) -> anyhow::Result<()> {
     let out = match (&args.pool, args.json) {
         (None, true) => format!("{answer}\n"),
         (pool, json) => {
-            let mut stats: Stats = serde_json::from_value(answer)
-                .context("the manager is of another version: try --json without a pool")?;
+            let mut stats: Stats = client::read(answer)?;
             if let Some(pool) = pool {
                 only(&mut stats, pool)?;
             }
@@ -43,8 +41,7 @@ pub fn run(root: &Path, args: &StatsArgs) -> anyhow::Result<()> {
             }
         }
     };
-    // A reader that went away (`| head`) is no error of ours.
-    let _closed = std::io::stdout().write_all(out.as_bytes());
+    client::print(&out);
     Ok(())
 }
 

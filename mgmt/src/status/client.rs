@@ -2,10 +2,8 @@
 
 use super::report::Report;
 use super::table;
-use crate::control::client::ask;
+use crate::control::client::{self, ask};
 use crate::control::request::Request;
-use anyhow::Context;
-use std::io::Write;
 use std::path::Path;
 
 /// Prints the status of `name`, or of the only instance there is.
@@ -14,11 +12,9 @@ pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
     let out = if json {
         format!("{report}\n")
     } else {
-        let report: Report = serde_json::from_value(report)
-            .context("the manager is of another version: try --json")?;
+        let report: Report = client::read(report)?;
         table::render(&report)
     };
-    // A reader that went away (`| head`) is no error of ours.
-    let _closed = std::io::stdout().write_all(out.as_bytes());
+    client::print(&out);
     Ok(())
 }
