@@ -399,7 +399,12 @@ impl Start<'_> {
         if self.found.is_empty() {
             manager.parts.recorder.forget_totals();
         } else {
+            let outdated = self.found.outdated;
             self.found.join(&mut manager, &self.before)?;
+            if outdated {
+                tracing::info!("the configuration has changed since these workers got theirs");
+                manager.reload_by_signal();
+            }
         }
         manager.run()
     }

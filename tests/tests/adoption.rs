@@ -368,4 +368,6 @@ fn a_manager_with_a_changed_file_adopts_the_workers_with_what_they_have(scene: &
     for client in &mut clients {
         set_and_get(client, "b", "the new manager");
     }
+    let log = scene.appliance.log();
+    assert!(log.contains("drain_timeout_ms was 10000, is 4321"), "{log}");
 }

@@ -43,6 +43,8 @@ pub struct Found {
     pub heritage: Option<Heritage>,
     /// Those that cannot.
     pub leaving: Vec<Leaving>,
+    /// The file says something else than what they serve.
+    pub outdated: bool,
 }
 
 impl Found {
@@ -50,16 +52,19 @@ impl Found {
     pub fn look(record: &Record, doors: &Recorder) -> Self {
         let (adoptees, mut leaving) = interview::all(record, doors);
         let heritage = Heritage::of(adoptees, &mut leaving);
-        Self { heritage, leaving }
+        Self {
+            heritage,
+            leaving,
+            outdated: false,
+        }
     }
 
-    /// The configuration of those that are adopted: they go on with it. Without any that of the file.
-    pub fn config_to_serve(&self, of_file: Config) -> Config {
+    /// The configuration of those that are adopted: they go on with it until that of the file has been reloaded. Without any that of
+    /// the file.
+    pub fn config_to_serve(&mut self, of_file: Config) -> Config {
         match &self.heritage {
             Some(heritage) if *heritage.config() != of_file => {
-                tracing::warn!(
-                    "the configuration has changed since the workers that are taken over got theirs: they go on with what they have"
-                );
+                self.outdated = true;
                 heritage.config().clone()
             }
             _ => of_file,
