@@ -3,7 +3,6 @@
 use super::World;
 use super::server::ModelServer;
 use tidegate_config::{Endpoint, PoolConfig, WorkerConfig};
-use tidegate_proxy::streams::{ListenerId, ServerId};
 use tidegate_proxy::{Change, GONE, Proxy};
 
 impl World {
@@ -68,25 +67,7 @@ impl World {
             assert_eq!(usize::from(number), self.servers.len(), "without gaps");
             self.servers.push(server);
         }
-        let number = |id: &ServerId| Some(to[usize::from(id.0)]).filter(|&to| to != GONE);
-        for slot in &mut self.streams.slots {
-            let Some(stream) = slot else { continue };
-            if let Some(server) = stream.server {
-                if let Some(to) = number(&server) {
-                    stream.server = Some(ServerId(to));
-                } else {
-                    assert!(stream.released, "a connection of nobody");
-                    *slot = None;
-                }
-            } else if let Some(listener) = stream.listener {
-                let listeners = change.listeners_to();
-                let to = listeners.get(usize::from(listener.0));
-                stream.listener = Some(ListenerId(to.copied().unwrap_or(GONE)));
-            }
-        }
-        for list in [&mut self.streams.refuse, &mut self.streams.unreachable] {
-            *list = list.iter().filter_map(number).map(ServerId).collect();
-        }
+        self.streams.follow(to, change.listeners_to());
     }
 }
 

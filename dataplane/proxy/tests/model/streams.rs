@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use tidegate_proxy::GONE;
 use tidegate_proxy::streams::{
     CloseReason, ConnectError, ListenerId, ServerId, StreamId, StreamStatus, Streams,
 };
@@ -120,6 +121,28 @@ pub struct ModelStreams {
 }
 
 impl ModelStreams {
+    /// Another configuration was taken up: servers and listeners have other numbers now.
+    pub fn follow(&mut self, servers_to: &[u16], listeners_to: &[u16]) {
+        let to = |id: &ServerId| Some(servers_to[usize::from(id.0)]).filter(|&to| to != GONE);
+        for slot in &mut self.slots {
+            let Some(stream) = slot else { continue };
+            if let Some(server) = stream.server {
+                if let Some(to) = to(&server) {
+                    stream.server = Some(ServerId(to));
+                } else {
+                    assert!(stream.released, "a connection of nobody");
+                    *slot = None;
+                }
+            } else if let Some(listener) = stream.listener {
+                let to = listeners_to.get(usize::from(listener.0));
+                stream.listener = Some(ListenerId(to.copied().unwrap_or(GONE)));
+            }
+        }
+        for list in [&mut self.refuse, &mut self.unreachable] {
+            *list = list.iter().filter_map(to).map(ServerId).collect();
+        }
+    }
+
     pub fn new(slots: usize, client_bytes: usize, server_bytes: usize) -> Self {
         Self {
             slots: (0..slots).map(|_| None).collect(),

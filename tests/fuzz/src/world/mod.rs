@@ -13,14 +13,16 @@ mod turns;
 use crate::cuts::Choices;
 use crate::streams::ModelStreams;
 use peers::{Client, Server};
-use script::{Act, Script, Setting};
+use script::{Act, Next, Script, Setting};
 use std::sync::OnceLock;
 use tidegate_config::{Compat, Config, PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::{CloseReason, ListenerId, StreamId, StreamStatus, Streams};
-use tidegate_proxy::{Proxy, TablesInUse};
+use tidegate_proxy::{Change, GONE, Proxy, TablesInUse};
 
 /// Clients at once.
 pub(crate) const CLIENTS: usize = 3;
+/// Servers that there are, not all of which need be configured.
+const SERVERS: usize = 3;
 /// How far the clock goes on in each turn.
 const TURN_US: u64 = 200;
 /// The pool's `timeout_ms`: one that is met, and one that only ends what nothing else does, such as a reply without its end.
@@ -50,9 +52,7 @@ fn settings(protocol: Protocol) -> (PoolConfig, WorkerConfig) {
     worker.client_buffer_bytes = 512;
     worker.server_connections_max = 12;
     worker.server_buffer_bytes = 8192;
-    worker.requests_max = 128;
     worker.client_requests_max = 32;
-    worker.split_keys_max = 256;
     worker.request_hold_bytes = 4096;
     worker.reply_hold_bytes = 1 << 20;
     worker.client_reply_hold_bytes = 256 << 10;
@@ -71,21 +71,30 @@ fn vary(setting: Setting, pool: &mut PoolConfig, worker: &mut WorkerConfig) {
     if setting.twemproxy {
         pool.compat = Compat::Twemproxy;
     }
-    if setting.tight_tables {
-        worker.requests_max = 12;
-        worker.split_keys_max = 16;
-    }
+    vary_tables(setting.tight_tables, worker);
     if setting.tight_holds {
         worker.reply_hold_bytes = 4 << 10;
         worker.client_reply_hold_bytes = 1 << 10;
     }
 }
 
+fn vary_tables(are_tight: bool, worker: &mut WorkerConfig) {
+    (worker.requests_max, worker.split_keys_max) = if are_tight { (12, 16) } else { (128, 256) };
+}
+
 /// Everything at once.
 pub(crate) struct World {
     proxy: Proxy,
+    /// The configuration in force.
+    pool: PoolConfig,
+    limits: WorkerConfig,
     streams: ModelStreams,
+    /// All that may be configured.
     servers: Vec<Server>,
+    /// Which of them the proxy means by a number.
+    named: Vec<usize>,
+    /// As many as were configured at some time.
+    counts: Vec<usize>,
     clients: Vec<Client>,
     /// So many of the first ones need no looking after.
     over: usize,
@@ -111,13 +120,14 @@ impl World {
             worker.client_buffer_bytes as usize,
             worker.server_buffer_bytes as usize,
         );
-        let servers = (0..pool.servers.len())
-            .map(|_| Server::new(protocol, slots))
-            .collect();
         let mut world = Self {
-            proxy: Proxy::new(&[pool], &worker, slots, 1, 0),
+            proxy: Proxy::new(std::slice::from_ref(&pool), &worker, slots, 1, 0),
+            named: (0..pool.servers.len()).collect(),
+            counts: vec![pool.servers.len()],
+            pool,
+            limits: worker,
             streams,
-            servers,
+            servers: (0..SERVERS).map(|_| Server::new(protocol, slots)).collect(),
             clients: Vec::new(),
             over: 0,
             now_us: 0,
@@ -145,6 +155,49 @@ impl World {
     fn client(&self, number: usize) -> usize {
         let first = self.clients.len().saturating_sub(CLIENTS);
         first + number % (self.clients.len() - first)
+    }
+
+    /// The server that a script means by a number: one that is configured.
+    fn server(&self, number: usize) -> usize {
+        self.named[number % self.pool.servers.len()]
+    }
+
+    /// Another configuration is taken up, between two turns as in a worker.
+    fn reconfigure(&mut self, next: Next) {
+        let (all, _) = settings(self.protocol);
+        let (mut pool, mut limits) = (self.pool.clone(), self.limits.clone());
+        let places: Vec<usize> = (0..SERVERS).filter(|&n| next.has(n)).collect();
+        pool.servers = places.iter().map(|&n| all.servers[n].clone()).collect();
+        pool.server_connections = next.connections;
+        pool.auto_eject_hosts ^= next.toggles_ejection;
+        pool.timeout_ms = Some(TIMEOUTS_MS[usize::from(next.times_out)]);
+        vary_tables(next.tight_tables, &mut limits);
+        let [before, after] = [&self.pool, &pool].map(std::slice::from_ref);
+        let change = Change::new(
+            (before, &self.limits),
+            (after, &limits),
+            self.proxy.left(),
+            2,
+            Proxy::private_meters(after),
+        );
+        // Too much may be on its way out; an operator is told so.
+        let Ok(mut change) = change else { return };
+        self.calm &= !next.times_out;
+        self.proxy
+            .reconfigure(&mut self.streams, &mut change, self.now_us);
+        let to = change.servers_to();
+        self.streams.follow(to, change.listeners_to());
+        if !self.counts.contains(&places.len()) {
+            self.counts.push(places.len());
+        }
+        let mut named = places;
+        let mut leaving: Vec<_> = to.iter().copied().zip(self.named.iter().copied()).collect();
+        leaving.retain(|&(to, _)| to != GONE && usize::from(to) >= named.len());
+        leaving.sort_unstable();
+        named.extend(leaving.into_iter().map(|(_, server)| server));
+        self.named = named;
+        (self.pool, self.limits) = (pool, limits);
+        self.due_us = Some(self.now_us);
     }
 
     fn act(&mut self, act: Act) {
@@ -175,17 +228,18 @@ impl World {
             Act::Answer { server, bytes } => {
                 self.calm = false;
                 self.honest = false;
-                let server = server % self.servers.len();
+                let server = self.server(server);
                 self.servers[server].answers.push_back(bytes);
             }
             Act::Trouble { server, trouble } => {
-                let server = server % self.servers.len();
+                let server = self.server(server);
                 self.calm = false;
                 self.servers[server].trouble(trouble);
                 if trouble.ends_connections() {
                     self.end_connections(server);
                 }
             }
+            Act::Reconfigure(next) => self.reconfigure(next),
             Act::Pass { turns } => self.pass(turns as u64 * TURN_US),
         }
     }
@@ -194,10 +248,12 @@ impl World {
     fn say(&mut self, server: usize, bytes: &[u8]) {
         self.calm = false;
         self.honest = false;
-        let server = server % self.servers.len();
+        let server = self.server(server);
         for slot in 0..self.streams.slots.len() {
             if let Some(stream) = &mut self.streams.slots[slot]
-                && stream.server.is_some_and(|id| usize::from(id.0) == server)
+                && stream
+                    .server
+                    .is_some_and(|id| self.named[usize::from(id.0)] == server)
                 && stream.status == StreamStatus::Open
                 && !stream.released
             {
@@ -211,7 +267,9 @@ impl World {
     fn end_connections(&mut self, server: usize) {
         for slot in 0..self.streams.slots.len() {
             if let Some(stream) = &mut self.streams.slots[slot]
-                && stream.server.is_some_and(|id| usize::from(id.0) == server)
+                && stream
+                    .server
+                    .is_some_and(|id| self.named[usize::from(id.0)] == server)
                 && !stream.released
                 && !stream.aborted
             {

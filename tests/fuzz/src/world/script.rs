@@ -34,6 +34,34 @@ impl Trouble {
     }
 }
 
+/// Another configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
+    servers: u8,
+    pub(crate) connections: u32,
+    pub(crate) toggles_ejection: bool,
+    pub(crate) times_out: bool,
+    pub(crate) tight_tables: bool,
+}
+
+impl Next {
+    fn new(byte: u8) -> Self {
+        Self {
+            // None at all is no configuration.
+            servers: if byte.is_multiple_of(8) { 7 } else { byte % 8 },
+            connections: 1 + u32::from(byte >> 3 & 1),
+            toggles_ejection: byte & 16 != 0,
+            tight_tables: byte & 32 != 0,
+            times_out: byte >> 6 == 3,
+        }
+    }
+
+    /// Whether it has this server.
+    pub(crate) fn has(self, server: usize) -> bool {
+        self.servers >> server & 1 == 1
+    }
+}
+
 /// One thing that happens.
 pub(crate) enum Act {
     Send {
@@ -63,6 +91,7 @@ pub(crate) enum Act {
         server: usize,
         trouble: Trouble,
     },
+    Reconfigure(Next),
     Pass {
         turns: usize,
     },
@@ -165,7 +194,8 @@ impl<'a> Script<'a> {
                 1 => Act::Finish { client: who % 4 },
                 _ => Act::Deafen { client: who % 4 },
             },
-            _ => Act::Pass { turns: 1 + who * 4 },
+            14 => Act::Pass { turns: 1 + who * 4 },
+            _ => Act::Reconfigure(Next::new(self.byte()?)),
         })
     }
 }

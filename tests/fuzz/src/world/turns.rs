@@ -129,7 +129,7 @@ impl World {
         let Some(id) = stream.server else {
             return false;
         };
-        let server = &mut self.servers[usize::from(id.0)];
+        let server = &mut self.servers[self.named[usize::from(id.0)]];
         if stream.aborted || matches!(stream.status, StreamStatus::Closed(_)) {
             return false;
         }
