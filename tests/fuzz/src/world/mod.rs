@@ -95,6 +95,8 @@ pub(crate) struct World {
     named: Vec<usize>,
     /// As many as were configured at some time.
     counts: Vec<usize>,
+    /// The configured ones were exchanged for others at some time.
+    moved: bool,
     clients: Vec<Client>,
     /// So many of the first ones need no looking after.
     over: usize,
@@ -124,6 +126,7 @@ impl World {
             proxy: Proxy::new(std::slice::from_ref(&pool), &worker, slots, 1, 0),
             named: (0..pool.servers.len()).collect(),
             counts: vec![pool.servers.len()],
+            moved: false,
             pool,
             limits: worker,
             streams,
@@ -187,6 +190,7 @@ impl World {
             .reconfigure(&mut self.streams, &mut change, self.now_us);
         let to = change.servers_to();
         self.streams.follow(to, change.listeners_to());
+        self.moved |= self.named[..self.pool.servers.len()] != places;
         if !self.counts.contains(&places.len()) {
             self.counts.push(places.len());
         }

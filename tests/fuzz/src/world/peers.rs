@@ -37,6 +37,13 @@ impl Client {
         &self.sends[self.sent..]
     }
 
+    /// Whether it may be a subscriber.
+    pub(crate) fn subscribes(&self) -> bool {
+        let name = b"subscribe";
+        let mut windows = self.sends.windows(name.len());
+        windows.any(|window| window.eq_ignore_ascii_case(name))
+    }
+
     /// Nothing moves on its connection any more.
     pub(crate) fn is_over(&self) -> bool {
         self.finished || self.reset

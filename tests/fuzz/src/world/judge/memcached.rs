@@ -277,7 +277,7 @@ fn expected(reader: Reader<'_>, request: &Request, wire: &[u8]) -> Option<Vec<u8
     if let ReplyShape::Binary(head) = request.reply {
         return match request.route {
             Route::Local(Local::SaslMechanisms | Local::SaslAuth | Local::SaslStep) => None,
-            Route::Broadcast(_) => Some(binary_answer(wire, loud(head), servers?)),
+            Route::Broadcast(Merge::BinaryStats) => Some(binary_answer(wire, loud(head), servers?)),
             _ => Some(binary_answer(wire, loud(head), 1)),
         };
     }
