@@ -297,7 +297,8 @@ impl Proxy {
         self.pendings[pending].answer = if self.hold.append(&mut chain, bytes) {
             Answer::Held
         } else {
-            Answer::Text(self.pool_of(client).text(Fault::OverHold))
+            let pool = self.clients[client as usize].pool;
+            Answer::Text(self.not_held(pool, Fault::HoldFull))
         };
         self.pendings[pending].chain = chain;
         self.flush(streams, client);

@@ -17,7 +17,8 @@ impl Proxy {
         line: &[u8],
     ) -> Result<(Step, usize), Fault> {
         let part = &self.fragments[fragment];
-        let pool = &self.pools[self.servers[part.server as usize].pool as usize];
+        let number = self.servers[part.server as usize].pool;
+        let pool = &self.pools[number as usize];
         if pool.is_failure(line) {
             return Err(Fault::Failing);
         }
@@ -25,12 +26,14 @@ impl Proxy {
             self.lose_fragment(fragment, Fault::Failing);
             return Ok((Step::Done, line.len()));
         }
-        let split = &mut self.splits[part.split];
+        let place = part.split;
+        let split = &mut self.splits[place];
         if split.failed.is_none() && split.error.is_empty() {
             if self.pendings[split.pending].several != Several::No {
                 split.failed = Some(pool.text(Fault::PartFailed));
             } else if !self.hold.append(&mut split.error, line) {
-                split.failed = Some(pool.text(Fault::OverHold));
+                let text = self.not_held(number, Fault::HoldFull);
+                self.splits[place].failed = Some(text);
             }
         }
         Ok((Step::Done, line.len()))

@@ -248,15 +248,17 @@ impl Proxy {
             return false;
         }
         split.held_bytes += bytes.len() as u64;
-        let allowed = split.held_bytes <= self.limits.client_reply_hold_bytes as u64;
-        if allowed && self.hold.append(&mut part.chain, bytes) {
+        let fault = if split.held_bytes > self.limits.client_reply_hold_bytes as u64 {
+            Fault::OverHold
+        } else if !self.hold.append(&mut part.chain, bytes) {
+            Fault::HoldFull
+        } else {
             return true;
-        }
+        };
         self.hold.clear(&mut part.chain);
-        let client = self.pendings[split.pending].client;
-        let pool = &mut self.pools[self.clients[client as usize].pool as usize];
-        pool.counters.replies_over_hold += 1;
-        split.failed = Some(pool.text(Fault::OverHold));
+        let (split, client) = (part.split, self.pendings[split.pending].client);
+        let text = self.not_held(self.clients[client as usize].pool, fault);
+        self.splits[split].failed = Some(text);
         false
     }
 

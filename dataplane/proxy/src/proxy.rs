@@ -371,6 +371,18 @@ impl Proxy {
         &mut self.pools[self.clients[client as usize].pool as usize]
     }
 
+    /// Counts a reply that cannot be held under the limit that it met, and tells what its client gets instead.
+    #[cold]
+    pub(crate) fn not_held(&mut self, pool: u16, fault: crate::Fault) -> &'static str {
+        let pool = &mut self.pools[pool as usize];
+        if fault == crate::Fault::OverHold {
+            pool.counters.replies_over_client_hold += 1;
+        } else {
+            pool.counters.replies_over_hold += 1;
+        }
+        pool.text(fault)
+    }
+
     #[inline]
     pub(crate) fn server_id(&self, pool: u16, index: usize) -> ServerId {
         ServerId(self.pools[pool as usize].first_server + index as u16)

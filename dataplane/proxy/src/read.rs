@@ -78,7 +78,9 @@ impl Proxy {
         if state.pending >= self.limits.client_requests {
             if !state.full {
                 state.full = true;
-                self.pools[state.pool as usize].counters.paused_requests += 1;
+                self.pools[state.pool as usize]
+                    .counters
+                    .paused_client_requests += 1;
             }
             return false;
         }

@@ -276,7 +276,7 @@ impl Proxy {
             std::mem::replace(&mut self.pendings[pending].chain, crate::hold::Chain::EMPTY);
         self.hold.clear(&mut chain);
         self.pendings[pending].instead = Some(fault);
-        self.pool_of(client).counters.replies_over_hold += 1;
+        self.not_held(self.clients[client as usize].pool, fault);
         let state = &mut self.links[link as usize];
         streams.consume(state.stream, state.measured);
         state.measured = 0;

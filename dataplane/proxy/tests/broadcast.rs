@@ -155,8 +155,11 @@ fn replies_that_are_too_large_together_are_an_error() {
         };
         let mut world = World::new(&[pool(Protocol::Redis, 3)], &limits, 5);
         fill(&mut world, 900);
-        let over =
-            "-ERR Reply too large to be held by the proxy (limit client_reply_hold_bytes)\r\n";
+        let over = if hold == 1_000 {
+            "-ERR Reply too large to be held by the proxy (limit client_reply_hold_bytes)\r\n"
+        } else {
+            "-ERR No room to hold the reply until its turn (limit reply_hold_bytes)\r\n"
+        };
         assert_eq!(
             ask(&mut world, &["KEYS *", "DBSIZE", "SCAN 0 COUNT 100000"]),
             format!("{over}:900\r\n{over}")

@@ -139,7 +139,9 @@ fn tight_tables_make_clients_wait_and_nothing_else() {
         };
         for protocol in [Protocol::Memcached, Protocol::Redis] {
             let world = run(seed, protocol, &shape, &tight, 400);
-            assert!(world.proxy.pool_counters(0).paused_requests > 0);
+            let counters = world.proxy.pool_counters(0);
+            assert!(counters.paused_requests > 0);
+            assert!(counters.paused_client_requests > 0);
         }
     }
 }
@@ -170,7 +172,14 @@ fn a_merged_reply_too_large_to_hold_becomes_an_error_and_the_connection_goes_on(
         show(&world.clients[client].got),
         format!("{}{text}", "+OK\r\n".repeat(4))
     );
-    assert_eq!(world.proxy.pool_counters(0).replies_over_hold, 1);
+    let counters = world.proxy.pool_counters(0);
+    assert_eq!(
+        (
+            counters.replies_over_client_hold,
+            counters.replies_over_hold
+        ),
+        (1, 0)
+    );
 }
 
 #[test]

@@ -720,7 +720,7 @@ fn hello_without_room_for_its_reply_changes_nothing() {
     world.servers[0].stopped = false;
     world.settle(20_000);
     let got = text(&world.clients[client].got);
-    assert!(got.starts_with("-ERR Reply too large"), "{got}");
+    assert!(got.starts_with("-ERR No room to hold"), "{got}");
     assert!(got.ends_with("\r\n$-1\r\n"), "{got}");
     world.vanish(other);
     world.vanish(client);

@@ -62,7 +62,14 @@ fn assert_all_replies(protocol: Protocol, request: &[u8], check: impl Fn(&[u8]))
     for client in slow {
         check(&world.clients[client].got);
     }
-    assert_eq!(world.proxy.pool_counters(0).replies_over_hold, 0);
+    let counters = world.proxy.pool_counters(0);
+    assert_eq!(
+        (
+            counters.replies_over_client_hold,
+            counters.replies_over_hold
+        ),
+        (0, 0)
+    );
     world.assert_idle("after the last reply");
 }
 

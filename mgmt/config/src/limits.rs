@@ -169,8 +169,8 @@ pub const SERVER_BUFFER_BYTES: Limit = Limit::new(256 * KIB, 8 * KIB, 16 * MIB);
 /// (`paused_requests`). Too high: memory, about 100 bytes each.
 pub const REQUESTS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 
-/// `client_requests_max`. Why: deeper than clients pipeline in practice. Too low: a deep pipeline takes more round trips. Too
-/// high: one client can use up `requests_max`.
+/// `client_requests_max`. Why: deeper than clients pipeline in practice. Too low: a deep pipeline takes more round trips
+/// (`paused_client_requests`). Too high: one client can use up `requests_max`.
 pub const CLIENT_REQUESTS_MAX: Limit = Limit::new(1_024, 1, 1_048_576);
 
 /// `split_keys_max`. Why: as many keys as requests, so that 64 multi-key requests of 1,000 keys fit. Too low: large multi-key requests
@@ -186,7 +186,7 @@ pub const REQUEST_HOLD_BYTES: Limit = Limit::new(128 * KIB, 4 * KIB, 8 * MIB);
 pub const REPLY_HOLD_BYTES: Limit = Limit::new(64 * MIB, 64 * KIB, 64 * GIB);
 
 /// `client_reply_hold_bytes`. Why: a multi-key request with 16 replies of 1 MiB, which is memcached's largest item. Too low: large
-/// merged replies, and large replies out of turn, become errors (`replies_over_hold`), and a server connection stands still
+/// merged replies, and large replies out of turn, become errors (`replies_over_client_hold`), and a server connection stands still
 /// (`paused_replies`) sooner for a client that takes its replies slowly. Too high: few clients can use up `reply_hold_bytes`.
 pub const CLIENT_REPLY_HOLD_BYTES: Limit = Limit::new(16 * MIB, 4 * KIB, 64 * GIB);
 

@@ -181,16 +181,17 @@ impl Proxy {
         if !is_held {
             self.hold.clear(&mut chain);
         }
-        let over_hold = self.pool_of(client).text(Fault::OverHold);
+        let answer = if is_held {
+            Answer::Held
+        } else {
+            let pool = self.clients[client as usize].pool;
+            Answer::Text(self.not_held(pool, Fault::HoldFull))
+        };
         let entry = &mut self.pendings[pending];
         entry.binary = Some(head);
         entry.failed = status != BinaryStatus::Success;
         entry.chain = chain;
-        entry.answer = if is_held {
-            Answer::Held
-        } else {
-            Answer::Text(over_hold)
-        };
+        entry.answer = answer;
         self.flush(streams, client);
     }
 }

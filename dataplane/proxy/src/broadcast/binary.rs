@@ -55,7 +55,9 @@ impl Proxy {
 
     /// The first error becomes the answer, as the frame that it is.
     fn keep_error_frame(&mut self, fragment: u32, head: BinaryHead, frame: &[u8]) {
-        let state = &mut self.splits[self.fragments[fragment].split];
+        let part = &self.fragments[fragment];
+        let (split, server) = (part.split, part.server);
+        let state = &mut self.splits[split];
         let Some((header, body)) = frame.split_first_chunk::<BINARY_HEADER_BYTES>() else {
             return;
         };
@@ -66,7 +68,9 @@ impl Proxy {
                 && self.hold.append(&mut state.error, body);
             if !is_held {
                 self.hold.clear(&mut state.error);
-                state.failed = Some(Fault::OverHold.reply(tidegate_config::Protocol::Memcached));
+                let pool = self.servers[server as usize].pool;
+                let text = self.not_held(pool, Fault::HoldFull);
+                self.splits[split].failed = Some(text);
             }
         }
     }
@@ -82,24 +86,28 @@ impl Proxy {
         let state = &mut self.splits[split];
         let (pending, failed, join) = (state.pending, state.failed, state.join);
         let error = std::mem::replace(&mut state.error, Chain::EMPTY);
-        let frames = match failed {
-            Some(_) => None,
-            None if !error.is_empty() => self.error_frame(head, error),
-            None if join == Join::Servers(Merge::BinaryFlush) => {
+        let pool = self.clients[client as usize].pool;
+        let frames = if let Some(text) = failed {
+            Err(text)
+        } else {
+            let frames = if !error.is_empty() {
+                self.error_frame(head, error)
+            } else if join == Join::Servers(Merge::BinaryFlush) {
                 self.pendings[pending].silent |= head.is_quiet();
                 self.append_frame(Chain::EMPTY, head, b"", b"")
-            }
-            None => self.stat_frames(split, head),
+            } else {
+                self.stat_frames(split, head)
+            };
+            frames.map_err(|fault| self.not_held(pool, fault))
         };
         self.give_split(split);
-        let over_hold = self.pool_of(client).text(Fault::OverHold);
         let entry = &mut self.pendings[pending];
         match frames {
-            Some(chain) => {
+            Ok(chain) => {
                 entry.chain = chain;
                 entry.answer = Answer::Held;
             }
-            None => entry.answer = Answer::Text(failed.unwrap_or(over_hold)),
+            Err(text) => entry.answer = Answer::Text(text),
         }
         if self.clients[client as usize].head == pending {
             self.flush(streams, client);
@@ -107,9 +115,9 @@ impl Proxy {
     }
 
     /// An error as a frame: it is one of a server's already, or a line of the proxy's own.
-    fn error_frame(&mut self, head: BinaryHead, mut error: Chain) -> Option<Chain> {
+    fn error_frame(&mut self, head: BinaryHead, mut error: Chain) -> Result<Chain, Fault> {
         if self.hold.front(&error).first() == Some(&REPLY_MAGIC) {
-            return Some(error);
+            return Ok(error);
         }
         let mut buffer: LineBuffer = [0; JOINED_LINE_BYTES_MAX];
         let mut place = Place::front(&error);
@@ -118,15 +126,15 @@ impl Proxy {
         let header = head.reply_header(BinaryStatus::TemporaryFailure, 0, words.len() as u32);
         self.hold.clear(&mut error);
         let mut chain = Chain::EMPTY;
-        let is_held = self.hold.append(&mut chain, &header) && self.hold.append(&mut chain, words);
-        if !is_held {
-            self.hold.clear(&mut chain);
+        if self.hold.append(&mut chain, &header) && self.hold.append(&mut chain, words) {
+            return Ok(chain);
         }
-        is_held.then_some(chain)
+        self.hold.clear(&mut chain);
+        Err(Fault::HoldFull)
     }
 
     /// The joined statistics as frames, and an empty one behind them.
-    fn stat_frames(&mut self, split: u32, head: BinaryHead) -> Option<Chain> {
+    fn stat_frames(&mut self, split: u32, head: BinaryHead) -> Result<Chain, Fault> {
         let fragment = self.splits[split].emit_fragment;
         let mut chain = Chain::EMPTY;
         if fragment != NIL {
@@ -142,14 +150,14 @@ impl Proxy {
         self.append_frame(chain, head, b"", b"")
     }
 
-    /// Appends a frame. `None`, and nothing is held any more: there is no room for it.
+    /// Appends a frame. If there is no room for it, nothing is held any more.
     fn append_frame(
         &mut self,
         mut chain: Chain,
         head: BinaryHead,
         name: &[u8],
         value: &[u8],
-    ) -> Option<Chain> {
+    ) -> Result<Chain, Fault> {
         let body = (name.len() + value.len()) as u32;
         let header = head.reply_header(BinaryStatus::Success, name.len() as u16, body);
         let allowed = chain.len() + BINARY_HEADER_BYTES + body as usize
@@ -158,9 +166,14 @@ impl Proxy {
             && self.hold.append(&mut chain, &header)
             && self.hold.append(&mut chain, name)
             && self.hold.append(&mut chain, value);
-        if !is_held {
-            self.hold.clear(&mut chain);
+        if is_held {
+            return Ok(chain);
         }
-        is_held.then_some(chain)
+        self.hold.clear(&mut chain);
+        Err(if allowed {
+            Fault::HoldFull
+        } else {
+            Fault::OverHold
+        })
     }
 }

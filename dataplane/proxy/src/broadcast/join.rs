@@ -18,15 +18,21 @@ pub(super) struct Writer<'a> {
     pub chain: Chain,
     /// Bytes that may be appended.
     pub left: usize,
-    pub fits: bool,
+    /// Why not everything was.
+    pub fault: Option<Fault>,
 }
 
 impl Writer<'_> {
     pub fn push(&mut self, bytes: &[u8]) {
-        self.fits =
-            self.fits && bytes.len() <= self.left && self.hold.append(&mut self.chain, bytes);
-        if self.fits {
+        if self.fault.is_some() {
+            return;
+        }
+        if bytes.len() > self.left {
+            self.fault = Some(Fault::OverHold);
+        } else if self.hold.append(&mut self.chain, bytes) {
             self.left -= bytes.len();
+        } else {
+            self.fault = Some(Fault::HoldFull);
         }
     }
 }
@@ -103,14 +109,16 @@ impl Proxy {
             self.hold.clear(&mut self.fragments[fragment].chain);
             fragment = self.fragments[fragment].next;
         }
-        if let Some(text) = text {
-            self.fragments[first].chain = text;
-            self.splits[split].emit_fragment = first;
-            return;
+        match text {
+            Ok(text) => {
+                self.fragments[first].chain = text;
+                self.splits[split].emit_fragment = first;
+            }
+            Err(fault) => {
+                let pool = self.clients[client as usize].pool;
+                self.splits[split].failed = Some(self.not_held(pool, fault));
+            }
         }
-        let pool = self.pool_of(client);
-        pool.counters.replies_over_hold += 1;
-        self.splits[split].failed = Some(pool.text(Fault::OverHold));
     }
 
     fn read_fields(&mut self, fields: &mut Fields, fragment: u32, kind: Kind) {
@@ -147,13 +155,18 @@ impl Proxy {
     }
 
     /// The text of all fields. `None`: it is too large to be held.
-    fn write_fields(&mut self, fields: &Fields, kind: Kind, own: Option<&Own>) -> Option<Chain> {
+    fn write_fields(
+        &mut self,
+        fields: &Fields,
+        kind: Kind,
+        own: Option<&Own>,
+    ) -> Result<Chain, Fault> {
         let seed = self.seed;
         let mut out = Writer {
             left: self.limits.client_reply_hold_bytes,
             hold: &mut self.hold,
             chain: Chain::EMPTY,
-            fits: true,
+            fault: None,
         };
         if let Some(own) = own {
             write_own(&mut out, own, &self.pools[own.pool as usize]);
@@ -180,12 +193,14 @@ impl Proxy {
             }
             next = section.next;
         }
-        if out.fits {
-            return Some(out.chain);
-        }
-        let mut chain = out.chain;
+        let Writer {
+            mut chain, fault, ..
+        } = out;
+        let Some(fault) = fault else {
+            return Ok(chain);
+        };
         self.hold.clear(&mut chain);
-        None
+        Err(fault)
     }
 }
 

@@ -154,12 +154,17 @@ impl Proxy {
             }
             return;
         };
-        let over_hold = self.pool_of(client).text(Fault::OverHold);
+        let (chain, answer) = if let Some(chain) = reply {
+            (chain, Answer::Held)
+        } else {
+            let pool = self.clients[client as usize].pool;
+            (
+                Chain::EMPTY,
+                Answer::Text(self.not_held(pool, Fault::HoldFull)),
+            )
+        };
         let entry = &mut self.pendings[pending];
-        match reply {
-            Some(chain) => (entry.chain, entry.answer) = (chain, Answer::Held),
-            None => entry.answer = Answer::Text(over_hold),
-        }
+        (entry.chain, entry.answer) = (chain, answer);
         self.flush(streams, client);
     }
 }
