@@ -209,7 +209,8 @@ impl ModelStreams {
         for slot in &mut self.slots {
             let is_over = |s: &Stream| {
                 let hung_up = s.server.is_some() && s.status == StreamStatus::HalfClosed;
-                s.aborted || hung_up || s.sent.len() == 0
+                let is_closed = matches!(s.status, StreamStatus::Closed(_));
+                s.aborted || is_closed || hung_up || s.sent.len() == 0
             };
             if slot.as_ref().is_some_and(|s| s.released && is_over(s)) {
                 *slot = None;

@@ -36,7 +36,12 @@ impl<'a> Walk<'a> {
                     return Err(Stop::Over);
                 }
                 if n == 0 && muted {
-                    return Ok(());
+                    // A server that fails once it was asked has its client told, where a refusal is mute.
+                    return if self.reader.is_undisturbed() {
+                        Ok(())
+                    } else {
+                        Err(Stop::Over)
+                    };
                 }
                 // Whatever this is, it has to be an error.
                 return match self.reader.take(ReplyShape::Resp, self.at, |_| false)? {
