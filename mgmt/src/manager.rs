@@ -1,6 +1,9 @@
 //! The management process: one thread around `poll`, which supervises workers, answers commands and, for workers on
 //! NICs, mirrors the kernel's routes and neighbours.
 
+#[cfg(test)]
+pub mod fixture;
+
 use crate::capture::Capture;
 use crate::control::Answer;
 use crate::control::request::Request;
@@ -216,6 +219,8 @@ impl Manager {
         service::tell(self, now);
         stats::gather::sample_if_due(self, now);
         http::publish_if_due(self, now);
+        // Also at the end: whoever waits for a reload gets an answer.
+        self.go_on_with_reload(now);
         if let Some(ending) = &self.ending {
             if now >= ending.kill_at {
                 self.slots.iter_mut().for_each(Slot::kill);
@@ -232,7 +237,6 @@ impl Manager {
         if started {
             self.write_record();
         }
-        self.go_on_with_reload(now);
     }
 
     /// Ends of processes are looked for on each turn: a signal for a child may stand for several.

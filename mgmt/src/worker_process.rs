@@ -24,6 +24,13 @@ const SILENCE_STEP: Duration = Duration::from_secs(1);
 /// What a process that has to finish gets beyond its deadline.
 const LEAVING_GRACE: Duration = Duration::from_secs(1);
 
+/// This program, also when its file was replaced since it started. A unit test must not run its fellows: there no worker can start.
+const PROGRAM: &str = if cfg!(test) {
+    "/bin/false"
+} else {
+    "/proc/self/exe"
+};
+
 /// Messages taken at a time, so that a worker that does nothing but talk cannot keep the manager from its other work.
 const MESSAGES_MAX: usize = 64;
 
@@ -140,9 +147,8 @@ impl WorkerProcess {
         log: &str,
     ) -> io::Result<Self> {
         let (control, theirs) = ControlSocket::pair().map_err(io::Error::other)?;
-        // The executable may have been replaced since we started; this is still ours. A process group of its own keeps a
-        // terminal's Ctrl-C away: the manager decides how a worker ends.
-        let child = Command::new("/proc/self/exe")
+        // A process group of its own keeps a terminal's Ctrl-C away: the manager decides how a worker ends.
+        let child = Command::new(PROGRAM)
             .arg0(format!("tidegate: worker {worker}"))
             .arg("worker")
             // Passwords may come in the environment; a worker needs nothing of it.
@@ -187,6 +193,17 @@ impl WorkerProcess {
             killed_as_hung: false,
             leaves_by: None,
         }
+    }
+
+    /// A process that is no worker, for tests, which speak for it at the other end of `control`.
+    #[cfg(test)]
+    pub fn stand_in(
+        child: std::process::Child,
+        control: ControlSocket,
+        statistics: StatisticsReader,
+        stage: Stage,
+    ) -> Self {
+        Self::new(Life::Child(child), control, statistics, stage)
     }
 
     /// One that an earlier manager started, and that goes on. Its statistics page goes on too.

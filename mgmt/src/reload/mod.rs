@@ -12,6 +12,8 @@ mod next;
 mod save;
 mod set;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use next::NextNetwork;
 pub use source::Source;
@@ -224,8 +226,7 @@ impl Manager {
             return;
         };
         if self.is_draining() {
-            self.give_up(&reload, vec!["the instance is about to end".into()]);
-            return;
+            return self.end_with_reload(reload);
         }
         let late = now >= reload.until;
         match &mut reload.stage {
@@ -257,6 +258,25 @@ impl Manager {
             Stage::TakeUp { waiting } if waiting.is_empty() => self.taken_up(reload),
             Stage::Replace { .. } => self.replace_next(reload),
             Stage::Prepare { .. } | Stage::TakeUp { .. } => self.reload = Some(reload),
+        }
+    }
+
+    /// The instance ends meanwhile. What the workers were told to take up they take up before they drain; nothing else is begun.
+    fn end_with_reload(&mut self, mut reload: Reload) {
+        match reload.stage {
+            Stage::TakeUp { .. } => {
+                let differences = std::mem::take(&mut reload.differences);
+                let outcome = Outcome {
+                    differences,
+                    applied: true,
+                    ..Outcome::default()
+                };
+                self.conclude(reload.ticket, outcome, reload.after);
+            }
+            Stage::Replace { .. } => {}
+            Stage::Resolve | Stage::Gather | Stage::Prepare { .. } => {
+                self.give_up(&reload, vec!["the instance is about to end".into()]);
+            }
         }
     }
 
