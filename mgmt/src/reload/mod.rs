@@ -141,7 +141,23 @@ impl Manager {
         }
     }
 
+    /// Whether another configuration can be taken up now. Asked first: one that waits for its own must not lose the file that it is about
+    /// to save, and what is compared has to be in force.
+    fn is_free(&self) -> Result<(), Vec<String>> {
+        let text = if self.is_draining() {
+            "the instance is about to end"
+        } else if self.reload.is_some() {
+            "another change of the configuration is under way: try again in a moment"
+        } else {
+            return Ok(());
+        };
+        Err(vec![text.to_owned()])
+    }
+
     fn begin_reload(&mut self, ticket: Option<Ticket>, dry_run: bool) -> Result<(), Vec<String>> {
+        if !dry_run {
+            self.is_free()?;
+        }
         let source = self.parts.source.as_ref().ok_or_else(|| {
             let text = "this instance was started without a file: there is nothing to read again";
             vec![text.to_owned()]
@@ -186,14 +202,6 @@ impl Manager {
             };
             self.conclude(ticket, outcome, after);
             return Ok(());
-        }
-        if self.is_draining() {
-            return Err(vec!["the instance is about to end".into()]);
-        }
-        if self.reload.is_some() {
-            let text =
-                "another reload is under way: try again when `tidegate status` shows no more of it";
-            return Err(vec![text.to_owned()]);
         }
         for difference in &differences {
             tracing::info!("reload: {difference}");

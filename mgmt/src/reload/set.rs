@@ -30,6 +30,7 @@ impl Manager {
     }
 
     fn begin_set(&mut self, ticket: Ticket, edits: &[Edit], save: bool) -> Result<(), Vec<String>> {
+        self.is_free()?;
         let source = self.file()?;
         let text = source.text()?;
         let in_force = &self.parts.shared.config;
@@ -58,6 +59,7 @@ impl Manager {
         cores: &BTreeMap<u32, u32>,
         save: bool,
     ) -> Result<(), Vec<String>> {
+        self.is_free()?;
         let mut wanted = self.parts.shared.config.clone();
         source::with_cores(&mut wanted, port, cores)?;
         let draft = if save {

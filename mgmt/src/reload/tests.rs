@@ -1,5 +1,6 @@
 //! Reloads with workers that say what they are told to.
 
+use super::edit::Edit;
 use crate::control::request::Request;
 use crate::lifecycle::drain::DrainRequest;
 use crate::manager::fixture::Fixture;
@@ -46,4 +47,37 @@ fn a_drain_while_workers_take_it_up_answers_that_it_is_in_force() {
     assert!(outcome.applied && !outcome.replacing, "{outcome:?}");
     assert_eq!((outcome.generation, outcome.differences.len()), (2, 1));
     assert!(fixture.manager.reload.is_none());
+}
+
+#[test]
+fn a_second_change_is_refused_and_costs_the_first_nothing() {
+    let mut fixture = Fixture::new("second");
+    let workers = fixture.serve();
+    let set = |value: &str| Request::Set {
+        edits: vec![Edit::Worker {
+            settings: vec![("client_stall_ms".into(), value.into())],
+        }],
+        save: true,
+    };
+    let mut first = fixture.ask(&set("9000"));
+    fixture.turn();
+    // One that would change something, one that would not, and one that only wants to know.
+    for request in [set("8000"), RELOAD, set("")] {
+        let faults = fixture.ask(&request).faults();
+        assert!(faults.contains("is under way"), "{faults}");
+    }
+    let outcome = fixture.ask(&Request::Reload { dry_run: true }).outcome();
+    assert!(!outcome.applied, "{outcome:?}");
+    for message in [PREPARE, ToWorker::TakeUp] {
+        for worker in &workers {
+            worker.obey(&message);
+        }
+        fixture.turn();
+    }
+    let outcome = first.outcome();
+    assert!(outcome.applied && outcome.saved, "{outcome:?}");
+    let text = std::fs::read_to_string(fixture.file()).unwrap();
+    assert!(text.contains("client_stall_ms = 9000"), "{text}");
+    let outcome = fixture.ask(&RELOAD).outcome();
+    assert!(!outcome.applied, "{outcome:?}");
 }
