@@ -17,6 +17,7 @@ use crate::lifecycle::upgrade;
 use crate::log::SetFilter;
 use crate::packets::Packets;
 use crate::reload::edit::Edit;
+use crate::reload::replace::Replacement;
 use crate::reload::{Reload, Source};
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
@@ -96,6 +97,8 @@ pub struct Manager {
     pub generation: u64,
     /// Another configuration on its way to the workers.
     pub reload: Option<Reload>,
+    /// Workers that have yet to be replaced.
+    pub replacement: Option<Replacement>,
     /// Settings that were changed and are not in the file.
     pub unsaved: Vec<Edit>,
     /// Listening addresses that are no more, and when the kernel gets them.
@@ -143,6 +146,7 @@ impl Manager {
             memory: Memory::new(now),
             generation: 1,
             reload: None,
+            replacement: None,
             unsaved: Vec::new(),
             listeners_gone: Vec::new(),
             recorded: false,
@@ -253,8 +257,8 @@ impl Manager {
                 packets.steering.remove(worker);
             }
             if let Some(counted) = slot.ended.take() {
-                let config = &self.parts.shared.config;
-                self.memory.ended(config, worker, &counted);
+                let config = counted.config(&self.parts.shared.config);
+                self.memory.ended(config, worker, &counted.statistics);
             }
         }
         if !ended.is_empty() {

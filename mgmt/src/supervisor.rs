@@ -5,15 +5,32 @@ use crate::runtime_dir::WorkerRecord;
 use crate::shared::Shared;
 use crate::worker_process::{Said, Stage, WorkerProcess};
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate_channel::message::ToWorker;
 use tidegate_channel::statistics::WorkerStatistics;
+use tidegate_config::Config;
 
 fn when(delay: Duration) -> String {
     if delay.is_zero() {
         "at once".into()
     } else {
         format!("in {delay:?}")
+    }
+}
+
+/// What a process counted.
+pub struct Counted<T> {
+    /// Under which configuration; `None`: what is in force.
+    by: Option<Rc<Config>>,
+    /// The numbers.
+    pub statistics: T,
+}
+
+impl<T> Counted<T> {
+    /// The configuration that pools and servers are to be found in.
+    pub fn config<'a>(&'a self, in_force: &'a Config) -> &'a Config {
+        self.by.as_deref().unwrap_or(in_force)
     }
 }
 
@@ -36,10 +53,12 @@ pub struct Slot {
     /// Whether any process of it was ever ready.
     pub ever_ready: bool,
     /// What the last process counted, until somebody takes it.
-    pub ended: Option<WorkerStatistics>,
+    pub ended: Option<Counted<WorkerStatistics>>,
     /// The number of the configuration that its process works by.
     pub generation: u64,
     backoff: Backoff,
+    /// The last process ended before it served.
+    fails: bool,
     /// The process was asked to finish so that another one can follow.
     replacing: bool,
     due: Option<Instant>,
@@ -61,6 +80,7 @@ impl Slot {
             ended: None,
             generation: 1,
             backoff: Backoff::default(),
+            fails: false,
             replacing: false,
             due: Some(Instant::now()),
             log: log.to_owned(),
@@ -146,7 +166,10 @@ impl Slot {
             .as_mut()
             .map(WorkerProcess::listen)
             .unwrap_or_default();
-        self.ever_ready |= said.iter().any(|said| matches!(said, Said::Ready));
+        if said.iter().any(|said| matches!(said, Said::Ready)) {
+            self.ever_ready = true;
+            self.fails = false;
+        }
         said
     }
 
@@ -167,9 +190,11 @@ impl Slot {
             }
             self.due = None;
         } else if std::mem::take(&mut self.replacing) {
+            self.fails = false;
             tracing::info!("worker {worker}: process {pid} was drained: {text}");
             self.due = Some(now);
         } else {
+            self.fails = process.stage == Stage::Starting;
             let delay = if process.failed_for_good() {
                 self.backoff.give_time()
             } else {
@@ -183,9 +208,10 @@ impl Slot {
         }
         self.forbidden_calls += u64::from(end.is_forbidden_call());
         self.last_exit = Some(text);
-        let process = self.process.take();
-        let counted = process.filter(|process| !process.counts_anew);
-        self.ended = counted.map(|mut process| process.statistics.read().clone());
+        self.ended = self.process.take().map(|mut process| Counted {
+            statistics: process.statistics.read().clone(),
+            by: process.counts_by,
+        });
         true
     }
 
@@ -217,6 +243,29 @@ impl Slot {
         process.drain(deadline_ms);
         self.replacing = true;
         Some(process.pid())
+    }
+
+    /// Whether it is about to serve: its process starts, or makes room for one that will. Not so if the last one could not start.
+    pub fn will_serve(&self) -> bool {
+        let process = self.process.as_ref();
+        !self.fails && process.is_none_or(|process| process.stage != Stage::Running)
+    }
+
+    /// What is in force has changed, and the process was not told. The next one starts with it, without waiting any longer.
+    pub fn start_anew(&mut self, deadline_ms: u32) {
+        self.backoff = Backoff::default();
+        self.fails = false;
+        match &mut self.process {
+            None => self.due = Some(Instant::now()),
+            Some(process) if process.stage == Stage::Starting => {
+                process.kill();
+                self.replacing = true;
+            }
+            // One that serves; one that ends already makes room by itself.
+            Some(_) => {
+                self.replace(deadline_ms);
+            }
+        }
     }
 
     /// Logs by `filter` from now on; returns the one before.
@@ -299,20 +348,20 @@ impl Slot {
     }
 
     /// What the process counted so far, without commands and latencies.
-    pub fn statistics(&mut self) -> Option<WorkerStatistics> {
-        let process = self
-            .process
-            .as_mut()
-            .filter(|process| !process.counts_anew)?;
-        Some(process.statistics.read_counters().clone())
+    pub fn statistics(&mut self) -> Option<Counted<WorkerStatistics>> {
+        let process = self.process.as_mut()?;
+        Some(Counted {
+            statistics: process.statistics.read_counters().clone(),
+            by: process.counts_by.clone(),
+        })
     }
 
     /// Everything that the process counted so far.
-    pub fn counted(&mut self) -> Option<&WorkerStatistics> {
-        let process = self
-            .process
-            .as_mut()
-            .filter(|process| !process.counts_anew)?;
-        Some(process.statistics.read())
+    pub fn counted(&mut self) -> Option<Counted<&WorkerStatistics>> {
+        let process = self.process.as_mut()?;
+        Some(Counted {
+            by: process.counts_by.clone(),
+            statistics: process.statistics.read(),
+        })
     }
 }

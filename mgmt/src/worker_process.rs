@@ -7,12 +7,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::keys::KeysSeen;
 use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
 use tidegate_channel::slow::SlowEntry;
 use tidegate_channel::statistics::StatisticsReader;
+use tidegate_config::Config;
 
 /// A heartbeat that stays away this long means that the loop hangs. It beats at least once a second.
 const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
@@ -87,8 +89,10 @@ pub struct WorkerProcess {
     pub statistics: StatisticsReader,
     /// Version of the program that it runs.
     pub version: String,
-    /// The page is new, and nothing counts in it so far.
-    pub counts_anew: bool,
+    /// What the page was made for; `None`: what is in force.
+    pub counts_by: Option<Rc<Config>>,
+    /// The page that it is about to count in, and the number of the message that told it so.
+    next_page: Option<(u64, StatisticsReader)>,
     /// How frames reach each of its queues, once it said so.
     pub modes: Vec<ObtainedMode>,
     /// Where it stands.
@@ -184,7 +188,8 @@ impl WorkerProcess {
             generation: 0,
             statistics,
             version: env!("CARGO_PKG_VERSION").into(),
-            counts_anew: false,
+            counts_by: None,
+            next_page: None,
             modes: Vec::new(),
             stage,
             started: now.checked_sub(age).unwrap_or(now),
@@ -272,10 +277,27 @@ impl WorkerProcess {
         self.generation
     }
 
-    /// It is about to count in another page. Until it says that it does, there is nothing to be read.
-    pub fn count_in(&mut self, page: StatisticsReader) {
-        self.statistics = page;
-        self.counts_anew = true;
+    /// Tells it to take up what it has made ready, and to count in `page`. Until it says that it does, all that it counted stands in the
+    /// page before, which was made for `before`. Returns the number of the message.
+    pub fn take_up(&mut self, page: StatisticsReader, before: &Rc<Config>) -> u64 {
+        let number = self.send(ToWorker::TakeUp, &[]);
+        self.stay_with(before);
+        self.next_page = Some((number, page));
+        number
+    }
+
+    /// Something else than `before` is in force from now on, but not in this process.
+    pub fn stay_with(&mut self, before: &Rc<Config>) {
+        self.counts_by.get_or_insert_with(|| Rc::clone(before));
+    }
+
+    /// It did what a message says.
+    fn acknowledged(&mut self, generation: u64) {
+        let is_it = |(number, _): &mut (u64, StatisticsReader)| *number == generation;
+        if let Some((_, page)) = self.next_page.take_if(is_it) {
+            self.statistics = page;
+            self.counts_by = None;
+        }
     }
 
     /// Takes what the worker said.
@@ -305,6 +327,7 @@ impl WorkerProcess {
                 }
                 Ok((FromWorker::Keys(seen), _)) => said.push(Said::Keys(seen)),
                 Ok((FromWorker::Acknowledged { generation }, _)) => {
+                    self.acknowledged(generation);
                     let refused = None;
                     said.push(Said::Answered {
                         generation,

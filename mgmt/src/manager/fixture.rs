@@ -18,11 +18,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{Envelope, FromWorker, ToWorker};
 use tidegate_channel::statistics::StatisticsReader;
 use tidegate_port::doorbell::Doorbell;
+
+/// Turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The manager and its place.
 pub struct Fixture {
@@ -92,6 +95,32 @@ impl Fixture {
         self.manager.do_what_is_due(Instant::now());
     }
 
+    /// Turns until something is so.
+    pub fn turn_until(&mut self, what: &str, is_so: impl Fn(&Manager) -> bool) {
+        let began = Instant::now();
+        while !is_so(&self.manager) {
+            assert!(began.elapsed() < PATIENCE, "no {what}");
+            self.turn();
+            std::thread::yield_now();
+        }
+    }
+
+    /// Kills the process of a worker, and waits until the manager has seen it.
+    pub fn kill(&mut self, worker: usize) {
+        let pid = self.pid(worker);
+        let process = self.manager.slots[worker].process.as_ref();
+        process.unwrap().kill();
+        while self.pid(worker) == pid {
+            self.manager.reap(Instant::now());
+            std::thread::yield_now();
+        }
+    }
+
+    fn pid(&self, worker: usize) -> Option<u32> {
+        let process = self.manager.slots[worker].process.as_ref();
+        process.map(WorkerProcess::pid)
+    }
+
     /// Sends a request, which the manager begins with.
     pub fn ask(&mut self, request: &Request) -> Client {
         let path = self.place.join("run/fixture/control.sock");
@@ -120,7 +149,10 @@ impl Fixture {
         let sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
         let process = WorkerProcess::stand_in(sleeper, control, statistics, stage);
         self.manager.slots[worker].take_stand_in(process);
-        StandIn { control: theirs }
+        StandIn {
+            control: theirs,
+            page,
+        }
     }
 
     /// Both workers, serving.
@@ -179,6 +211,8 @@ impl Client {
 /// The worker's end of a stand-in.
 pub struct StandIn {
     control: ControlSocket,
+    /// The page that it counts in at first.
+    pub page: OwnedFd,
 }
 
 impl StandIn {

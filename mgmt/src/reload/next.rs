@@ -77,14 +77,18 @@ impl Next {
         }
     }
 
-    /// What goes to a worker: the descriptors, which listening addresses the last of them are, and the page it will count in.
+    /// What goes to a worker: the descriptors, which listening addresses the last of them are, and the page it will count in. One that was
+    /// `started_with` another configuration than what is in force keeps what is made at start.
     pub fn for_worker(
         &mut self,
         shared: &Shared,
         worker: usize,
+        started_with: Option<&Config>,
     ) -> anyhow::Result<(Vec<OwnedFd>, Vec<u32>, StatisticsReader)> {
+        let of_worker = started_with.map(|started_with| started_with.in_place_part(&self.config));
+        let config = of_worker.as_ref().unwrap_or(&self.config);
         let (descriptors, page) =
-            shared.start_with(worker, &self.config, self.layout, Some(&self.network))?;
+            shared.start_with(worker, config, self.layout, Some(&self.network))?;
         let mut list = descriptors.into_list();
         let own = self.own.get_mut(worker).map(std::mem::take);
         let (opened, sockets): (Vec<u32>, Vec<OwnedFd>) =

@@ -1,10 +1,16 @@
 //! Reloads with workers that say what they are told to.
 
+use super::Outcome;
 use super::edit::Edit;
 use crate::control::request::Request;
 use crate::lifecycle::drain::DrainRequest;
-use crate::manager::fixture::Fixture;
-use tidegate_channel::message::ToWorker;
+use crate::manager::fixture::{Client, Fixture, StandIn};
+use crate::worker_process::Stage;
+use std::os::fd::OwnedFd;
+use tidegate_channel::counters::PoolCounters;
+use tidegate_channel::message::{FromWorker, ToWorker, WorkerStart};
+use tidegate_channel::payload;
+use tidegate_channel::statistics::{StatisticsLayout, StatisticsWriter};
 
 const RELOAD: Request = Request::Reload { dry_run: false };
 const DRAIN: Request = Request::Drain(DrainRequest {
@@ -80,4 +86,149 @@ fn a_second_change_is_refused_and_costs_the_first_nothing() {
     assert!(text.contains("client_stall_ms = 9000"), "{text}");
     let outcome = fixture.ask(&RELOAD).outcome();
     assert!(!outcome.applied, "{outcome:?}");
+}
+
+/// What a worker would be started with, were it started with what came along.
+fn payload(mut descriptors: Vec<OwnedFd>) -> WorkerStart {
+    payload::read(descriptors.swap_remove(0)).unwrap()
+}
+
+/// Has these workers take up what they are asked to. Returns what they were to make ready.
+fn take_up(
+    fixture: &mut Fixture,
+    workers: &[&StandIn],
+    client: &mut Client,
+) -> (Vec<WorkerStart>, Outcome) {
+    fixture.turn();
+    let prepared = workers.iter().map(|worker| payload(worker.obey(&PREPARE)));
+    let prepared = prepared.collect();
+    fixture.turn();
+    for worker in workers {
+        worker.obey(&ToWorker::TakeUp);
+    }
+    fixture.turn();
+    (prepared, client.outcome())
+}
+
+fn is_told_to_drain(worker: &StandIn) -> bool {
+    let heard = std::iter::from_fn(|| worker.hear());
+    let mut messages = heard.map(|(envelope, _)| envelope.message);
+    messages.any(|message| matches!(message, ToWorker::Drain { .. }))
+}
+
+#[test]
+fn a_configuration_that_workers_cannot_start_with_can_be_mended() {
+    let mut fixture = Fixture::new("mend");
+    let workers = fixture.serve();
+    fixture.write(&Fixture::text("clients_max = 300\n"));
+    let mut client = fixture.ask(&RELOAD);
+    let both = [&workers[0], &workers[1]];
+    let (prepared, outcome) = take_up(&mut fixture, &both, &mut client);
+    let limit = prepared[0].config.worker.clients_max;
+    assert!(limit != 300 && outcome.replacing, "{outcome:?}");
+    assert!(is_told_to_drain(&workers[0]));
+    fixture.kill(0);
+    // Here no process can start.
+    fixture.turn_until("start that fails", |manager| {
+        let slot = &manager.slots[0];
+        slot.starts > 1 && slot.last_exit.as_deref() == Some("exit code 1")
+    });
+    assert!(workers[1].hear().is_none(), "one after the other");
+
+    fixture.write(&Fixture::text(""));
+    let mut client = fixture.ask(&RELOAD);
+    let (prepared, outcome) = take_up(&mut fixture, &[&workers[1]], &mut client);
+    assert_eq!(prepared[0].config.worker.clients_max, limit, "as it has it");
+    assert!(outcome.applied && outcome.replacing, "{outcome:?}");
+    assert_eq!(
+        fixture.manager.parts.shared.config.worker.clients_max,
+        limit
+    );
+    let _successor = fixture.stand_in(0, Stage::Running);
+    fixture.turn_until("end of it", |manager| manager.replacement.is_none());
+    let heard = workers[1].hear();
+    assert!(heard.is_none(), "it never had anything else: {heard:?}");
+    let generation = fixture.manager.generation;
+    assert_eq!(fixture.manager.slots[1].generation, generation);
+}
+
+#[test]
+fn a_worker_that_starts_when_its_turn_comes_is_replaced_once_it_serves() {
+    let mut fixture = Fixture::new("turn");
+    let workers = fixture.serve();
+    fixture.write(&Fixture::text("clients_max = 300\n"));
+    let mut client = fixture.ask(&RELOAD);
+    fixture.turn();
+    for worker in &workers {
+        worker.obey(&PREPARE);
+    }
+    fixture.turn();
+    // It dies while it takes up; the next one begins before the limits are in force.
+    fixture.kill(1);
+    let late = fixture.stand_in(1, Stage::Starting);
+    workers[0].obey(&ToWorker::TakeUp);
+    fixture.turn();
+    assert!(client.outcome().replacing);
+    assert!(is_told_to_drain(&workers[0]) && !is_told_to_drain(&late));
+    fixture.kill(0);
+    let _first = fixture.stand_in(0, Stage::Running);
+    fixture.turn();
+    assert!(!is_told_to_drain(&late), "it cannot yet");
+    late.say(&FromWorker::Ready);
+    fixture.turn();
+    assert!(is_told_to_drain(&late));
+    fixture.kill(1);
+    let _second = fixture.stand_in(1, Stage::Running);
+    fixture.turn();
+    assert!(fixture.manager.replacement.is_none());
+}
+
+fn count(page: &OwnedFd, layout: StatisticsLayout, pool: usize, requests: u64) {
+    let counters = PoolCounters {
+        requests,
+        ..PoolCounters::default()
+    };
+    let writer = StatisticsWriter::map(page, layout).unwrap();
+    writer.write_pool(pool, &counters);
+}
+
+/// Requests of the pool of the fixture, by `tidegate stats` and by `tidegate status`.
+fn counted(fixture: &mut Fixture) -> [u64; 2] {
+    let manager = &mut fixture.manager;
+    let stats = crate::stats::gather::stats(manager);
+    let pool = stats.pools.iter().find(|pool| pool.name == "sessions");
+    let of_stats = pool.unwrap().counters.requests;
+    let status = crate::status::gather::report(manager);
+    let pool = status.pools.iter().find(|pool| pool.name == "sessions");
+    [of_stats, pool.unwrap().counters.requests]
+}
+
+#[test]
+fn counters_go_on_while_workers_take_up_another_configuration() {
+    let mut fixture = Fixture::new("counters");
+    let workers = fixture.serve();
+    let before = fixture.manager.parts.shared.layout;
+    for worker in &workers {
+        count(&worker.page, before, 0, 7);
+    }
+    assert_eq!(counted(&mut fixture), [14, 14]);
+    let other = "[[pool]]\nname = \"other\"\nprotocol = \"redis\"\nlisten = \"127.84.250.1:22122\"\n\
+                 servers = [\"127.84.250.1:6379\"]\n[[pool]]\nname = \"sessions\"";
+    let text = Fixture::text("").replace("[[pool]]\nname = \"sessions\"", other);
+    fixture.write(&text);
+    let _client = fixture.ask(&RELOAD);
+    fixture.turn();
+    let mut pages = workers.each_ref().map(|worker| worker.obey(&PREPARE));
+    fixture.turn();
+    let after = fixture.manager.parts.shared.layout;
+    assert_eq!((before.pools, after.pools), (1, 2));
+    assert_eq!(counted(&mut fixture), [14, 14], "in the pages of before");
+    // One counts in the new page from now on, where the pool has another place. One dies before it does.
+    count(&pages[0].swap_remove(1), after, 1, 9);
+    workers[0].obey(&ToWorker::TakeUp);
+    fixture.turn();
+    assert_eq!(counted(&mut fixture), [16, 16]);
+    count(&workers[1].page, before, 0, 8);
+    fixture.kill(1);
+    assert_eq!(counted(&mut fixture), [17, 9], "the dead are in the sums");
 }

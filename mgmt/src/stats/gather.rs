@@ -67,7 +67,8 @@ fn totals(manager: &mut Manager) -> Totals {
     for slot in &mut manager.slots {
         let worker = slot.worker as u32;
         if let Some(counted) = slot.counted() {
-            totals.add(&manager.parts.shared.config, worker, counted);
+            let config = counted.config(&manager.parts.shared.config);
+            totals.add(config, worker, counted.statistics);
         }
     }
     totals

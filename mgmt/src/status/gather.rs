@@ -2,12 +2,13 @@
 
 use super::report::{PoolReport, PortReport, QueueReport, Report, ServerReport, WorkerReport};
 use crate::manager::Manager;
-use crate::supervisor::Slot;
+use crate::stats::totals::Totals;
+use crate::supervisor::{Counted, Slot};
 use crate::worker_process::WorkerProcess;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
-use tidegate_channel::statistics::StatisticsLayout;
+use tidegate_channel::statistics::{StatisticsLayout, WorkerStatistics};
 use tidegate_config::Config;
 
 /// What the kernel counts per interface and an operator has to see, because it is lost traffic.
@@ -47,7 +48,10 @@ pub fn report(manager: &mut Manager) -> Report {
 }
 
 fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> WorkerReport {
-    let statistics = slot.statistics().unwrap_or_else(|| layout.nothing());
+    let statistics = slot.statistics().map_or_else(
+        || layout.nothing(),
+        |counted| in_order_of(config, counted, slot.worker),
+    );
     let process = slot.process.as_ref();
     let modes = process
         .map(|process| process.modes.as_slice())
@@ -82,6 +86,36 @@ fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> 
         sockets: statistics.sockets,
         pools: statistics.pools,
         servers: statistics.servers,
+    }
+}
+
+/// What was counted, with pools and servers as this configuration has them. A process may still go by the one before.
+fn in_order_of(
+    config: &Config,
+    counted: Counted<WorkerStatistics>,
+    worker: usize,
+) -> WorkerStatistics {
+    let by = counted.config(config);
+    if std::ptr::eq(by, config) {
+        return counted.statistics;
+    }
+    let mut totals = Totals::default();
+    totals.add(by, worker as u32, &counted.statistics);
+    let of_pool = |name: &str| totals.pools.get(name);
+    let pools = config.pools.iter().map(|pool| {
+        let totals = of_pool(&pool.name);
+        totals.map_or_else(PoolCounters::default, |totals| totals.counters)
+    });
+    let servers = config.servers().map(|(pool, server)| {
+        let key = (server.name.clone(), server.address.to_string());
+        let totals = of_pool(&config.pools[pool].name);
+        let totals = totals.and_then(|totals| totals.servers.get(&key));
+        totals.map_or_else(ServerCounters::default, |totals| totals.counters)
+    });
+    WorkerStatistics {
+        pools: pools.collect(),
+        servers: servers.collect(),
+        ..counted.statistics
     }
 }
 
