@@ -47,17 +47,10 @@ pub fn own_version() -> String {
 /// Becomes the program on disk. Returns only if that cannot be.
 pub fn begin(manager: &mut Manager, ticket: Ticket, request: UpgradeRequest) {
     let program = manager.parts.program.clone();
-    let version = match ask_version(&program) {
+    let version = match may_begin(manager).and_then(|()| ask_version(&program)) {
         Ok(version) => version,
         Err(fault) => return refuse(manager, ticket, fault),
     };
-    if manager.is_draining() || !manager.slots.iter().all(|slot| slot.state() == "running") {
-        return refuse(manager, ticket, "not every worker serves now".into());
-    }
-    if !manager.parts.shared.config.worker.outlive_manager {
-        let fault = "outlive_manager is false: the workers would end with this manager";
-        return refuse(manager, ticket, fault.into());
-    }
     if !request.force && protocol(&version) != protocol(&own_version()) {
         let fault = format!(
             "{version} cannot take over workers of {}: it would drain them all at once; --force does that",
@@ -71,6 +64,21 @@ pub fn begin(manager: &mut Manager, ticket: Ticket, request: UpgradeRequest) {
     let own_name = words.next().unwrap_or_else(|| OsString::from("tidegate"));
     let error = Command::new(&program).arg0(own_name).args(words).exec();
     tracing::error!("{} cannot be run: {error}", program.display());
+}
+
+/// What the manager knows without asking anybody.
+fn may_begin(manager: &Manager) -> Result<(), String> {
+    let fault = if manager.reload.is_some() || manager.replacement.is_some() {
+        // The next manager would know nothing of it, and workers with different configurations are not taken over together.
+        "another configuration is being taken up: try again when every worker has it"
+    } else if manager.is_draining() || manager.slots.iter().any(|slot| slot.state() != "running") {
+        "not every worker serves now"
+    } else if !manager.parts.shared.config.worker.outlive_manager {
+        "outlive_manager is false: the workers would end with this manager"
+    } else {
+        return Ok(());
+    };
+    Err(fault.into())
 }
 
 fn refuse(manager: &mut Manager, ticket: Ticket, fault: String) {
@@ -118,6 +126,8 @@ fn ask_version(program: &Path) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::request::Request;
+    use crate::manager::fixture::Fixture;
 
     #[test]
     fn the_version_tells_the_protocol() {
@@ -127,6 +137,23 @@ mod tests {
             "{own}"
         );
         assert_eq!(protocol("tidegate 0.0.1"), None);
+    }
+
+    #[test]
+    fn nothing_is_asked_of_the_program_while_workers_take_up_a_configuration() {
+        let mut fixture = Fixture::new("upgrade");
+        fixture.manager.parts.program = "/no/such/program".into();
+        let upgrade = Request::Upgrade(UpgradeRequest::default());
+        let faults = fixture.ask(&upgrade).faults();
+        assert_eq!(faults, "not every worker serves now");
+        let _workers = fixture.serve();
+        fixture.write(&Fixture::text("client_stall_ms = 9000\n"));
+        let _client = fixture.ask(&Request::Reload { dry_run: false });
+        let faults = fixture.ask(&upgrade).faults();
+        assert!(faults.contains("is being taken up"), "{faults}");
+        fixture.manager.reload = None;
+        let faults = fixture.ask(&upgrade).faults();
+        assert!(faults.contains("cannot be run"), "{faults}");
     }
 
     #[test]
