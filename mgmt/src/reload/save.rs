@@ -2,8 +2,8 @@
 //! it says is in force.
 
 use nix::unistd::{Gid, Uid, fchown};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,43 @@ use std::path::{Path, PathBuf};
 pub struct Draft {
     new: PathBuf,
     place: PathBuf,
+    /// What it is to replace.
+    old: Version,
+}
+
+/// Tells versions of a file apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// When it was written: seconds and nanoseconds.
+    written: (i64, i64),
+}
+
+impl Version {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            bytes: file.size(),
+            written: (file.mtime(), file.mtime_nsec()),
+        }
+    }
+}
+
+/// What a file says, and in which version.
+pub fn read(file: &Path) -> io::Result<(String, Version)> {
+    let mut file = File::open(file)?;
+    let version = Version::of(&file.metadata()?);
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, version))
 }
 
 impl Draft {
-    /// Writes `text` beside `file`, with its mode and owner.
-    pub fn write(file: &Path, text: &str) -> Result<Self, String> {
+    /// Writes `text` beside `file`, with its mode and owner. It was made of the version `old`.
+    pub fn write(file: &Path, old: Version, text: &str) -> Result<Self, String> {
         // A link stays one: what it names is replaced.
         let place = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let mut name = place.file_name().unwrap_or_default().to_owned();
@@ -24,6 +56,7 @@ impl Draft {
         let draft = Self {
             new: place.with_file_name(name),
             place,
+            old,
         };
         draft.fill(text).map_err(|error| {
             format!(
@@ -56,19 +89,28 @@ impl Draft {
         }
         // Last: it may hold passwords, and nobody else may read it meanwhile.
         file.set_permissions(like.permissions())?;
+        // The manager waits for the disk here, on purpose: whoever saves is told that it is saved, and after a loss of power the file
+        // has to be the old one or the new one. It is rare, and workers do not notice.
         file.sync_all()
     }
 
-    /// Puts it in its place.
+    /// Puts it in its place, unless somebody has edited what is there meanwhile.
     pub fn put(self) -> Result<(), String> {
-        let moved = std::fs::rename(&self.new, &self.place).and_then(|()| {
-            let directory = self.place.parent().unwrap_or(Path::new("/"));
-            File::open(directory)?.sync_all()
-        });
-        moved.map_err(|error| {
+        self.replace().map_err(|error| {
             let place = self.place.display();
             format!("it is in force, but not saved: {place}: {error}")
         })
+    }
+
+    /// Between the look and the move somebody could still write: that is a moment, not the seconds that workers may take.
+    fn replace(&self) -> io::Result<()> {
+        if Version::of(&std::fs::metadata(&self.place)?) != self.old {
+            let text = "somebody else has changed the file meanwhile, and that is kept: reload it, or set it again with --save";
+            return Err(io::Error::other(text));
+        }
+        std::fs::rename(&self.new, &self.place)?;
+        let directory = self.place.parent().unwrap_or(Path::new("/"));
+        File::open(directory)?.sync_all()
     }
 }
 
@@ -98,7 +140,9 @@ mod tests {
         std::fs::write(&file, "old").unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        let draft = Draft::write(&link, "new").unwrap();
+        let (text, old) = read(&link).unwrap();
+        assert_eq!(text, "old");
+        let draft = Draft::write(&link, old, "new").unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "old", "not yet");
         draft.put().unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
@@ -114,19 +158,47 @@ mod tests {
         let place = place("drop");
         let file = place.join("a.toml");
         std::fs::write(&file, "old").unwrap();
-        drop(Draft::write(&file, "new").unwrap());
+        let (_, old) = read(&file).unwrap();
+        drop(Draft::write(&file, old, "new").unwrap());
         assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
         std::fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]
+    fn what_somebody_else_wrote_meanwhile_is_kept() {
+        let place = place("edited");
+        let (file, moved) = (place.join("a.toml"), place.join("b.toml"));
+        std::fs::write(&file, "old").unwrap();
+        let edit = || std::fs::write(&file, "a hand's").unwrap();
+        let exchange = || {
+            // What editors do: of the same size, and another file.
+            std::fs::write(&moved, "olD").unwrap();
+            std::fs::rename(&moved, &file).unwrap();
+        };
+        for (other, text) in [(&exchange as &dyn Fn(), "olD"), (&edit, "a hand's")] {
+            let (_, old) = read(&file).unwrap();
+            let draft = Draft::write(&file, old, "new").unwrap();
+            other();
+            let fault = draft.put().unwrap_err();
+            assert!(fault.contains("in force, but not saved"), "{fault}");
+            assert!(fault.contains("somebody else has changed"), "{fault}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+            assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
+        }
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
     fn what_cannot_be_written_changes_nothing_and_says_where() {
         let place = place("missing");
-        let fault = Draft::write(&place.join("gone.toml"), "new").unwrap_err();
+        let other = place.join("other.toml");
+        std::fs::write(&other, "old").unwrap();
+        let (_, old) = read(&other).unwrap();
+        let fault = Draft::write(&place.join("gone.toml"), old, "new").unwrap_err();
         assert!(fault.starts_with("nothing was changed"), "{fault}");
         assert!(fault.contains("gone.toml.tidegate-new"), "{fault}");
-        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
         std::fs::remove_dir_all(&place).unwrap();
     }
 }

@@ -1,12 +1,12 @@
 //! Single settings of a running instance: the way of a reload, with the file's text changed in memory.
 
 use super::edit::{self, Edit};
-use super::save::Draft;
+use super::save::{Draft, Version};
 use super::{After, Source, source};
 use crate::control::server::Ticket;
 use crate::manager::Manager;
 use std::collections::BTreeMap;
-use tidegate_config::Config;
+use tidegate_config::{Config, Queues};
 
 impl Manager {
     /// A request to change settings. It is answered when they are in force.
@@ -32,7 +32,7 @@ impl Manager {
     fn begin_set(&mut self, ticket: Ticket, edits: &[Edit], save: bool) -> Result<(), Vec<String>> {
         self.is_free()?;
         let source = self.file()?;
-        let text = source.text()?;
+        let (text, version) = source.text()?;
         let in_force = &self.parts.shared.config;
         let before = source.parse(&edit::apply(&text, &self.unsaved)?)?;
         if !in_force
@@ -46,7 +46,7 @@ impl Manager {
         let all = [self.unsaved.as_slice(), edits].concat();
         let text = edit::apply(&text, &all)?;
         let wanted = on_cores_of(source.parse(&text)?, in_force);
-        let draft = draft(&source, &text, save)?;
+        let draft = draft(&source, version, &text, save)?;
         // What is saved is in the file from then on.
         let unsaved = if save { Vec::new() } else { all };
         self.begin(Some(ticket), wanted, false, After::Set(unsaved, draft))
@@ -64,13 +64,10 @@ impl Manager {
         source::with_cores(&mut wanted, port, cores)?;
         let draft = if save {
             let source = self.file()?;
-            let edits = [Edit::Queues {
-                port: port.to_owned(),
-                cores: cores.clone(),
-            }];
-            let text = edit::apply(&source.text()?, &edits)?;
+            let (text, version) = source.text()?;
+            let text = edit::apply(&text, &moved(&wanted, cores))?;
             source.parse(&text)?;
-            draft(&source, &text, save)?
+            draft(&source, version, &text, save)?
         } else {
             None
         };
@@ -86,8 +83,24 @@ impl Manager {
     }
 }
 
-fn draft(source: &Source, text: &str, save: bool) -> Result<Option<Draft>, Vec<String>> {
-    let draft = save.then(|| Draft::write(&source.file, text));
+/// A worker serves the same queue of every port, on one core: each map says so.
+fn moved(config: &Config, cores: &BTreeMap<u32, u32>) -> Vec<Edit> {
+    let ports = config.ports.iter();
+    let mapped = ports.filter(|port| matches!(port.queues, Queues::Map(_)));
+    let edits = mapped.map(|port| Edit::Queues {
+        port: port.interface.clone(),
+        cores: cores.clone(),
+    });
+    edits.collect()
+}
+
+fn draft(
+    source: &Source,
+    old: Version,
+    text: &str,
+    save: bool,
+) -> Result<Option<Draft>, Vec<String>> {
+    let draft = save.then(|| Draft::write(&source.file, old, text));
     draft.transpose().map_err(|fault| vec![fault])
 }
 
@@ -99,4 +112,24 @@ fn on_cores_of(mut config: Config, in_force: &Config) -> Config {
         }
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_saved_in_the_map_of_every_port() {
+        let text = "[[port]]\ninterface = \"eth1\"\nqueues = { 0 = 2, 1 = 3 } # clients\n\
+                    [[port]]\ninterface = \"eth2\"\nqueues = { 0 = 2, 1 = 3 } # servers\n\
+                    [[port]]\ninterface = \"eth3\"\nqueues = \"auto\"\n\
+                    [[pool]]\nname = \"a\"\nprotocol = \"redis\"\nlisten = \"192.0.2.1:1\"\nservers = [\"192.0.2.2:1\"]\n";
+        let cores = [(1, 5)].into();
+        let mut config = Config::parse(text, "test").unwrap();
+        source::with_cores(&mut config, "eth1", &cores).unwrap();
+        let saved = edit::apply(text, &moved(&config, &cores)).unwrap();
+        assert_eq!(saved, text.replace("1 = 3", "1 = 5"));
+        let config_of_file = Config::parse(&saved, "test").unwrap();
+        assert_eq!(config.differences(&config_of_file), []);
+    }
 }

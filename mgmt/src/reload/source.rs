@@ -1,5 +1,6 @@
 //! Where a configuration comes from.
 
+use super::save::{self, Version};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tidegate_config::{Config, QueueMap, Queues};
@@ -16,12 +17,12 @@ pub struct Source {
 impl Source {
     /// Reads the file and applies the maps, or says everything that is wrong with them.
     pub fn read(&self) -> Result<Config, Vec<String>> {
-        self.parse(&self.text()?)
+        self.parse(&self.text()?.0)
     }
 
-    /// What the file says.
-    pub fn text(&self) -> Result<String, Vec<String>> {
-        std::fs::read_to_string(&self.file)
+    /// What the file says, and in which version.
+    pub(super) fn text(&self) -> Result<(String, Version), Vec<String>> {
+        save::read(&self.file)
             .map_err(|error| vec![format!("cannot read {}: {error}", self.file.display())])
     }
 
