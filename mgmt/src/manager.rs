@@ -89,6 +89,8 @@ pub struct Manager {
     pub slots: Vec<Slot>,
     /// When the manager started.
     pub started: Instant,
+    /// The name of this machine, as it was then.
+    pub host: String,
     /// What was counted before.
     pub memory: Memory,
     /// Requests that took long.
@@ -143,6 +145,7 @@ impl Manager {
             parts,
             slots,
             started: now,
+            host: stats::gather::host(),
             memory: Memory::new(now),
             generation: 1,
             reload: None,

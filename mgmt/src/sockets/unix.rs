@@ -1,8 +1,9 @@
 //! Files of Unix sockets: whose they are, and when one may be removed.
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// What is at the path of a socket.
@@ -28,14 +29,20 @@ pub fn look(path: &Path) -> Found {
         Ok(file) if !file.file_type().is_socket() => return Found::NoSocket,
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Found::Taken,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Found::Stale,
-        // A datagram socket, for one, is another process's as well.
-        Err(error) if error.raw_os_error() == Some(nix::libc::EPROTOTYPE) => Found::Taken,
-        Err(error) if error.kind() == ErrorKind::NotFound => Found::Nothing,
-        Err(error) => Found::Unknown(error),
+    match connect_at_once(path) {
+        // With a full queue somebody listens, too. A datagram socket, for one, is another process's as well.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Found::Taken,
+        Err(Errno::CONNREFUSED) => Found::Stale,
+        Err(Errno::NOENT) => Found::Nothing,
+        Err(error) => Found::Unknown(error.into()),
     }
+}
+
+/// The manager asks this of every path in each reload, and must not wait until somebody else accepts.
+fn connect_at_once(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// Removes the file of a socket that nobody listens on; whatever else is there stays.
@@ -63,9 +70,7 @@ impl SocketFile {
             identity: identity(path),
         }
     }
-}
 
-impl SocketFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -119,6 +124,21 @@ mod tests {
         drop(file);
         assert!(other.exists(), "somebody put another file there");
         drop(made);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_listener_that_accepts_nobody_is_seen_at_once() {
+        let folder = std::env::temp_dir().join(format!("tidegate-busy-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("a.sock");
+        let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        // Those that were closed stay in its queue.
+        let looks = std::iter::repeat_with(|| connect_at_once(&path));
+        assert_eq!(looks.take(9).last(), Some(Err(Errno::AGAIN)));
+        assert!(matches!(look(&path), Found::Taken));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

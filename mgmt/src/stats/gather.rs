@@ -88,7 +88,7 @@ pub fn stats(manager: &mut Manager) -> Stats {
     Stats {
         name: config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        host: host(),
+        host: manager.host.clone(),
         pid: std::process::id(),
         state: manager.state().into(),
         unix_ms: unix_ms(),
@@ -102,7 +102,7 @@ pub fn stats(manager: &mut Manager) -> Stats {
 }
 
 /// The name of this machine, as the kernel knows it.
-fn host() -> String {
+pub fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.unwrap_or_default().trim().to_owned()
 }
