@@ -1,9 +1,11 @@
 //! `tidegate check`: what would happen, without doing it and without privileges.
 
+use crate::http;
 use crate::plan::{self, Facts};
 use crate::preflight;
 use crate::runtime_dir::{is_running, orphans};
 use crate::sockets::preflight::Taken;
+use crate::stats::listener::StatsListener;
 use std::path::Path;
 use std::process::ExitCode;
 use tidegate_config::Config;
@@ -38,6 +40,10 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
     let taken = if ours { Taken::IsOurs } else { Taken::IsAFault };
     faults.extend(preflight::addresses(config, &facts, taken));
     faults.extend(preflight::user(config).err());
+    let http = config.http.as_ref();
+    faults.extend(http.into_iter().flat_map(|http| http::faults(http, taken)));
+    let told = config.stats_listen;
+    faults.extend(told.and_then(|address| StatsListener::fault(address, taken)));
     crate::faults::print(&faults);
     if faults.is_empty() {
         ExitCode::SUCCESS

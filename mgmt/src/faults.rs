@@ -1,4 +1,7 @@
-//! Prints faults, all of them, one per line.
+//! Faults: their words where several places say the same, and how they are printed, all of them, one per line.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
 /// To standard error, numbered when there are several.
 pub fn print(faults: &[String]) {
@@ -8,4 +11,20 @@ pub fn print(faults: &[String]) {
     if faults.len() > 1 {
         eprintln!("{} errors", faults.len());
     }
+}
+
+/// Why the address of this key cannot be listened on.
+pub fn cannot_listen(key: &str, address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            ": another process listens there (ss -ltnp 'sport = :{}' says which); choose another port",
+            address.port()
+        ),
+        ErrorKind::AddrNotAvailable => ": this machine does not have the address".into(),
+        ErrorKind::PermissionDenied => {
+            ": ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one".into()
+        }
+        _ => String::new(),
+    };
+    format!("{key} = \"{address}\": {error}{hint}")
 }

@@ -11,6 +11,7 @@
 //! `tidegate run` of the same name adopts them, see [`adoption`]; `tidegate clean-up` ends them and gives back what was reserved.
 #![forbid(unsafe_code)]
 
+mod accept_pause;
 mod adoption;
 mod backoff;
 mod capabilities;

@@ -74,6 +74,7 @@ pub fn run_and_say(
         plan: ready.plan,
         user: ready.user,
         http: ready.http,
+        told: ready.told,
         signals,
         runtime: &runtime,
         found: ready.found,
@@ -119,6 +120,8 @@ struct Ready {
     before: Record,
     /// Where the status page is to be served.
     http: Option<Opened>,
+    /// The statistics port.
+    told: Option<StatsListener>,
 }
 
 /// Looks at everything before anything is changed. `None`: a signal came meanwhile.
@@ -136,6 +139,8 @@ fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Rea
     let config = found.config_to_serve(config);
     let http = config.http.as_ref().map(Opened::open).transpose();
     let http = http.map_err(|wrong| faults.extend(wrong)).ok().flatten();
+    let told = config.stats_listen.map(StatsListener::open).transpose();
+    let told = told.map_err(|fault| faults.push(fault)).ok().flatten();
     let facts = Facts::gather(&config);
     let plan = plan::make(&config, &facts)
         .map_err(|wrong| faults.extend(wrong))
@@ -171,6 +176,7 @@ fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Rea
                 found,
                 before,
                 http,
+                told,
             }))
         }
         (_, _, runtime) => {
@@ -289,6 +295,7 @@ struct Start<'a> {
     plan: Plan,
     user: Option<UserIds>,
     http: Option<Opened>,
+    told: Option<StatsListener>,
     signals: SignalFd,
     runtime: &'a RuntimeDir,
     found: Found,
@@ -365,11 +372,6 @@ impl Start<'_> {
         let path = self.runtime.control_socket();
         let control = ControlServer::listen(&path)
             .with_context(|| format!("cannot listen at {}", path.display()))?;
-        let told = self.config.stats_listen.map(|address| {
-            StatsListener::listen(address)
-                .with_context(|| format!("stats_listen: cannot listen at {address}"))
-        });
-        let told = told.transpose()?;
         let http = self.http.map(Http::start).transpose();
         let http = http.context("cannot start the status page")?;
         if let Some(http) = &self.config.http {
@@ -390,7 +392,7 @@ impl Start<'_> {
             control,
             program: self.program,
             set_log_filter: self.set_log_filter,
-            told,
+            told: self.told,
             http,
             signals: self.signals,
             recorder: self.runtime.recorder(),

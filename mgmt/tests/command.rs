@@ -1,6 +1,7 @@
 //! The command as a process, as far as it goes without privileges.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -267,4 +268,34 @@ fn the_command_line_of_an_import_says_what_the_file_does_not() {
         let (found, said) = import(wrong);
         assert_eq!(found, Some(code), "{wrong:?}\n{said}");
     }
+}
+
+#[test]
+fn addresses_and_token_of_the_page_are_looked_at_before_anything_begins() {
+    let [page, stats] = [(); 2].map(|()| TcpListener::bind("127.84.251.1:0").unwrap());
+    let [page, stats] = [&page, &stats].map(|taken| taken.local_addr().unwrap());
+    let text = format!(
+        "name = \"command-test-page\"\nhttp_listen = \"{page}\"\nhttp_token = {{ file = \"/no/such/token\" }}\nstats_listen = \"{stats}\"\n\
+         [[port]]\ndriver = \"kernel\"\nworkers = 1\n[[pool]]\nname = \"sessions\"\nprotocol = \"redis\"\n\
+         listen = \"127.84.251.1:22121\"\nservers = [\"127.84.251.1:6379\"]\n"
+    );
+    let config = Scratch::new("page.toml", &text);
+    let runtime = std::env::temp_dir().join(format!("tidegate-page-{}", std::process::id()));
+    for command in ["check", "run"] {
+        let runtime = runtime.to_str().unwrap();
+        let arguments = ["--runtime-dir", runtime, command, "-c", config.path()];
+        let output = tidegate(&arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let said = crate::text(&output);
+        for expected in [
+            "error: http_token: /no/such/token: No such file".to_owned(),
+            format!("error: http_listen = \"{page}\": Address already in use"),
+            format!("error: stats_listen = \"{stats}\": Address already in use"),
+            format!("(ss -ltnp 'sport = :{}' says which)", stats.port()),
+            "3 errors".to_owned(),
+        ] {
+            assert!(said.contains(&expected), "{expected:?} is not in\n{said}");
+        }
+    }
+    assert!(!runtime.exists());
 }

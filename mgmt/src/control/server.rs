@@ -2,6 +2,7 @@
 
 use super::request::Request;
 use super::{Answer, DESCRIPTOR_SPACE, DESCRIPTORS_MAX};
+use crate::accept_pause::AcceptPause;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -81,6 +82,7 @@ enum Step {
 #[derive(Debug)]
 pub struct ControlServer {
     listener: UnixListener,
+    pause: AcceptPause,
     clients: VecDeque<Client>,
     tickets: u64,
     counters: ControlCounters,
@@ -100,6 +102,7 @@ impl ControlServer {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
+            pause: AcceptPause::default(),
             clients: VecDeque::new(),
             tickets: 0,
             counters: ControlCounters::default(),
@@ -112,9 +115,10 @@ impl ControlServer {
         self.counters
     }
 
-    /// What to poll for; the listener is the first.
+    /// What to poll for.
     pub fn poll_list(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let listener = PollFd::new(self.listener.as_fd(), PollFlags::POLLIN);
+        let listener =
+            (!self.pause.is_set()).then(|| PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         let clients = self.clients.iter().map(|client| {
             let events = match client.stage {
                 // A client that waits has said everything: what it still may do is to go away, which is always told.
@@ -124,12 +128,13 @@ impl ControlServer {
             };
             PollFd::new(client.socket.as_fd(), events)
         });
-        std::iter::once(listener).chain(clients)
+        listener.into_iter().chain(clients)
     }
 
-    /// When the first client has had its time.
+    /// When the first client has had its time, or others may come again.
     pub fn due(&self) -> Option<Instant> {
-        self.clients.iter().filter_map(|c| c.deadline).min()
+        let deadlines = self.clients.iter().filter_map(|c| c.deadline);
+        deadlines.chain(self.pause.due()).min()
     }
 
     /// Accepts, reads and writes what can be without waiting, and returns the requests that are complete.
@@ -172,15 +177,16 @@ impl ControlServer {
     }
 
     fn accept(&mut self, now: Instant) {
+        if self.pause.holds(now) {
+            return;
+        }
         for _ in 0..ACCEPTS_PER_TURN {
             let socket = match self.listener.accept() {
                 Ok((socket, _)) => socket,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    self.log(now, &format!("cannot accept: {error}"));
-                    break;
-                }
+                Err(error) if self.pause.failed(now, "control socket", &error) => continue,
+                Err(_) => break,
             };
+            self.pause.worked();
             match is_trusted(&socket) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -392,6 +398,22 @@ mod tests {
         assert_eq!(says(client), json!({"ok": {"a": 1}}));
         asked(&mut server);
         assert!(server.clients.is_empty());
+    }
+
+    #[test]
+    fn without_descriptors_nobody_polls_for_clients_until_the_pause_is_over() {
+        let place = Place::new("pause");
+        let mut server = ControlServer::listen(&place.socket()).unwrap();
+        let _client = UnixStream::connect(place.socket()).unwrap();
+        let now = Instant::now();
+        let full = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        assert!(!server.pause.failed(now, "test", &full));
+        server.turn(now);
+        assert_eq!((server.poll_list().count(), server.clients.len()), (0, 0));
+        let due = server.due().unwrap();
+        assert!(due > now);
+        server.turn(due);
+        assert_eq!((server.poll_list().count(), server.clients.len()), (2, 1));
     }
 
     #[test]

@@ -32,9 +32,10 @@ mod watch;
 
 use crate::manager::Manager;
 use crate::slowlog::Ask;
+use crate::sockets::preflight::Taken;
 use board::Board;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,34 +59,37 @@ impl Opened {
     /// # Errors
     /// A sentence for each thing that is wrong.
     pub fn open(config: &HttpConfig) -> Result<Self, Vec<String>> {
-        let mut faults = Vec::new();
-        let token = config.token.as_deref().map(Token::read).transpose();
-        let token = token.map_err(|fault| faults.push(fault)).ok().flatten();
-        let listener = TcpListener::bind(config.listen)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|error| faults.push(cannot_listen(config, &error)))
-            .ok();
-        match listener {
-            Some(listener) if faults.is_empty() => Ok(Self { listener, token }),
-            _ => Err(faults),
+        match (read_token(config), listen(config.listen)) {
+            (Ok(token), Ok(listener)) => Ok(Self { listener, token }),
+            (token, listener) => {
+                let listener = listener.map_err(|error| cannot_listen(config, &error));
+                Err(token.err().into_iter().chain(listener.err()).collect())
+            }
         }
     }
 }
 
+/// What would keep it from being opened.
+pub fn faults(config: &HttpConfig, taken: Taken) -> Vec<String> {
+    let token = read_token(config).err();
+    let listener = listen(config.listen).err();
+    let listener = listener.filter(|error| !taken.excuses(error));
+    let listener = listener.map(|error| cannot_listen(config, &error));
+    token.into_iter().chain(listener).collect()
+}
+
+fn read_token(config: &HttpConfig) -> Result<Option<Token>, String> {
+    config.token.as_deref().map(Token::read).transpose()
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 fn cannot_listen(config: &HttpConfig, error: &io::Error) -> String {
-    let listen = config.listen;
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            ": another process listens there (ss -ltnp 'sport = :{}' says which); choose another port",
-            listen.port()
-        ),
-        io::ErrorKind::AddrNotAvailable => ": this machine does not have the address".into(),
-        io::ErrorKind::PermissionDenied => {
-            ": ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one".into()
-        }
-        _ => String::new(),
-    };
-    format!("http_listen = \"{listen}\": {error}{hint}")
+    crate::faults::cannot_listen("http_listen", config.listen, error)
 }
 
 /// The thread that answers. Dropping it ends it.

@@ -25,6 +25,13 @@ pub enum Taken {
     IsOurs,
 }
 
+impl Taken {
+    /// Whether this is to be expected of an address that is listened on.
+    pub fn excuses(self, error: &std::io::Error) -> bool {
+        self == Self::IsOurs && error.kind() == std::io::ErrorKind::AddrInUse
+    }
+}
+
 /// Faults of the listening addresses and of the source address.
 pub fn addresses(config: &Config, taken: Taken) -> Vec<String> {
     let mut faults = Vec::new();

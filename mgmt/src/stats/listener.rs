@@ -2,6 +2,9 @@
 //!
 //! Nothing waits for a client: what one does not take at once, it takes in later turns of the manager, or not in time.
 
+use crate::accept_pause::AcceptPause;
+use crate::faults::cannot_listen;
+use crate::sockets::preflight::Taken;
 use nix::poll::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,6 +27,7 @@ const FRESH: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct StatsListener {
     listener: TcpListener,
+    pause: AcceptPause,
     clients: VecDeque<Client>,
     line: Option<(Instant, Rc<str>)>,
 }
@@ -37,12 +41,24 @@ struct Client {
 }
 
 impl StatsListener {
-    /// Listens.
-    pub fn listen(address: SocketAddr) -> io::Result<Self> {
+    /// What would keep it from listening.
+    pub fn fault(address: SocketAddr, taken: Taken) -> Option<String> {
+        let error = TcpListener::bind(address).err();
+        let error = error.filter(|error| !taken.excuses(error));
+        error.map(|error| cannot_listen("stats_listen", address, &error))
+    }
+
+    /// Listens, or says why it cannot.
+    pub fn open(address: SocketAddr) -> Result<Self, String> {
+        Self::listen(address).map_err(|error| cannot_listen("stats_listen", address, &error))
+    }
+
+    fn listen(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
+            pause: AcceptPause::default(),
             clients: VecDeque::new(),
             line: None,
         })
@@ -50,28 +66,33 @@ impl StatsListener {
 
     /// What to poll for.
     pub fn poll_list(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let listener = PollFd::new(self.listener.as_fd(), PollFlags::POLLIN);
+        let listener =
+            (!self.pause.is_set()).then(|| PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         let clients = self.clients.iter();
         let clients = clients.map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLOUT));
-        std::iter::once(listener).chain(clients)
+        listener.into_iter().chain(clients)
     }
 
-    /// When the first client has had its time.
+    /// When the first client has had its time, or others may come again.
     pub fn due(&self) -> Option<Instant> {
-        self.clients.front().map(|client| client.deadline)
+        let deadline = self.clients.front().map(|client| client.deadline);
+        deadline.into_iter().chain(self.pause.due()).min()
     }
 
     /// Accepts and writes what can be without waiting. `render` makes the line.
     pub fn turn(&mut self, now: Instant, mut render: impl FnMut() -> String) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        let accepts = if self.pause.holds(now) {
+            0
+        } else {
+            ACCEPTS_PER_TURN
+        };
+        for _ in 0..accepts {
             let socket = match self.listener.accept() {
                 Ok((socket, _)) => socket,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    tracing::debug!("stats_listen: cannot accept: {error}");
-                    break;
-                }
+                Err(error) if self.pause.failed(now, "stats_listen", &error) => continue,
+                Err(_) => break,
             };
+            self.pause.worked();
             if socket.set_nonblocking(true).is_err() {
                 continue;
             }
