@@ -134,7 +134,8 @@ impl CounterRow {
 mod tests {
     use super::*;
     use crate::counters::{
-        LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+        LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters, SocketCounters,
+        StackCounters,
     };
     use std::collections::BTreeSet;
 
@@ -146,6 +147,7 @@ mod tests {
             PoolCounters::ROWS,
             ServerCounters::ROWS,
             LoopCounters::ROWS,
+            ProcessCounters::ROWS,
         ]
         .into_iter()
         .flatten()

@@ -196,6 +196,15 @@ scope! {
     }
 }
 
+scope! {
+    /// The processes of one worker, as the manager counts them. They are not in shared memory.
+    ProcessCounters in "worker" {
+        restarts: "processes started after the first",
+        hung: "processes killed because their heartbeat stopped",
+        forbidden_calls: "processes killed because of a system call that workers must not use",
+    }
+}
+
 impl QueueCounters {
     /// Frames lost in either direction, for whatever reason.
     pub fn lost(&self) -> u64 {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 use tidegate_channel::counters::{
-    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
-    StackCounters,
+    CounterRow, LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters,
+    SocketCounters, StackCounters,
 };
 
 const HEAD: &str = "# Counters
@@ -23,7 +23,7 @@ servers only the first have a histogram.
 ";
 
 fn page() -> String {
-    let scopes: [(&str, &str, &[CounterRow]); 6] = [
+    let scopes: [(&str, &str, &[CounterRow]); 7] = [
         ("Queues", "One queue of one interface.", QueueCounters::ROWS),
         ("TCP", "TCP and below, of one worker.", StackCounters::ROWS),
         (
@@ -34,6 +34,11 @@ fn page() -> String {
         ("Pools", "One pool.", PoolCounters::ROWS),
         ("Servers", "One server.", ServerCounters::ROWS),
         ("Poll loop", "The loop of one worker.", LoopCounters::ROWS),
+        (
+            "Processes",
+            "The processes of one worker, as the manager counts them. They go on when another manager takes the workers over.",
+            ProcessCounters::ROWS,
+        ),
     ];
     let mut page = HEAD.to_owned();
     for (title, text, rows) in scopes {

@@ -124,6 +124,7 @@ fn worker(index: u32) -> WorkerStats {
         uptime_s: 93_784,
         restarts: index.into(),
         hung: 0,
+        forbidden_calls: 0,
         last_exit: (index == 1).then(|| "killed by SIGKILL".to_owned()),
         rates: windows(&WorkerRates {
             seconds: 1.0,

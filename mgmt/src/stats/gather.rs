@@ -257,6 +257,7 @@ impl<'a> Past<'a> {
                 uptime_s: process.map_or(0, |process| process.started.elapsed().as_secs()),
                 restarts: slot.starts.saturating_sub(1),
                 hung: slot.hung,
+                forbidden_calls: slot.forbidden_calls,
                 last_exit: slot.last_exit.clone(),
                 rates: self.windows(|then, span| {
                     worker_rates(totals, then.workers.get(&worker).unwrap_or(&none), span)

@@ -242,6 +242,9 @@ pub struct WorkerStats {
     pub restarts: u64,
     /// How often it was killed because its heartbeat stopped.
     pub hung: u64,
+    /// How often it was killed because of a system call that it must not use.
+    #[serde(default)]
+    pub forbidden_calls: u64,
     /// How the process before this one ended.
     pub last_exit: Option<String>,
     /// How busy it is.

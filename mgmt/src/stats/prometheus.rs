@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use tidegate_channel::counter_row::{CounterRow, Kind};
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+    LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
 
@@ -188,18 +189,12 @@ fn worker(worker: &WorkerStats, families: &mut Families) {
         &[of_worker],
         &u8::from(worker.state == "running"),
     );
-    families.counter(
-        "tidegate_worker_restarts_total",
-        "processes started after the first",
-        &[of_worker],
-        &worker.restarts,
-    );
-    families.counter(
-        "tidegate_worker_hung_total",
-        "processes killed because their heartbeat stopped",
-        &[of_worker],
-        &worker.hung,
-    );
+    let processes = ProcessCounters {
+        restarts: worker.restarts,
+        hung: worker.hung,
+        forbidden_calls: worker.forbidden_calls,
+    };
+    families.rows(ProcessCounters::ROWS, &processes.words(), &[of_worker]);
     families.gauge(
         "tidegate_worker_busy_ratio",
         "part of the last ten seconds in which there was something to do",

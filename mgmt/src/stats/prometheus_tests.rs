@@ -90,6 +90,7 @@ pub(in crate::stats) fn stats() -> Stats {
             uptime_s: 75,
             restarts: 2,
             hung: 0,
+            forbidden_calls: 4,
             last_exit: None,
             rates: windows(WorkerRates {
                 seconds: 10.0,
@@ -140,6 +141,7 @@ fn every_counter_of_the_table_is_there() {
         PoolCounters::ROWS,
         ServerCounters::ROWS,
         LoopCounters::ROWS,
+        ProcessCounters::ROWS,
     ];
     for row in rows.into_iter().flatten() {
         let metric = row.metric();
@@ -158,6 +160,7 @@ fn every_counter_of_the_table_is_in_the_model() {
         }
     };
     let worker = &json["workers"][0];
+    of(ProcessCounters::ROWS, worker);
     of(LoopCounters::ROWS, &worker["loop"]);
     of(StackCounters::ROWS, &worker["stack"]);
     of(SocketCounters::ROWS, &worker["sockets"]);
@@ -177,6 +180,8 @@ fn values_are_in_base_units() {
         "tidegate_info{name=\"edge\",version=\"0.1.0\"} 1",
         "tidegate_loop_busy_seconds_total{worker=\"1\"} 1.5",
         "tidegate_worker_busy_ratio{worker=\"1\"} 0.37",
+        "tidegate_worker_restarts_total{worker=\"1\"} 2",
+        "tidegate_worker_forbidden_calls_total{worker=\"1\"} 4",
         "tidegate_pool_requests_total{pool=\"sessions\"} 1000",
         "tidegate_command_requests_total{pool=\"sessions\",command=\"get\"} 1000",
         "tidegate_pool_latency_seconds_bucket{pool=\"sessions\",le=\"0.000064\"} 0",
