@@ -276,8 +276,9 @@ impl Manager {
         }
     }
 
-    /// Writes down which processes there are.
+    /// Writes down which processes there are, and what they work by that the file does not say.
     pub fn write_record(&mut self) {
+        self.parts.record.unsaved.clone_from(&self.unsaved);
         self.parts.record.workers = self.slots.iter().map(Slot::record).collect();
         let written = self.parts.recorder.write(&self.parts.record);
         self.recorded = written.is_ok();

@@ -5,6 +5,7 @@
 //! `record.json`. A manager that is killed cannot clean up; the next start of the same name reads the record, adopts the workers that are
 //! left, or undoes what it says.
 
+use crate::reload::edit::Edit;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, Uid, geteuid, sysconf};
 use serde::de::DeserializeOwned;
@@ -76,6 +77,9 @@ pub struct Record {
     /// Files of Unix sockets that clients connect to.
     #[serde(default)]
     pub sockets: Vec<PathBuf>,
+    /// Settings that were changed and are not in the file: whoever adopts the workers adopts them.
+    #[serde(default)]
+    pub unsaved: Vec<Edit>,
 }
 
 /// A worker and what is told of it, also by the manager after this one.
@@ -503,6 +507,9 @@ mod tests {
                 last_exit: Some("killed by SIGKILL".into()),
             }],
             network_namespace: network_namespace(),
+            unsaved: vec![Edit::Worker {
+                settings: vec![("idle".into(), "spin".into())],
+            }],
             sockets: vec![PathBuf::from("/run/cache.sock")],
         };
         first.recorder().write(&record).unwrap();

@@ -93,6 +93,14 @@ impl Found {
                 slot.recall(record);
             }
         }
+        if self.heritage.is_some() && !before.unsaved.is_empty() {
+            let names: Vec<String> = before.unsaved.iter().map(ToString::to_string).collect();
+            tracing::warn!(
+                "settings that were changed and not saved stay in force: {}",
+                names.join("; ")
+            );
+            manager.unsaved.clone_from(&before.unsaved);
+        }
         let record_of = |worker: usize| before.workers.iter().find(|r| r.worker as usize == worker);
         for adoptee in self.heritage.into_iter().flat_map(Heritage::into_adoptees) {
             let (worker, core) = (adoptee.worker, adoptee.start.core);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 /// What is changed.
@@ -27,6 +28,21 @@ pub enum Edit {
         /// Queue → core.
         cores: BTreeMap<u32, u32>,
     },
+}
+
+impl fmt::Display for Edit {
+    /// What is changed, without values: they may be passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |settings: &[(String, String)]| {
+            let keys: Vec<&str> = settings.iter().map(|(key, _)| key.as_str()).collect();
+            keys.join(", ")
+        };
+        match self {
+            Self::Pool { name, settings } => write!(f, "pool {name}: {}", keys(settings)),
+            Self::Worker { settings } => write!(f, "worker: {}", keys(settings)),
+            Self::Queues { port, .. } => write!(f, "port {port}: queues"),
+        }
+    }
 }
 
 /// The text with these edits, or everything that is wrong with them.

@@ -244,18 +244,16 @@ impl Manager {
 
     /// What was asked for is in force, or would be.
     fn conclude(&mut self, ticket: Option<Ticket>, mut outcome: Outcome, after: After) {
-        let draft = match after {
-            After::Nothing => None,
-            After::FromFile => {
-                self.unsaved.clear();
-                None
-            }
-            After::Set(edits, draft) => {
-                self.unsaved = edits;
-                draft
-            }
-            After::Moved(draft) => draft,
+        let (unsaved, draft) = match after {
+            After::Nothing => (None, None),
+            After::FromFile => (Some(Vec::new()), None),
+            After::Set(edits, draft) => (Some(edits), draft),
+            After::Moved(draft) => (None, draft),
         };
+        if let Some(unsaved) = unsaved.filter(|unsaved| *unsaved != self.unsaved) {
+            self.unsaved = unsaved;
+            self.write_record();
+        }
         match draft.map(Draft::put) {
             None => {}
             Some(Ok(())) => outcome.saved = true,

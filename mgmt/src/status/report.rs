@@ -24,6 +24,9 @@ pub struct Report {
     /// The number of the configuration in force, counted from the start of the manager.
     #[serde(default)]
     pub generation: u64,
+    /// Settings that were changed and are not in the file, without their values.
+    #[serde(default)]
+    pub unsaved: Vec<String>,
     /// One per worker.
     pub workers: Vec<WorkerReport>,
     /// One per pool, in the order of the configuration.

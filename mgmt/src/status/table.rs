@@ -67,6 +67,10 @@ pub fn render(report: &Report) -> String {
         report.pid,
         span(report.uptime_s)
     );
+    if !report.unsaved.is_empty() {
+        let unsaved = report.unsaved.join("; ");
+        let _infallible = writeln!(out, "not in the file: {unsaved}");
+    }
     workers(report, &mut out);
     queues(report, &mut out);
     stacks(report, &mut out);
@@ -294,6 +298,7 @@ mod tests {
             state: "running".into(),
             uptime_s: 90_000,
             generation: 1,
+            unsaved: vec!["pool sessions: timeout_ms".into()],
             workers: vec![worker],
             pools: vec![PoolReport {
                 name: "sessions".into(),
@@ -327,6 +332,7 @@ mod tests {
         let text = render(&report());
         for expected in [
             "edge 0.1.0 · running · manager 4700 · up 1d01h",
+            "not in the file: pool sessions: timeout_ms",
             "4711",
             "1m15s",
             "killed by SIGKILL",

@@ -121,3 +121,35 @@ fn a_status_without_a_manager_says_what_goes_on() {
     assert_eq!(code, Some(0), "{said}");
     assert!(!path.exists());
 }
+
+#[test]
+fn settings_that_are_not_in_the_file_go_from_manager_to_manager() {
+    let home = Home::new(18);
+    let _clean_up = CleanUp(&home, "local-18");
+    let _redis = home.redis();
+    let file = config(&home, home.path("clients.sock").to_str().unwrap());
+    let mut instance = home.run(&file, 2);
+    let (code, said) = home.output(&["set", "pool", "redis", "timeout_ms=50"]);
+    assert_eq!(code, Some(0), "{said}");
+    let unsaved = serde_json::json!(["pool redis: timeout_ms"]);
+    assert_eq!(instance.status().unwrap()["unsaved"], unsaved);
+    instance.end_with(Signal::SIGKILL);
+    drop(instance);
+
+    let instance = home.run(&file, 2);
+    assert_eq!(instance.status().unwrap()["unsaved"], unsaved);
+    let text = instance.status_text();
+    assert!(
+        text.contains("not in the file: pool redis: timeout_ms"),
+        "{text}"
+    );
+    // What is in force is the file with what was set, so that more can be set.
+    let (code, said) = home.output(&["set", "worker", "client_stall_ms=9000"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("timeout_ms"), "{said}");
+    let (code, said) = home.output(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("timeout_ms was 50"), "{said}");
+    assert_eq!(instance.status().unwrap()["unsaved"], serde_json::json!([]));
+    instance.stop();
+}
