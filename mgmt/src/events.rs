@@ -3,12 +3,12 @@
 //! They are taken where they are logged, so nothing can be told in one place and not in the other; and they are taken whatever
 //! the filter of the log says.
 
+use crate::units::unix_ms;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -101,9 +101,7 @@ impl<S: Subscriber> Layer<S> for Keep {
             Level::WARN => "warn",
             _ => "info",
         };
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at_ms = since_epoch.map_or(0, |since| since.as_millis() as u64);
-        ring().keep(at_ms, level, text.0);
+        ring().keep(unix_ms(), level, text.0);
     }
 }
 

@@ -41,6 +41,7 @@ mod reserved_ports;
 mod run;
 mod runtime_dir;
 mod shared;
+mod signals;
 mod slowlog;
 mod sockets;
 mod stats;

@@ -495,10 +495,6 @@ impl Manager {
 
     /// Answers with what was asked for.
     pub fn answer(&mut self, ticket: Ticket, value: &impl Serialize) {
-        let answer = match serde_json::to_value(value) {
-            Ok(value) => Answer::Ok(value),
-            Err(error) => Answer::fault(error.to_string()),
-        };
-        self.parts.control.answer(ticket, &answer);
+        self.parts.control.answer(ticket, &Answer::of(value));
     }
 }

@@ -13,19 +13,28 @@ use crate::reload::Source;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
 use crate::runtime_dir::{Record, RuntimeDir, network_namespace};
 use crate::shared::{Network, Shared};
+use crate::signals;
 use crate::sockets::limits::raise_open_files;
 use crate::sockets::listeners::{self, SharedListeners};
 use crate::sockets::preflight::Taken;
 use crate::sockets::unix::remove_stale;
 use crate::stats::listener::StatsListener;
 use anyhow::Context;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_channel::message::UserIds;
 use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
+
+/// What the manager hears of: who wants it to end or to reload, and workers that end.
+const SIGNALS: [Signal; 4] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGCHLD,
+];
 
 /// Runs an instance until it is told to end.
 pub fn run(
@@ -48,7 +57,7 @@ pub fn run_and_say(
     // It may be replaced while we run.
     let program = std::env::current_exe().context("the path of this program")?;
     // Before anything else, so that no signal finds us half-way with the default action.
-    let signals = block_signals()?;
+    let signals = signals::block(&SIGNALS)?;
     let ready = match prepare(config, root, &signals) {
         Ok(Some(ready)) => ready,
         Ok(None) => {
@@ -199,23 +208,6 @@ fn look_for_workers(runtime: &RuntimeDir, before: &Record, faults: &mut Vec<Stri
         return Found::default();
     }
     Found::look(before, &runtime.recorder())
-}
-
-fn block_signals() -> anyhow::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGCHLD,
-    ] {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(
-        &set,
-        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-    )?)
 }
 
 /// Source ports that were taken from the kernel.

@@ -378,12 +378,12 @@ impl Recorder {
 
     /// Replaces the record; a crash leaves the old one or the new one.
     pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
-        write_whole(&self.path, record)
+        write_whole(&self.path, serde_json::to_vec(record))
     }
 
     /// The same for what processes counted that have ended.
     pub fn write_totals(&self, totals: &impl Serialize) -> Result<(), RuntimeError> {
-        write_whole(&self.totals(), totals)
+        write_whole(&self.totals(), serde_json::to_vec(totals))
     }
 
     /// What an earlier manager wrote so; what cannot be read is nothing.
@@ -402,7 +402,12 @@ impl Recorder {
     }
 }
 
-fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), RuntimeError> {
+/// Puts another text in the place of a file: whoever is killed leaves the old one or the new one. The kernel's own end may leave neither,
+/// but nothing of what is written here outlives that.
+///
+/// # Errors
+/// There is no text, or no room for it.
+pub fn write_whole(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<(), RuntimeError> {
     let new = path.with_extension("new");
     let write = || {
         let mut options = OpenOptions::new();
@@ -412,7 +417,7 @@ fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), RuntimeError> 
             .truncate(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
+        file.write_all(&text?)?;
         std::fs::rename(&new, path)
     };
     write().map_err(|error| RuntimeError::Unwritable {

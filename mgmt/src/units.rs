@@ -1,5 +1,13 @@
 //! Times and amounts as people read them.
 
+use std::time::UNIX_EPOCH;
+
+/// This moment, in milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since = UNIX_EPOCH.elapsed();
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
 /// A moment given in microseconds since 1970, to the millisecond.
 pub fn utc(unix_us: u64) -> String {
     let (seconds, millis) = (unix_us / 1_000_000, unix_us / 1_000 % 1_000);

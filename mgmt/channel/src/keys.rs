@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// [`MESSAGE_BYTES_MAX`](crate::control::MESSAGE_BYTES_MAX).
 pub const KEYS_BATCH: usize = 20;
 
+/// Most bytes of a key that a worker tells, of slow requests as well. Why: enough to know the key by, and no values in disguise.
+pub const KEY_BYTES_NOTED: usize = 64;
+
 /// Most of the frequent keys that a worker tells. Why: more than anybody reads, and few messages.
 pub const HOT_TOLD: usize = 64;
 

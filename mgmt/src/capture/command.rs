@@ -4,10 +4,11 @@ use super::write::{Limits, Over, Scribe};
 use super::{Ask, Begun, RATE_MAX, SECONDS_MAX};
 use crate::control::client::{self, ask_for_descriptors};
 use crate::control::request::Request;
+use crate::signals;
 use anyhow::{Context, bail};
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
@@ -56,7 +57,7 @@ pub struct CaptureArgs {
 /// Captures until a limit, Ctrl-C, or a fault ends it.
 pub fn run(args: &CaptureArgs, root: &Path) -> anyhow::Result<ExitCode> {
     // Before anything begins: from here on a signal ends the capture and not the process.
-    let signals = signals()?;
+    let signals = signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let file = args.write.display().to_string();
     let request = Request::Capture(Ask {
         pool: args.pool.clone(),
@@ -116,16 +117,6 @@ fn open(path: &Path) -> std::io::Result<Box<dyn Write>> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     Ok(Box::new(options.open(path)?))
-}
-
-fn signals() -> anyhow::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    Ok(SignalFd::with_flags(&set, flags)?)
 }
 
 /// Writes what comes, until something ends it. `Err`: the file takes no more.

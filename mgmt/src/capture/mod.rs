@@ -85,10 +85,7 @@ impl Capture {
                 .map_err(|error| vec![format!("{error:#}")])
         });
         match begun {
-            Ok((begun, descriptors)) => match serde_json::to_value(&begun) {
-                Ok(value) => (Answer::Ok(value), descriptors),
-                Err(error) => (Answer::fault(error.to_string()), Vec::new()),
-            },
+            Ok((begun, descriptors)) => (Answer::of(&begun), descriptors),
             Err(faults) => (Answer::Error { faults }, Vec::new()),
         }
     }

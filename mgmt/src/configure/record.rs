@@ -5,12 +5,11 @@
 
 use super::setting::Change;
 use crate::host::{Host, value};
-use crate::runtime_dir::{self, RuntimeError};
+use crate::runtime_dir::{self, RuntimeError, write_whole};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Changes at most: some for each queue and core of the largest machine.
@@ -121,17 +120,8 @@ impl Record {
     }
 
     fn write(&self) -> anyhow::Result<()> {
-        let new = self.path.with_extension("new");
-        let write = || {
-            let mut options = OpenOptions::new();
-            let options = options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(&self.content)?)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &self.path)
-        };
-        let outcome: io::Result<()> = write();
-        Ok(outcome.map_err(|error| unwritable(&self.path, error))?)
+        let text = serde_json::to_vec_pretty(&self.content);
+        Ok(write_whole(&self.path, text)?)
     }
 }
 

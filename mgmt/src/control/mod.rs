@@ -33,6 +33,14 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// What was asked for.
+    pub fn of(value: &impl Serialize) -> Self {
+        match serde_json::to_value(value) {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::fault(format!("the answer cannot be written: {error}")),
+        }
+    }
+
     /// One fault.
     pub fn fault(text: impl Into<String>) -> Self {
         Self::Error {

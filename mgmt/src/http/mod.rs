@@ -28,7 +28,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod token;
-mod watch;
 
 use crate::manager::Manager;
 use crate::slowlog::Ask;
@@ -139,8 +138,5 @@ pub fn publish_if_due(manager: &mut Manager, now: Instant) {
         entries: limits::SLOW_ENTRIES,
     });
     let stats = crate::stats::gather::stats(manager);
-    if let Some(before) = board.snapshot() {
-        watch::log(&before.stats, &stats);
-    }
     board.publish(now, stats, slow);
 }

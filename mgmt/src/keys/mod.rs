@@ -150,11 +150,7 @@ impl Keys {
         let over = |watch: &mut Watch| watch.awaited.is_empty() || now >= watch.deadline;
         let watch = self.watch.take_if(over)?;
         let report = join::report(watch.seconds, &watch.awaited, &watch.seen);
-        let answer = match serde_json::to_value(&report) {
-            Ok(value) => Answer::Ok(value),
-            Err(error) => Answer::fault(error.to_string()),
-        };
-        Some((watch.ticket, answer))
+        Some((watch.ticket, Answer::of(&report)))
     }
 }
 

@@ -3,10 +3,7 @@
 use super::Report;
 use crate::status::table::Table;
 use std::fmt::Write;
-use tidegate_channel::keys::ToldKey;
-
-/// Bytes of a key that workers note.
-const KEY_BYTES_NOTED: usize = 64;
+use tidegate_channel::keys::{KEY_BYTES_NOTED, ToldKey};
 
 /// The most frequent keys.
 pub fn hot(report: &Report, top: usize) -> String {

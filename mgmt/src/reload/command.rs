@@ -5,6 +5,7 @@ use super::edit::Edit;
 use crate::control::client::{self, ask};
 use crate::control::request::Request;
 use crate::status::report::Report;
+use crate::status::table::{Table, busy};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
@@ -187,37 +188,35 @@ pub fn queues(root: &Path, args: &QueuesArgs) -> anyhow::Result<()> {
 
 /// A line per queue.
 fn table(report: &Report) -> String {
-    let mut text = format!(
-        "{:<8} {:<12} {:>5} {:>8} {:>6} {:>14} {:>14} {:>10}\n",
-        "worker", "queue", "core", "pid", "busy", "received", "sent", "dropped"
-    );
+    let mut table = Table::new(&[
+        "worker", "queue", "core", "pid", "busy", "received", "sent", "dropped",
+    ]);
     for worker in &report.workers {
-        let core = worker
-            .core
-            .map_or_else(|| "-".into(), |core| core.to_string());
-        let pid = worker.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-        let busy_us = worker.poll_loop.busy_ns / 1_000;
-        let busy = busy_us / (worker.uptime_s.max(1) * 10_000);
-        let mut line = |queue: &str, received: u64, sent: u64, dropped: u64| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "{:<8} {queue:<12} {core:>5} {pid:>8} {busy:>5}% {received:>14} {sent:>14} {dropped:>10}",
-                worker.worker
-            );
+        let core = worker.core.map_or("-".into(), |core| core.to_string());
+        let pid = worker.pid.map_or("-".into(), |pid| pid.to_string());
+        let mut row = |queue: String, [received, sent, dropped]: [u64; 3]| {
+            table.row(vec![
+                worker.worker.to_string(),
+                queue,
+                core.clone(),
+                pid.clone(),
+                busy(worker),
+                received.to_string(),
+                sent.to_string(),
+                dropped.to_string(),
+            ]);
         };
         for queue in &worker.queues {
             let counters = &queue.counters;
-            let dropped = counters.rx_dropped
-                + counters.rx_ring_full
-                + counters.rx_fill_ring_empty
-                + counters.tx_dropped;
-            let name = format!("{}:{}", queue.interface, worker.worker);
-            line(&name, counters.rx_frames, counters.tx_frames, dropped);
+            let dropped = counters.lost() + counters.rx_fill_ring_empty;
+            let name = format!("{}:{}", queue.interface, queue.queue);
+            row(name, [counters.rx_frames, counters.tx_frames, dropped]);
         }
         if worker.queues.is_empty() {
-            line("kernel", worker.stack.accepted, 0, 0);
+            row("kernel".into(), [worker.stack.accepted, 0, 0]);
         }
     }
+    let mut text = String::new();
+    table.write(&mut text);
     text
 }

@@ -157,15 +157,19 @@ impl Manager {
         Err(vec![text.to_owned()])
     }
 
+    fn file(&self) -> Result<Source, Vec<String>> {
+        let source = self.parts.source.clone();
+        source.ok_or_else(|| {
+            let text = "this instance was started without a file: there is nothing to read again, and no text to change";
+            vec![text.to_owned()]
+        })
+    }
+
     fn begin_reload(&mut self, ticket: Option<Ticket>, dry_run: bool) -> Result<(), Vec<String>> {
         if !dry_run {
             self.is_free()?;
         }
-        let source = self.parts.source.as_ref().ok_or_else(|| {
-            let text = "this instance was started without a file: there is nothing to read again";
-            vec![text.to_owned()]
-        })?;
-        let config = source.read()?;
+        let config = self.file()?.read()?;
         let after = if dry_run {
             After::Nothing
         } else {

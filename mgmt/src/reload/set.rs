@@ -73,14 +73,6 @@ impl Manager {
         };
         self.begin(Some(ticket), wanted, false, After::Moved(draft))
     }
-
-    fn file(&self) -> Result<Source, Vec<String>> {
-        let source = self.parts.source.clone();
-        source.ok_or_else(|| {
-            let text = "this instance was started without a file: there is no text to change";
-            vec![text.to_owned()]
-        })
-    }
 }
 
 /// A worker serves the same queue of every port, on one core: each map says so.

@@ -4,6 +4,7 @@ use super::{Entry, Report};
 use crate::status::table::Table;
 use crate::units::{duration, utc};
 use std::fmt::Write;
+use tidegate_channel::keys::KEY_BYTES_NOTED;
 use tidegate_channel::slow::SlowEnd;
 
 /// Prints the entries of a report.
@@ -80,9 +81,6 @@ fn entries(entries: &[Entry], out: &mut String) {
     }
     table.write(out);
 }
-
-/// Bytes of a key that workers note.
-const KEY_BYTES_NOTED: usize = 64;
 
 #[cfg(test)]
 mod tests {

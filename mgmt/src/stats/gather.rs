@@ -1,5 +1,6 @@
 //! Puts the model together from what workers count and from what the manager knows.
 
+use super::ejections::Ejections;
 use super::history::{Sample, WINDOWS};
 use super::model::{
     CommandStats, Latency, PoolStats, QueueRates, QueueStats, Rates, ServerStats, Stats,
@@ -8,13 +9,13 @@ use super::model::{
 use super::totals::{PoolTotals, ServerTotals, Totals, Traffic, WorkerTotals};
 use super::twemproxy;
 use crate::manager::Manager;
-use crate::stats::Memory;
 use crate::status::gather::port_reports;
 use crate::supervisor::Slot;
+use crate::units::unix_ms;
 use crate::worker_process::WorkerProcess;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tidegate_channel::counters::QueueCounters;
 use tidegate_config::{Config, PoolConfig, Protocol};
 
@@ -22,35 +23,10 @@ use tidegate_config::{Config, PoolConfig, Protocol};
 pub fn sample_if_due(manager: &mut Manager, now: Instant) {
     if now >= manager.memory.due() {
         let totals = totals(manager);
-        note_ejected(&mut manager.memory, &totals);
-        manager.memory.history.keep(now, totals);
+        let memory = &mut manager.memory;
+        memory.ejections.look(memory.history.last(), &totals);
+        memory.history.keep(now, totals);
     }
-}
-
-/// Notes which servers are out that were in at the last look.
-fn note_ejected(memory: &mut Memory, totals: &Totals) {
-    let before = memory.history.last();
-    for (pool_name, pool) in &totals.pools {
-        for (key, server) in &pool.servers {
-            let was_out = before.and_then(|before| before.pools.get(pool_name)?.servers.get(key));
-            let was_out = was_out.is_some_and(|server| server.counters.ejected > 0);
-            if server.counters.ejected > 0 && !was_out {
-                let (name, address) = key.clone();
-                let place = (pool_name.clone(), name, address);
-                memory.ejected.insert(place, unix_ms());
-            }
-        }
-    }
-    // Those that are configured no more are forgotten.
-    memory.ejected.retain(|(pool, name, address), _| {
-        let pool = totals.pools.get(pool);
-        pool.is_some_and(|pool| pool.servers.contains_key(&(name.clone(), address.clone())))
-    });
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Serves those who connected to the statistics port.
@@ -111,7 +87,7 @@ pub fn host() -> String {
 struct Past<'a> {
     now: Instant,
     samples: [&'a Sample; 4],
-    ejected: &'a BTreeMap<(String, String, String), u64>,
+    ejections: &'a Ejections,
 }
 
 impl<'a> Past<'a> {
@@ -121,7 +97,7 @@ impl<'a> Past<'a> {
         Self {
             now,
             samples: [second, ten_seconds, minute, history.start()],
-            ejected: &manager.memory.ejected,
+            ejections: &manager.memory.ejections,
         }
     }
 
@@ -234,7 +210,7 @@ impl<'a> Past<'a> {
                 name,
                 address: address_text,
                 unreachable: address.and_then(|ip| unreachable.get(&ip.ip()).cloned()),
-                ejected_unix_ms: self.ejected.get(&place).copied().unwrap_or(0),
+                ejected_unix_ms: self.ejections.last(&place),
                 counters: totals.counters,
                 rates,
                 latency: totals.latency.clone(),
@@ -384,11 +360,11 @@ mod tests {
         };
         let samples = [ago(1, 90), ago(10, 80), ago(60, 40), ago(100, 0)];
         let [second, ten_seconds, minute, start] = &samples;
-        let ejected = BTreeMap::new();
+        let ejections = Ejections::default();
         let past = Past {
             now,
             samples: [second, ten_seconds, minute, start],
-            ejected: &ejected,
+            ejections: &ejections,
         };
         let totals = ago(0, 100).totals;
         let pools = past.pools(&config, &totals, &BTreeMap::new());
@@ -408,35 +384,5 @@ mod tests {
         assert_eq!(pools[1].rates.start.latency, None);
         let total = past.total(&totals);
         assert_eq!((total.requests, total.clients), (100, 1));
-    }
-
-    #[test]
-    fn the_moment_of_an_ejection_is_kept_until_the_next() {
-        let config = config();
-        let now = Instant::now();
-        let mut memory = Memory::new(now);
-        let out = |ejected: u64| {
-            let mut counted = counted(1, 1);
-            counted.servers[1].ejected = ejected;
-            let mut totals = Totals::default();
-            totals.add(&config, 0, &counted);
-            totals
-        };
-        let place = (
-            "sessions".to_owned(),
-            "b".to_owned(),
-            "127.0.0.1:6380".to_owned(),
-        );
-        note_ejected(&mut memory, &out(0));
-        assert!(memory.ejected.is_empty());
-        memory.history.keep(now, out(0));
-        note_ejected(&mut memory, &out(1));
-        assert!(memory.ejected[&place] > 0);
-        memory.history.keep(now, out(1));
-        memory.ejected.insert(place.clone(), 5);
-        note_ejected(&mut memory, &out(1));
-        assert_eq!(memory.ejected[&place], 5, "it is still the same one");
-        note_ejected(&mut memory, &Totals::default());
-        assert!(memory.ejected.is_empty(), "a server that is no more");
     }
 }

@@ -6,6 +6,7 @@
 //! start. [`table`], [`prometheus`] and [`twemproxy`] are functions of that model and of nothing else.
 
 pub mod client;
+pub mod ejections;
 pub mod gather;
 pub mod history;
 pub mod listener;
@@ -15,8 +16,8 @@ pub mod table;
 pub mod totals;
 pub mod twemproxy;
 
+use ejections::Ejections;
 use history::History;
-use std::collections::BTreeMap;
 use std::time::Instant;
 use tidegate_channel::statistics::WorkerStatistics;
 use tidegate_config::Config;
@@ -28,8 +29,8 @@ pub struct Memory {
     ended: Totals,
     /// The last minute.
     history: History,
-    /// When each server was last seen out of its distribution: milliseconds since 1970, by pool, name and address.
-    ejected: BTreeMap<(String, String, String), u64>,
+    /// Servers that are out of their distribution.
+    ejections: Ejections,
 }
 
 impl Memory {
@@ -38,7 +39,7 @@ impl Memory {
         Self {
             ended: Totals::default(),
             history: History::new(now),
-            ejected: BTreeMap::new(),
+            ejections: Ejections::default(),
         }
     }
 

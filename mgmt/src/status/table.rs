@@ -109,7 +109,7 @@ fn workers(report: &Report, out: &mut String) {
 }
 
 /// Share of the worker's life that its loop had something to do.
-fn busy(worker: &WorkerReport) -> String {
+pub fn busy(worker: &WorkerReport) -> String {
     let lived_ns = u128::from(worker.uptime_s.max(1)) * 1_000_000_000;
     let percent = u128::from(worker.poll_loop.busy_ns) * 100 / lived_ns;
     format!("{}%", percent.min(100))
