@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown, geteuid};
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidegate_tests::client::resp::{Redis, Value};
 
@@ -210,6 +211,43 @@ fn limits_that_are_made_at_start_come_with_new_workers_one_after_the_other() {
     });
     let mut client = Redis::open(home.address(22_121)).unwrap();
     assert!(client.words("SET a 1").is_ok());
+    instance.stop();
+}
+
+#[test]
+fn limits_that_no_worker_can_start_with_are_mended_by_another_reload() {
+    let home = Home::new(75);
+    let _redis = home.redis();
+    let file = write(&home, &[pool(&home, "cache", 22_121, &[6379])]);
+    let mut instance = home.run(&file, 2);
+    let good = std::fs::read_to_string(&file).unwrap();
+    let workers = [instance.worker(0), instance.worker(1)];
+    // Room for workers as they are, and not for the next ones.
+    let pid = instance.process.pid().to_string();
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid, "--as=3000000000"])
+        .status();
+    assert!(limited.unwrap().success());
+    let large = "clients_max = 100000\nclient_buffer_bytes = 1048576";
+    std::fs::write(&file, good.replace("clients_max = 256", large)).unwrap();
+    let (code, said) = reload(&home);
+    assert_eq!(code, Some(0), "{said}");
+    instance.wait_for("a worker that cannot start", |status| {
+        status["workers"][0]["restarts"].as_u64() >= Some(2)
+    });
+    assert_eq!(instance.worker(1), workers[1], "the other one serves");
+
+    std::fs::write(&file, &good).unwrap();
+    let (code, said) = reload(&home);
+    assert_eq!(code, Some(0), "{said}");
+    instance.wait_for("the worker that could not start", |status| {
+        status["workers"][0]["state"] == "running"
+    });
+    assert!(instance.worker(0) != workers[0] && instance.worker(1) == workers[1]);
+    let mut client = Redis::open(home.address(22_121)).unwrap();
+    assert!(client.words("SET a 1").is_ok());
+    let (code, said) = reload(&home);
+    assert_eq!((code, said.as_str()), (Some(0), "nothing has changed\n"));
     instance.stop();
 }
 
