@@ -72,7 +72,7 @@ enum After {
     Nothing,
     /// It is what the file says: nothing is unsaved any more.
     FromFile,
-    /// It is the file with these edits, which may be written already.
+    /// It is the file with these edits, which may be about to be saved.
     Set(Vec<Edit>, Option<Draft>),
     /// Workers were moved, and the file may say so.
     Moved(Option<Draft>),
@@ -248,22 +248,27 @@ impl Manager {
 
     /// What was asked for is in force, or would be.
     fn conclude(&mut self, ticket: Option<Ticket>, mut outcome: Outcome, after: After) {
-        let (unsaved, draft) = match after {
+        let (edits, draft) = match after {
             After::Nothing => (None, None),
             After::FromFile => (Some(Vec::new()), None),
             After::Set(edits, draft) => (Some(edits), draft),
             After::Moved(draft) => (None, draft),
         };
-        if let Some(unsaved) = unsaved.filter(|unsaved| *unsaved != self.unsaved) {
-            self.unsaved = unsaved;
-            self.write_record();
-        }
         match draft.map(Draft::put) {
             None => {}
             Some(Ok(())) => outcome.saved = true,
             Some(Err(why)) => {
                 tracing::error!("{why}");
                 outcome.not_saved = Some(why);
+            }
+        }
+        if let Some(mut unsaved) = edits {
+            if outcome.saved {
+                unsaved.clear();
+            }
+            if unsaved != self.unsaved {
+                self.unsaved = unsaved;
+                self.write_record();
             }
         }
         outcome.generation = self.generation;

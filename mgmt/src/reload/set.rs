@@ -47,9 +47,7 @@ impl Manager {
         let text = edit::apply(&text, &all)?;
         let wanted = on_cores_of(source.parse(&text)?, in_force);
         let draft = draft(&source, version, &text, save)?;
-        // What is saved is in the file from then on.
-        let unsaved = if save { Vec::new() } else { all };
-        self.begin(Some(ticket), wanted, false, After::Set(unsaved, draft))
+        self.begin(Some(ticket), wanted, false, After::Set(all, draft))
     }
 
     fn begin_move(

@@ -55,14 +55,18 @@ fn a_drain_while_workers_take_it_up_answers_that_it_is_in_force() {
     assert!(fixture.manager.reload.is_none());
 }
 
+fn stall(ms: &str) -> Edit {
+    Edit::Worker {
+        settings: vec![("client_stall_ms".into(), ms.into())],
+    }
+}
+
 #[test]
 fn a_second_change_is_refused_and_costs_the_first_nothing() {
     let mut fixture = Fixture::new("second");
     let workers = fixture.serve();
-    let set = |value: &str| Request::Set {
-        edits: vec![Edit::Worker {
-            settings: vec![("client_stall_ms".into(), value.into())],
-        }],
+    let set = |value| Request::Set {
+        edits: vec![stall(value)],
         save: true,
     };
     let mut first = fixture.ask(&set("9000"));
@@ -86,6 +90,39 @@ fn a_second_change_is_refused_and_costs_the_first_nothing() {
     assert!(text.contains("client_stall_ms = 9000"), "{text}");
     let outcome = fixture.ask(&RELOAD).outcome();
     assert!(!outcome.applied, "{outcome:?}");
+}
+
+#[test]
+fn what_could_not_be_saved_is_known_to_be_unsaved() {
+    let mut fixture = Fixture::new("unsaved");
+    let workers = fixture.serve();
+    let mut client = fixture.ask(&Request::Set {
+        edits: vec![stall("9000")],
+        save: true,
+    });
+    let edited = Fixture::text("# By hand.\n");
+    fixture.write(&edited);
+    let both = [&workers[0], &workers[1]];
+    let (_, outcome) = take_up(&mut fixture, &both, &mut client);
+    assert!(outcome.applied && !outcome.saved, "{outcome:?}");
+    assert!(outcome.not_saved.unwrap().contains("somebody else"));
+    assert_eq!(std::fs::read_to_string(fixture.file()).unwrap(), edited);
+    let manager = &fixture.manager;
+    assert_eq!(manager.unsaved, [stall("9000")]);
+    assert_eq!(manager.parts.record.unsaved, [stall("9000")]);
+    // The hand only wrote a comment: saved once more it is in the file, with what the hand wrote.
+    let mut client = fixture.ask(&Request::Set {
+        edits: Vec::new(),
+        save: true,
+    });
+    let outcome = client.outcome();
+    assert!(outcome.saved && !outcome.applied, "{outcome:?}");
+    let text = std::fs::read_to_string(fixture.file()).unwrap();
+    assert!(
+        text.contains("# By hand.") && text.contains("= 9000"),
+        "{text}"
+    );
+    assert!(fixture.manager.parts.record.unsaved.is_empty());
 }
 
 /// What a worker would be started with, were it started with what came along.
