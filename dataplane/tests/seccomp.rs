@@ -44,24 +44,32 @@ fn the_process_of_a_case() {
         _ => Seccomp::Kill,
     };
     // A thread that is there before the filter is held by it too.
-    let (begin, begun) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = std::sync::mpsc::channel::<fn()>();
     let early = std::thread::spawn(move || {
-        let _told = begun.recv();
-        std::fs::File::open("/dev/null").is_ok()
+        if let Ok(what) = begun.recv() {
+            what();
+        }
     });
     // Payload files are made by the manager.
     let payload = payload::write(&vec![1_u32; 100_000]).unwrap();
     confine(network, mode).unwrap();
     match what {
         "nothing" => {}
-        "open" | "off" | "log" => drop(std::fs::File::open("/dev/null")),
+        "open" => {
+            let refused = std::fs::File::open("/dev/null").unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+        }
         "exec" => drop(Command::new("true").status()),
         "thread" => drop(std::thread::spawn(|| {}).join()),
         "early thread" => {
-            begin.send(()).unwrap();
+            begin.send(open_datagram_socket).unwrap();
             early.join().unwrap();
         }
-        "datagram" => drop(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))),
+        "memory of a thread" => {
+            begin.send(grow_and_shrink).unwrap();
+            early.join().unwrap();
+        }
+        "datagram" | "off" | "log" => open_datagram_socket(),
         "connect" => {
             let mut client = TcpStream::connect(address).unwrap();
             let (server, _) = listener.accept().unwrap();
@@ -81,6 +89,18 @@ fn the_process_of_a_case() {
     std::process::exit(SURVIVED);
 }
 
+fn open_datagram_socket() {
+    drop(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
+}
+
+/// The area of memory that the C library gives each thread becomes several, and then gives back what it can: it opens a file to know how.
+fn grow_and_shrink() {
+    for _ in 0..4 {
+        let blocks: Vec<Vec<u8>> = (0..2_000).map(|_| vec![1; 100_000]).collect();
+        drop(blocks);
+    }
+}
+
 fn dies(case: &str) {
     for network in ["packets", "sockets"] {
         let end = play(&format!("{network} {case}"));
@@ -94,15 +114,15 @@ fn lives(case: &str) {
 }
 
 #[test]
-fn files_programs_threads_signals_and_other_sockets_are_out_of_reach() {
-    for case in ["open", "exec", "thread", "early thread", "kill", "datagram"] {
+fn programs_threads_signals_and_other_sockets_are_out_of_reach() {
+    for case in ["exec", "thread", "early thread", "kill", "datagram"] {
         dies(case);
     }
 }
 
 #[test]
 fn what_a_worker_does_is_allowed() {
-    for case in ["nothing", "memory"] {
+    for case in ["nothing", "memory", "memory of a thread"] {
         lives(&format!("packets {case}"));
         lives(&format!("sockets {case}"));
     }
@@ -113,6 +133,12 @@ fn what_a_worker_does_is_allowed() {
         (None, Some(libc::SIGSYS)),
         "on NICs there is no socket to open"
     );
+}
+
+#[test]
+fn files_cannot_be_opened_and_that_is_no_reason_to_die() {
+    lives("packets open");
+    lives("sockets open");
 }
 
 #[test]

@@ -157,6 +157,9 @@ impl WorkerProcess {
             .arg("worker")
             // Passwords may come in the environment; a worker needs nothing of it.
             .env_clear()
+            // One area of memory for all threads: the poll loop allocates nothing, so none has to wait for it, and what the thread that
+            // takes messages gives back is there for the next configuration.
+            .env("MALLOC_ARENA_MAX", "1")
             .env(crate::log::FORMAT_VARIABLE, crate::log::format().name())
             .env(crate::log::FILTER_VARIABLE, log)
             .env(crate::log::WORKER_VARIABLE, worker.to_string())

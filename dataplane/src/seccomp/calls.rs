@@ -2,7 +2,7 @@
 //!
 //! Two rules decide what is here. A call is allowed if a worker cannot do its work without it, on a C library and a kernel of the last
 //! years; and if its arguments tell harmless uses from others, only the harmless ones are. Pointers cannot be looked behind: what a path
-//! or an address says is not known to a filter. So calls with paths are left out as a whole.
+//! or an address says is not known to a filter. So calls with paths are left out as a whole, or answered with an error.
 
 use nix::libc;
 use seccompiler::{
@@ -31,6 +31,7 @@ pub fn allowed(network: Network) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Erro
         Network::Sockets => sockets()?,
     };
     let lists = [
+        opens(),
         memory()?,
         time(),
         descriptors()?,
@@ -71,6 +72,15 @@ fn masked(
     );
     let condition = SeccompCondition::new(index, Dword, MaskedEq(mask), value)?;
     Ok((call, vec![SeccompRule::new(vec![condition])?]))
+}
+
+/// Opening a file, which is refused with an error rather than with death: see [`super::confine`].
+pub(super) fn opens() -> Vec<Call> {
+    vec![
+        #[cfg(target_arch = "x86_64")]
+        any(libc::SYS_open),
+        any(libc::SYS_openat),
+    ]
 }
 
 /// The poll loop allocates nothing. The control thread does: for messages, and for all that a changed configuration or a capture asks
