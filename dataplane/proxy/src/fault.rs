@@ -51,6 +51,8 @@ pub enum Fault {
     NoEntries,
     /// The server was taken out of the configuration, and did not answer in time.
     Left,
+    /// The keys of a command that waits belong to another server now.
+    Moved,
 }
 
 macro_rules! texts {
@@ -95,6 +97,7 @@ texts! {
     NoOwnConnection => "No server connection left for a client of its own (limit own_connections_max)",
     NoDescriptor => "Proxy is out of file descriptors (limit open files)",
     Left => "Server was taken out of the configuration",
+    Moved => "Keys have another server by a new configuration: ask again",
     NoEntries => "Pool has more servers than the proxy can ask at once (limit requests_max)",
 }
 
@@ -140,6 +143,7 @@ impl Fault {
             | Self::Unauthorized
             | Self::OutOfStep
             | Self::Left
+            | Self::Moved
             | Self::Failing => true,
         }
     }

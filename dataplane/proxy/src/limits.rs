@@ -112,6 +112,11 @@ pub const LEAVING_SERVERS_MAX: usize = 4096;
 /// The same of pools.
 pub const LEAVING_POOLS_MAX: usize = 256;
 
+/// How long a command that waits for a key goes on doing so at its server when the key has another one by a new configuration, in
+/// microseconds. What other workers had sent to the server before they took it up arrives meanwhile, so nothing is taken from a list by
+/// a command whose client is told to ask again.
+pub const MOVED_WAIT_US: u64 = 2_000_000;
+
 /// How often what is configured no more is looked at, in microseconds. It ends by itself, mostly; the looks are for deadlines, which
 /// are seconds.
 pub const LEAVE_LOOK_US: u64 = 50_000;

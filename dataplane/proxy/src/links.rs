@@ -189,10 +189,12 @@ impl Proxy {
         match fault {
             Fault::Closed => counters.eof += 1,
             Fault::Garbage => counters.protocol_errors += 1,
+            // We end it, by a new configuration.
+            Fault::Left | Fault::Moved => {}
             _ => counters.errors += 1,
         }
         // A server may close a connection that owes nothing; that is no failure.
-        if !(idle && fault == Fault::Closed) {
+        if !(idle && fault == Fault::Closed) && fault != Fault::Moved {
             self.event(Event::ServerFailed {
                 server: ServerId(server),
                 fault,

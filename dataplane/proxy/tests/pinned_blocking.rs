@@ -213,3 +213,34 @@ fn a_drained_proxy_does_not_wait_for_them() {
     assert!(world.clients[client].finished && world.proxy.is_drained());
     assert_all_clean(&world);
 }
+
+#[test]
+fn who_waits_for_a_key_that_got_another_server_is_told_and_the_others_wait_on() {
+    let mut world = world();
+    let keys: Vec<String> = (0..20).map(|n| format!("list{n}")).collect();
+    let waits = |key: &String| commands(&[&format!("BLPOP {key} 0")]);
+    let clients: Vec<usize> = keys.iter().map(|key| world.connect(waits(key))).collect();
+    world.settle(20_000);
+    world.change(&[pool(Protocol::Redis, 3)]);
+    // What is on its way to the old servers has time to get there.
+    world.pass(1_000_000);
+    assert!(clients.iter().all(|&c| world.clients[c].got.is_empty()));
+    world.pass(2_000_000);
+    let told = "-ERR Keys have another server by a new configuration: ask again\r\n";
+    let mut moved = 0;
+    for (key, &client) in keys.iter().zip(&clients) {
+        if !world.clients[client].got.is_empty() {
+            moved += 1;
+            assert_eq!(text(&std::mem::take(&mut world.clients[client].got)), told);
+            world.clients[client].to_send.extend(waits(key));
+            world.settle(20_000);
+        }
+        let got = says(&mut world, &[&format!("LPUSH {key} item")]);
+        assert_eq!(got, ":1\r\n");
+        let popped = format!("*2\r\n${}\r\n{key}\r\n$4\r\nitem\r\n", key.len());
+        assert_eq!(text(&world.clients[client].got), popped, "{key}");
+    }
+    assert!((1..20).contains(&moved), "{moved}");
+    assert_eq!(world.proxy.next_timer_us(), None, "nothing is left to do");
+    assert_all_clean(&world);
+}

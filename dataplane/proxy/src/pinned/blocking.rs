@@ -35,6 +35,7 @@ impl Proxy {
             return false;
         }
         let owner = self.one_server(streams, client, request, source, NOT_ONE);
+        let key = self.first_key(streams, client, request, source);
         let (index, before): (usize, &[u8]) = match owner {
             Ok(Some(index)) => (index, b""),
             Ok(None) if self.pool_of(client).servers == 1 => (0, WRITE),
@@ -58,6 +59,7 @@ impl Proxy {
         }
         let pin = self.clients[client as usize].pin;
         self.pins[pin].ending = true;
+        self.pins[pin].key = key;
         self.clients[client as usize].barrier = true;
         if streams.status(self.links[link as usize].stream) == StreamStatus::Open {
             self.rest(link);

@@ -29,6 +29,7 @@ use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::proxy::Proxy;
 use crate::read::Source;
+use crate::routing::Hashed;
 use crate::slab::NIL;
 use crate::streams::Streams;
 use tidegate_protocol::{Pin, Request, RequestRest, Route};
@@ -97,6 +98,10 @@ pub(crate) struct Pinned {
     pub push: u32,
     /// Its request may rest for hours, and is counted among those.
     pub resting: bool,
+    /// The first key of the command that waits.
+    pub key: Option<Hashed>,
+    /// Its keys have another server: until when it may wait for what is on its way to this one. 0: they have not.
+    pub moved_by_us: u64,
 }
 
 /// What an own connection is wanted for: by whom, to which server of the pool, and with room for how many bytes.
@@ -330,6 +335,8 @@ impl Pinned {
             hungry: false,
             push: NIL,
             resting: false,
+            key: None,
+            moved_by_us: 0,
         }
     }
 }

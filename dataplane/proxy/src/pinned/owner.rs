@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::read::Source;
-use crate::routing::Router;
+use crate::routing::{Hashed, Router};
 use crate::slab::NIL;
 use crate::streams::{StreamId, Streams};
 use tidegate_protocol::{Request, Route};
@@ -44,6 +44,27 @@ impl Proxy {
             Source::Ring { scratch: true } => owner(router, request, &self.scratch),
             Source::Hold(hold) => owner(router, request, &self.holds[hold as usize]),
         }
+    }
+
+    /// The first key of a whole request that is not in a transaction, as it is routed.
+    pub(super) fn first_key<S: Streams>(
+        &self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+    ) -> Option<Hashed> {
+        let router = &self.pools[self.clients[client as usize].pool as usize].router;
+        let bytes = match source {
+            Source::Ring { scratch: false } => streams.peek(StreamId(client)),
+            Source::Ring { scratch: true } => &self.scratch,
+            Source::Hold(hold) => &self.holds[hold as usize],
+        };
+        let key = match request.route {
+            Route::Key => request.key.clone(),
+            _ => request.keys(bytes).next()?.key,
+        };
+        Some(router.hashed(bytes.get(key)?))
     }
 
     /// The server of all keys of a request that is not in a transaction; `not_one` is said if there are several.

@@ -1,7 +1,8 @@
 //! What becomes of server connections, and of the clients that have one of their own.
 
 use super::change::{Change, Relaid};
-use crate::limits::DEPART_US;
+use crate::fault::Fault;
+use crate::limits::{DEPART_US, MOVED_WAIT_US};
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
@@ -131,20 +132,54 @@ impl Proxy {
         streams.mark_ready(StreamId(client));
     }
 
-    /// Closes subscribers whose channels have another server now.
-    pub(super) fn move_subscribers<S: Streams>(&mut self, streams: &mut S, change: &Change) {
+    /// Closes subscribers whose channels have another server now, and gives commands that wait for keys which have another one a time.
+    pub(super) fn move_waiting<S: Streams>(&mut self, streams: &mut S, change: &Change) {
         for link in 0..self.links.len() as u32 {
             let state = &self.links[link as usize];
             if !state.open || state.pin == NIL {
                 continue;
             }
-            let pin = &self.pins[state.pin];
-            let pool = usize::from(pin.pool);
-            let moved = change.routes_as_before.get(pool) == Some(&false);
-            let is_first = state.server == self.pools[pool].first_server;
-            if moved && pin.purpose == Purpose::Subscriber && (pin.sharded || !is_first) {
-                self.end_subscriber_on(streams, link);
+            let server = state.server;
+            let pin = &mut self.pins[state.pin];
+            if change.routes_as_before.get(usize::from(pin.pool)) != Some(&false) {
+                continue;
+            }
+            let pool = &mut self.pools[usize::from(pin.pool)];
+            match (pin.purpose, pin.key) {
+                (Purpose::Subscriber, _) if pin.sharded || server != pool.first_server => {
+                    self.end_subscriber_on(streams, link);
+                }
+                (Purpose::Blocking, Some(key)) => {
+                    let place = usize::from(server.wrapping_sub(pool.first_server));
+                    if pool.router.owns(place, key) {
+                        pin.moved_by_us = 0;
+                    } else if pin.moved_by_us == 0 {
+                        pin.moved_by_us = self.now_us + MOVED_WAIT_US;
+                    }
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Tells clients that wait for keys which have another server by now. True: there are others that still have time.
+    pub(super) fn end_moved<S: Streams>(&mut self, streams: &mut S) -> bool {
+        let mut more = false;
+        for link in 0..self.links.len() as u32 {
+            let state = &self.links[link as usize];
+            if !state.open || state.pin == NIL {
+                continue;
+            }
+            let moved_by_us = self.pins[state.pin].moved_by_us;
+            if moved_by_us == 0 {
+                continue;
+            }
+            if moved_by_us <= self.now_us {
+                self.close_link(streams, link, Fault::Moved);
+            } else {
+                more = true;
+            }
+        }
+        more
     }
 }

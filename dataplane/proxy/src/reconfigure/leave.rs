@@ -50,6 +50,7 @@ impl Proxy {
     #[cold]
     pub(crate) fn look_after_left<S: Streams>(&mut self, streams: &mut S) {
         let mut more = self.close_late_clients(streams);
+        more |= self.end_moved(streams);
         for pool in self.configured.pools..self.pools.len() {
             let state = &self.pools[pool];
             let (first, count) = (state.first_server, state.servers);

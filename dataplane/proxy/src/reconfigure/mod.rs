@@ -49,7 +49,7 @@ impl Proxy {
         self.shorten_deadlines(change);
         self.relay_connections(streams, change);
         self.dismiss_servers(streams);
-        self.move_subscribers(streams, change);
+        self.move_waiting(streams, change);
         self.tell_clients(streams, change, leave_by_us);
         self.next_preconnect_us = now_us;
         self.next_leave_us = now_us + LEAVE_LOOK_US;

@@ -38,6 +38,14 @@ enum Table {
     Random(Random),
 }
 
+/// A key as a router sees it, to be routed again when there is another configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hashed {
+    hash: HashKind,
+    hash_tag: Option<[u8; 2]>,
+    value: u32,
+}
+
 /// Decides which server of a pool owns a key.
 pub struct Router {
     hash: HashKind,
@@ -104,6 +112,28 @@ impl Router {
             Table::Modula(table) => table.find(value(self.hash, self.hash_tag, key)),
             Table::Random(table) => table.next(),
         }
+    }
+
+    /// What has to be known of a key to find its server again.
+    pub(crate) fn hashed(&self, key: &[u8]) -> Hashed {
+        Hashed {
+            hash: self.hash,
+            hash_tag: self.hash_tag,
+            value: value(self.hash, self.hash_tag, key),
+        }
+    }
+
+    /// Whether a key belongs to this server and no other. One that was seen under another hash counts as moved.
+    pub(crate) fn owns(&mut self, server: usize, key: Hashed) -> bool {
+        if server >= self.members.len() || !self.tells_keys_apart() {
+            return server < self.members.len();
+        }
+        let owner = match &mut self.table {
+            Table::Ketama(table) if self.live > 0 => table.find(key.value),
+            Table::Modula(table) if self.live > 0 => table.find(key.value),
+            _ => None,
+        };
+        (self.hash, self.hash_tag) == (key.hash, key.hash_tag) && owner == Some(server)
     }
 
     /// Takes a server, named by its position in the file, out of the distribution or back in.
