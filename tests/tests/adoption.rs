@@ -225,6 +225,25 @@ fn clean_up_ends_workers_that_nobody_adopts(scene: &mut Scene) {
     set_and_get(&mut client, "f", "served");
 }
 
+/// Stops a process, all of it: a thread stops when it next has a core, and until then it may still answer.
+fn stop(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let is_stopped = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap();
+        // Behind the name, which is in parentheses.
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    let started = Instant::now();
+    loop {
+        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        if threads.all(|thread| is_stopped(thread.unwrap())) {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "process {pid} goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 both_drivers!(
     a_worker_that_does_not_answer_is_replaced,
     LabOptions::default(),
@@ -236,7 +255,7 @@ fn a_worker_that_does_not_answer_is_replaced(scene: &mut Scene) {
     let before = scene.appliance.status().unwrap().workers();
     let mut survivors = connections(scene, 1);
     scene.appliance.kill_manager().unwrap();
-    kill(Pid::from_raw(before[0].pid), Signal::SIGSTOP).unwrap();
+    stop(before[0].pid);
     scene.appliance.run_again().unwrap();
     let after = scene.appliance.status().unwrap().workers();
     assert_eq!(after[1], before[1]);
@@ -251,7 +270,7 @@ fn a_worker_that_does_not_answer_is_replaced(scene: &mut Scene) {
     // If none of them answers, everything begins anew.
     scene.appliance.kill_manager().unwrap();
     for worker in &after {
-        kill(Pid::from_raw(worker.pid), Signal::SIGSTOP).unwrap();
+        stop(worker.pid);
     }
     scene.appliance.run_again().unwrap();
     for (before, after) in after
