@@ -219,15 +219,17 @@ fn limits_that_no_worker_can_start_with_are_mended_by_another_reload() {
     let home = Home::new(75);
     let _redis = home.redis();
     let file = write(&home, &[pool(&home, "cache", 22_121, &[6379])]);
-    let mut instance = home.run(&file, 2);
+    // Room for workers as they are, and not for larger ones.
+    let run = home.tidegate(&["run", "-c", file.to_str().unwrap()]);
+    let mut limited = Command::new("prlimit");
+    limited
+        .arg("--as=3000000000")
+        .arg(run.get_program())
+        .args(run.get_args())
+        .current_dir(run.get_current_dir().unwrap());
+    let mut instance = home.instance(&mut limited, "local-75", 2);
     let good = std::fs::read_to_string(&file).unwrap();
     let workers = [instance.worker(0), instance.worker(1)];
-    // Room for workers as they are, and not for the next ones.
-    let pid = instance.process.pid().to_string();
-    let limited = Command::new("prlimit")
-        .args(["--pid", &pid, "--as=3000000000"])
-        .status();
-    assert!(limited.unwrap().success());
     let large = "clients_max = 100000\nclient_buffer_bytes = 1048576";
     std::fs::write(&file, good.replace("clients_max = 256", large)).unwrap();
     let (code, said) = reload(&home);
