@@ -236,6 +236,15 @@ impl Flow {
         queued
     }
 
+    /// Puts the flow, which is that of `slot`, into the list of those that the next egress pass looks at.
+    #[inline]
+    pub(crate) fn list_dirty(&mut self, slot: u32, dirty: &mut Vec<u32>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(slot);
+        }
+    }
+
     /// Whether we opened it.
     #[inline]
     pub(crate) fn is_server(&self) -> bool {

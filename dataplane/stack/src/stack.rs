@@ -284,11 +284,7 @@ impl Stack {
 
     #[inline]
     pub(crate) fn mark_dirty(&mut self, slot: u32) {
-        let flow = &mut self.flows[slot as usize];
-        if !flow.dirty {
-            flow.dirty = true;
-            self.dirty.push(slot);
-        }
+        self.flows[slot as usize].list_dirty(slot, &mut self.dirty);
     }
 
     /// Tells the proxy of a stream that it has.

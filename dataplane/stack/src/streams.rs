@@ -288,40 +288,51 @@ impl Stack {
     /// Moves up to `bytes` contiguous received bytes; 0 once nothing can be moved.
     #[inline]
     fn forward_part(&mut self, from: StreamId, to: StreamId, bytes: usize) -> usize {
-        if !self.flow(from).is_readable() || !self.flow(to).is_writable() {
+        let Self { flows, dirty, .. } = self;
+        let Ok([source, target]) = flows.get_disjoint_mut([from.0 as usize, to.0 as usize]) else {
+            return self.echo_part(from, bytes);
+        };
+        if !source.is_readable() || !target.is_writable() {
             return 0;
         }
+        // From ring to ring: one copy, and one look at each.
+        let taken = source.socket_mut().recv(|part| {
+            let moved = target.queue_part(&part[..part.len().min(bytes)]);
+            (moved, moved)
+        });
+        let moved = taken.unwrap_or(0);
+        if moved > 0 {
+            // Room that became free may have to be announced.
+            source.list_dirty(from.0, dirty);
+            target.list_dirty(to.0, dirty);
+            return moved;
+        }
+        self.stage_part(from, to, bytes)
+    }
+
+    /// The same for a stream that may not be open yet: the bytes wait for that.
+    #[cold]
+    fn stage_part(&mut self, from: StreamId, to: StreamId, bytes: usize) -> usize {
         let Ok([source, target]) = self
             .flows
             .get_disjoint_mut([from.0 as usize, to.0 as usize])
         else {
-            return self.echo_part(from, bytes);
+            return 0;
         };
-        let moved = if target.is_connecting() {
-            let Ok(part) = source.socket_mut().peek(bytes) else {
-                return 0;
-            };
-            // Not `stage`: that would borrow all flows.
-            let staged = target.staged as usize;
-            let at = (to.0 - self.clients) as usize * self.server_buffer_bytes + staged;
-            let moved = part.len().min(self.server_buffer_bytes - staged);
-            self.staging[at..at + moved].copy_from_slice(&part[..moved]);
-            target.staged += moved as u32;
-            self.consume(from, moved);
-            moved
-        } else {
-            // From ring to ring: one copy, and one look at each.
-            let taken = source.socket_mut().recv(|part| {
-                let moved = target.queue_part(&part[..part.len().min(bytes)]);
-                (moved, moved)
-            });
-            taken.unwrap_or(0)
-        };
-        if moved > 0 {
-            // Room that became free may have to be announced.
-            self.mark_dirty(from.0);
-            self.mark_dirty(to.0);
+        if !target.is_connecting() {
+            return 0;
         }
+        let Ok(part) = source.socket_mut().peek(bytes) else {
+            return 0;
+        };
+        // Not `stage`: that would borrow all flows.
+        let staged = target.staged as usize;
+        let at = (to.0 - self.clients) as usize * self.server_buffer_bytes + staged;
+        let moved = part.len().min(self.server_buffer_bytes - staged);
+        self.staging[at..at + moved].copy_from_slice(&part[..moved]);
+        target.staged += moved as u32;
+        self.consume(from, moved);
+        self.mark_dirty(to.0);
         moved
     }
 
