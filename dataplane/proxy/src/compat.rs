@@ -44,6 +44,16 @@ impl Pool {
         }
     }
 
+    /// What it makes of errors to a request.
+    pub fn several(&self, request: &Request) -> Several {
+        match request.route {
+            _ if !self.twemproxy => Several::No,
+            Route::Split(SplitKind::Mget | SplitKind::MemcachedGet) => Several::Read,
+            Route::Split(_) => Several::Written,
+            _ => Several::No,
+        }
+    }
+
     /// What a client is told that has to say first who it is.
     pub fn no_auth(&self) -> &'static str {
         if self.protocol == Protocol::Memcached {
@@ -67,12 +77,7 @@ impl Proxy {
     /// What the client's pool makes of errors to this request.
     #[inline]
     pub(crate) fn several(&mut self, client: u32, request: &Request) -> Several {
-        match request.route {
-            _ if !self.pool_of(client).twemproxy => Several::No,
-            Route::Split(SplitKind::Mget | SplitKind::MemcachedGet) => Several::Read,
-            Route::Split(_) => Several::Written,
-            _ => Several::No,
-        }
+        self.pool_of(client).several(request)
     }
 
     /// Reads no more requests of the client, and closes it when it has the replies that it is owed.

@@ -130,8 +130,10 @@ impl Proxy {
     #[inline]
     pub(crate) fn pop_head<S: Streams>(&mut self, streams: &mut S, client: u32) {
         let pending = self.clients[client as usize].head;
-        if self.pendings[pending].noted {
-            self.note_delivered(streams, client, pending);
+        if self.pendings[pending].push {
+            self.pushes_sent(client, pending);
+        } else {
+            self.count_answer(streams, client, pending);
         }
         let state = &mut self.clients[client as usize];
         state.turn_since_us = self.now_us;
@@ -157,11 +159,6 @@ impl Proxy {
         state.full = false;
         if resume {
             streams.mark_ready(StreamId(client));
-        }
-        if self.pendings[pending].push {
-            self.pushes_sent(client, pending);
-        } else {
-            self.count_answer(pending);
         }
         self.give_pending(pending);
     }

@@ -4,6 +4,7 @@ use crate::compat::Several;
 use crate::fault::Fault;
 use crate::limits::LINK_REQUESTS_MAX;
 use crate::meter::is_error_line;
+use crate::notes::Noting;
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
@@ -111,8 +112,47 @@ impl Proxy {
         let Some(pending) = self.push_pending(streams, client, request.is_silent()) else {
             return false;
         };
-        self.pendings[pending].several = self.several(client, request);
-        self.note(streams, client, request, source, pending, server);
+        self.count_taken();
+        let state = &mut self.clients[client as usize];
+        state.need = 1;
+        let pool = &mut self.pools[state.pool as usize];
+        pool.counters.requests += 1;
+        let entry = &mut self.pendings[pending];
+        if pool.twemproxy {
+            entry.several = pool.several(request);
+        }
+        match pool.noting {
+            Noting::Nothing => {}
+            Noting::Slow => {
+                entry.noted = true;
+                self.notes
+                    .begin(pending, request, server, &self.at_hand.key);
+            }
+            Noting::Keys => self.note(streams, client, request, source, pending, server),
+        }
+        let is_whole = request.noreply.is_none() && !request.reply.is_changed();
+        if source == (Source::Ring { scratch: false }) && is_whole {
+            let moved = streams.forward(StreamId(client), stream, request.bytes);
+            assert!(moved == request.bytes, "room and bytes were there");
+        } else {
+            self.send_parts_of(streams, client, request, source, link, pending);
+        }
+        let entry = Entry::new(Target::Pending(pending), request.reply);
+        self.enqueue(link, entry, request.bytes);
+        true
+    }
+
+    /// Moves a request to a server connection that has room for it, without what the server is not to see.
+    fn send_parts_of<S: Streams>(
+        &mut self,
+        streams: &mut S,
+        client: u32,
+        request: &Request,
+        source: Source,
+        link: u32,
+        pending: u32,
+    ) {
+        let stream = self.links[link as usize].stream;
         let mut cuts = [0..request.bytes, 0..0];
         if let Some(noreply) = &request.noreply {
             // Replies stay in step only if every request has one, so the server is not told that nobody wants it.
@@ -129,7 +169,6 @@ impl Proxy {
                     streams.consume(id, cuts[1].start - cuts[0].end);
                     move_all(streams, id, stream, cuts[1].len());
                 }
-                self.clients[client as usize].need = 1;
             }
             Source::Hold(hold) => {
                 for cut in cuts {
@@ -138,10 +177,6 @@ impl Proxy {
                 self.drop_request(streams, client, source, request.bytes);
             }
         }
-        self.count_request(client);
-        let entry = Entry::new(Target::Pending(pending), request.reply);
-        self.enqueue(link, entry, request.bytes);
-        true
     }
 
     /// Notes a request that was sent on a connection.
@@ -245,10 +280,14 @@ impl Proxy {
     ) -> Option<u32> {
         let silent = silent || self.is_muted(client);
         let state = &mut self.clients[client as usize];
-        let taken_us = self.now_us.min(state.waiting_since_us);
-        let entry = new_pending(client, silent, taken_us, self.at_hand.row);
+        let entry = new_pending(client, silent, self.now_us, self.at_hand.row);
         let pending = self.pendings.take(entry)?;
-        state.waiting_since_us = u64::MAX;
+        if state.waiting_since_us != u64::MAX {
+            let since_us = std::mem::replace(&mut state.waiting_since_us, u64::MAX);
+            let entry = &mut self.pendings[pending];
+            entry.taken_us = since_us;
+            entry.queue_us = self.now_us - since_us;
+        }
         let last = state.tail;
         state.tail = pending;
         state.pending += 1;
@@ -339,10 +378,13 @@ pub(crate) fn new_pending(client: u32, silent: bool, taken_us: u64, row: Row) ->
         binary: None,
         closes: false,
         noted: false,
+        watched: false,
         failed: false,
         untimed: false,
         row,
+        queue_us: 0,
         sent_bytes: 0,
+        answered_us: 0,
         chain: crate::hold::Chain::EMPTY,
     }
 }

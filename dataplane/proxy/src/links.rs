@@ -272,9 +272,7 @@ impl Proxy {
             Target::Nobody | Target::Handshake(_) | Target::Own => {}
             Target::Fragment(fragment) => self.fail_fragment(streams, fragment, fault),
             Target::Pending(pending) => {
-                if self.pendings[pending].noted {
-                    self.note_answered(pending);
-                }
+                self.note_answered(pending, self.now_us);
                 let entry = &mut self.pendings[pending];
                 let client = entry.client;
                 if client == NIL {

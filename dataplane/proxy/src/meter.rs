@@ -3,12 +3,13 @@
 //! A request gets its row when it is looked at. It is counted when it is taken, and again when its reply is delivered. What comes in
 //! bursts is mostly of one kind: it is summed up here, and goes to the page when something else comes or the turn ends.
 
+use crate::notes::NotedKey;
 use crate::proxy::Proxy;
 use crate::reconfigure::GONE;
 use crate::state::Pool;
+use crate::streams::Streams;
 use tidegate_channel::counters::PoolCounters;
 use tidegate_channel::meters::{COMMAND_ROWS, Meters, OTHER_ROW, Row};
-use tidegate_protocol::Parsed;
 
 /// Names whose rows are remembered by where they stand in memory. There are some 300, of which a pool's clients use a dozen; two that
 /// meet at one place cost each other a look at the list.
@@ -23,15 +24,16 @@ pub(crate) struct AtHand {
     pub row: Row,
     /// Bytes of it that are here.
     pub bytes: usize,
+    /// Its key, if that is noted.
+    pub key: NotedKey,
 }
 
 impl AtHand {
-    /// Notes what was found, if it is a request.
-    #[inline]
-    pub fn note(&mut self, commands: &mut Commands, meters: &Meters, parsed: &Parsed) {
-        if let Parsed::Whole(request) | Parsed::Head { request, .. } = parsed {
-            self.row = commands.row(meters, request.name);
-            self.bytes = request.bytes;
+    pub fn new(row: Row, bytes: usize) -> Self {
+        Self {
+            row,
+            bytes,
+            key: NotedKey::NONE,
         }
     }
 }
@@ -67,15 +69,13 @@ impl Burst {
         same
     }
 
-    /// Begins with one of another kind; returns what there was.
-    fn begin(&mut self, row: Row, since_us: u64, bytes: u64) -> Self {
-        let one = Self {
+    fn one(row: Row, since_us: u64, bytes: u64) -> Self {
+        Self {
             row,
             since_us,
             number: 1,
             bytes,
-        };
-        std::mem::replace(self, one)
+        }
     }
 }
 
@@ -186,13 +186,19 @@ fn place_of(name: &'static str) -> usize {
 }
 
 impl Proxy {
-    /// The request at hand was taken.
+    /// The request at hand was taken, as far as its command is concerned.
     #[inline]
-    pub(crate) fn count_request(&mut self, client: u32) -> &mut PoolCounters {
-        let AtHand { row, bytes } = self.at_hand;
+    pub(crate) fn count_taken(&mut self) {
+        let AtHand { row, bytes, .. } = self.at_hand;
         if !self.turn.taken.joins(row, 0, bytes as u64) {
             self.begin_taken(row, bytes as u64);
         }
+    }
+
+    /// The request at hand was taken.
+    #[inline]
+    pub(crate) fn count_request(&mut self, client: u32) -> &mut PoolCounters {
+        self.count_taken();
         let counters = &mut self.pool_of(client).counters;
         counters.requests += 1;
         counters
@@ -200,7 +206,7 @@ impl Proxy {
 
     /// The client has all that it is given for this request.
     #[inline]
-    pub(crate) fn count_answer(&mut self, pending: u32) {
+    pub(crate) fn count_answer<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
         let entry = &self.pendings[pending];
         if entry.failed {
             self.meters.failed(entry.row);
@@ -211,8 +217,12 @@ impl Proxy {
             entry.taken_us
         };
         let (row, bytes) = (entry.row, entry.sent_bytes);
+        if entry.watched {
+            self.note_key_seen(client, pending);
+        }
         if !self.turn.answered.joins(row, since_us, bytes) {
-            self.begin_answered(row, since_us, bytes);
+            let one = Burst::one(row, since_us, bytes);
+            self.begin_answered(streams, client, pending, one);
         }
     }
 
@@ -226,20 +236,30 @@ impl Proxy {
 
     #[inline(never)]
     fn begin_taken(&mut self, row: Row, bytes: u64) {
-        let burst = self.turn.taken.begin(row, 0, bytes);
-        self.write_taken(burst);
+        let before = std::mem::replace(&mut self.turn.taken, Burst::one(row, 0, bytes));
+        self.write_taken(before);
     }
 
+    /// An answer is not like the one before: begins with it, and compares it with what its pool calls slow on behalf of those that will
+    /// be like it. What is slow is looked at one by one, and so is what has the row that pools share.
     #[inline(never)]
-    fn begin_answered(&mut self, row: Row, since_us: u64, bytes: u64) {
-        let burst = self.turn.answered.begin(row, since_us, bytes);
-        self.write_answered(burst);
+    fn begin_answered<S: Streams>(&mut self, streams: &S, client: u32, pending: u32, one: Burst) {
+        let slow_us = self.pool_of(client).slow_us;
+        let is_slow = self.now_us.checked_sub(one.since_us) >= Some(slow_us);
+        if is_slow {
+            self.note_slow(streams, client, pending);
+        }
+        if is_slow || one.row == self.meters.nobodys() {
+            return self.write_answered(one);
+        }
+        let before = std::mem::replace(&mut self.turn.answered, one);
+        self.write_answered(before);
     }
 
     #[inline(never)]
     fn begin_served(&mut self, row: Row, sent_us: u64) {
-        let burst = self.turn.served.begin(row, sent_us, 0);
-        self.write_answered(burst);
+        let before = std::mem::replace(&mut self.turn.served, Burst::one(row, sent_us, 0));
+        self.write_answered(before);
     }
 
     fn write_taken(&self, burst: Burst) {
@@ -275,13 +295,13 @@ impl Proxy {
     pub(crate) fn hold_named(&mut self, client: u32, name: &'static str, bytes: usize) {
         let pool = &mut self.pools[self.clients[client as usize].pool as usize];
         let row = pool.commands.row(&self.meters, name);
-        self.at_hand = AtHand { row, bytes };
+        self.at_hand = AtHand::new(row, bytes);
     }
 
     /// What is at hand is no command that we know.
     pub(crate) fn hold_unknown(&mut self, client: u32, bytes: usize) {
         let row = self.pool_of(client).commands.other();
-        self.at_hand = AtHand { row, bytes };
+        self.at_hand = AtHand::new(row, bytes);
     }
 }
 

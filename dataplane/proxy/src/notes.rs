@@ -1,8 +1,9 @@
 //! What is noted of each request while somebody wants to know more of it than counts.
 //!
 //! The bytes of a request are gone once its server has them, and only its end tells whether it was worth a line in the slow log. So
-//! its key and the times of its way are noted when it is taken, in a table beside that of the requests: where nothing is noted,
-//! a request costs a few branches and no memory is touched.
+//! its key is noted as it passes, in a table beside that of the requests. Nothing else is done for a request that is not slow: of
+//! those that end together and began together one is compared with the threshold, and when a reply began is noted only if it does not
+//! come, and go, in one piece.
 
 use crate::keys::BigKey;
 use crate::limits::{KEY_NOTE_BYTES_MAX, SLOW_REQUESTS_MAX};
@@ -20,6 +21,20 @@ pub(crate) const NEVER_SLOW: u64 = u64::MAX;
 
 /// No server in particular.
 const SEVERAL: u16 = u16::MAX;
+
+/// Half of the longest key that is noted without a call.
+const HALF_BYTES: usize = 16;
+
+/// What is noted of the requests of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noting {
+    /// Nothing: nobody wants to know.
+    Nothing,
+    /// What the slow log tells.
+    Slow,
+    /// What a watch on keys wants to know, and what the slow log tells.
+    Keys,
+}
 
 /// The front of a key, and how long the key is.
 #[derive(Clone, Copy)]
@@ -45,10 +60,36 @@ impl NotedKey {
 
     /// Notes `key` in the place of another. What is left of that stands behind the front.
     #[inline]
-    fn set(&mut self, key: &[u8]) {
+    pub(crate) fn set(&mut self, key: &[u8]) {
+        self.full_bytes = key.len() as u32;
+        // Most keys are of such a length: two moves, which may overlap, cost less than a call that asks for the length.
+        match (
+            key.first_chunk::<HALF_BYTES>(),
+            key.last_chunk::<HALF_BYTES>(),
+        ) {
+            (Some(front), Some(back)) if key.len() <= 2 * HALF_BYTES => {
+                self.bytes[..HALF_BYTES].copy_from_slice(front);
+                self.bytes[key.len() - HALF_BYTES..][..HALF_BYTES].copy_from_slice(back);
+            }
+            _ => self.copy(key),
+        }
+    }
+
+    /// Notes the same key as `other`.
+    #[inline]
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        if other.full_bytes as usize <= 2 * HALF_BYTES {
+            self.bytes[..2 * HALF_BYTES].copy_from_slice(&other.bytes[..2 * HALF_BYTES]);
+            self.full_bytes = other.full_bytes;
+        } else {
+            *self = *other;
+        }
+    }
+
+    #[inline(never)]
+    fn copy(&mut self, key: &[u8]) {
         let front = key.len().min(KEY_NOTE_BYTES_MAX);
         self.bytes[..front].copy_from_slice(&key[..front]);
-        self.full_bytes = key.len() as u32;
     }
 
     /// As much of it as was noted.
@@ -134,9 +175,6 @@ pub(crate) struct Note {
     key_hash: u64,
     server: u16,
     request_bytes: u64,
-    sent_us: u64,
-    /// When its reply began, or what stands in its place was decided; 0: not yet.
-    answered_us: u64,
 }
 
 impl Note {
@@ -146,9 +184,29 @@ impl Note {
         key_hash: 0,
         server: SEVERAL,
         request_bytes: 0,
-        sent_us: 0,
-        answered_us: 0,
     };
+}
+
+impl Note {
+    #[inline]
+    fn begin(&mut self, request: &Request, server: u16, key: &NotedKey) {
+        self.command = request.name;
+        self.server = server;
+        self.request_bytes = request.bytes as u64;
+        self.key.copy_from(key);
+    }
+}
+
+/// What is known of a slow request beside its note.
+#[derive(Clone, Copy)]
+struct Slow {
+    took_us: u64,
+    /// How long it was not sent.
+    queue_us: u64,
+    /// When its reply was there; 0: now.
+    answered_us: u64,
+    reply_bytes: u64,
+    end: SlowEnd,
 }
 
 /// The notes, by the index of their request, and what became of them.
@@ -186,23 +244,22 @@ impl Notes {
         }
     }
 
-    /// Begins a note.
+    /// Notes a request.
     #[inline]
-    fn begin(&mut self, pending: u32, command: &'static str, sent_us: u64) -> &mut Note {
-        let index = pending as usize;
-        if index >= self.table.len() {
-            // The table of requests grows the same way, so this is within the capacity.
-            self.table.resize(index + 1, Note::NONE);
+    pub fn begin(&mut self, pending: u32, request: &Request, server: u16, key: &NotedKey) {
+        match self.table.get_mut(pending as usize) {
+            Some(note) => note.begin(request, server, key),
+            None => self.lengthen(pending).begin(request, server, key),
         }
-        let note = &mut self.table[index];
-        note.command = command;
-        note.key.full_bytes = 0;
-        note.key_hash = 0;
-        note.server = SEVERAL;
-        note.request_bytes = 0;
-        note.sent_us = sent_us;
-        note.answered_us = 0;
-        note
+    }
+
+    /// The table of requests grows the same way, so this is within the capacity.
+    #[cold]
+    fn lengthen(&mut self, pending: u32) -> &mut Note {
+        let index = pending as usize;
+        self.table
+            .resize(self.table.len().max(index + 1), Note::NONE);
+        &mut self.table[index]
     }
 }
 
@@ -224,7 +281,7 @@ impl Proxy {
         pending: u32,
         server: u16,
     ) {
-        if self.pool_of(client).notes {
+        if self.pool_of(client).noting != Noting::Nothing {
             self.note_for_server(streams, client, request, source, pending, server);
         }
     }
@@ -244,15 +301,15 @@ impl Proxy {
             Source::Ring { scratch: false } => streams.peek(StreamId(client)),
             Source::Hold(hold) => &self.holds[hold as usize],
         };
-        let note = self.notes.begin(pending, request.name, self.now_us);
-        note.key.set(key_of(request, bytes));
-        note.server = server;
-        note.request_bytes = request.bytes as u64;
+        let key = NotedKey::new(key_of(request, bytes));
+        self.notes.begin(pending, request, server, &key);
         self.pendings[pending].noted = true;
         if let Some(watch) = &mut self.key_watch {
             let pool = self.clients[client as usize].pool;
             watch.count_keys(pool, request, bytes);
-            note.key_hash = watch.hash_of_only(pool, request, bytes);
+            let hash = watch.hash_of_only(pool, request, bytes);
+            self.notes.table[pending as usize].key_hash = hash;
+            self.pendings[pending].watched = hash != 0;
         }
     }
 
@@ -264,10 +321,9 @@ impl Proxy {
         bytes: &[u8],
         pending: u32,
     ) {
-        if self.pool_of(client).notes {
-            let note = self.notes.begin(pending, request.name, self.now_us);
-            note.key.set(key_of(request, bytes));
-            note.request_bytes = request.bytes as u64;
+        if self.pool_of(client).noting != Noting::Nothing {
+            let key = NotedKey::new(key_of(request, bytes));
+            self.notes.begin(pending, request, SEVERAL, &key);
             self.pendings[pending].noted = true;
             self.note_keys(client, request, bytes);
         }
@@ -282,8 +338,11 @@ impl Proxy {
 
     /// Notes a request that is taken in chunks. Its keys are not there yet.
     pub(crate) fn note_chunks(&mut self, client: u32, command: &'static str, pending: u32) {
-        if self.pool_of(client).notes {
-            self.notes.begin(pending, command, self.now_us);
+        if self.pool_of(client).noting != Noting::Nothing {
+            *self.notes.lengthen(pending) = Note {
+                command,
+                ..Note::NONE
+            };
             self.pendings[pending].noted = true;
         }
     }
@@ -316,34 +375,37 @@ impl Proxy {
         if let Some(pending) = self.streamed_on(link)
             && self.pendings[pending].noted
         {
-            self.notes.table[pending as usize].sent_us = self.now_us;
+            let entry = &mut self.pendings[pending];
+            entry.queue_us = self.now_us - entry.taken_us;
         }
     }
 
-    /// The reply to a noted request was moved whole.
-    #[inline]
-    pub(crate) fn note_reply(&mut self, link: u32, pending: u32) {
-        let state = &self.links[link as usize];
-        let note = &mut self.notes.table[pending as usize];
-        note.answered_us = state.began_us;
-    }
-
-    /// All servers have answered a noted request, or it gets an error in place of its reply.
-    #[cold]
-    pub(crate) fn note_answered(&mut self, pending: u32) {
-        self.notes.table[pending as usize].answered_us = self.now_us;
-    }
-
-    /// The noted request at the front of the client's queue is done with.
+    /// The reply at the front of a server connection does not go on in one piece.
     #[inline(never)]
-    pub(crate) fn note_delivered<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
-        let pool = self.clients[client as usize].pool;
+    pub(crate) fn note_begun(&mut self, link: u32) {
+        let state = &self.links[link as usize];
+        let (front, began_us) = (state.fifo.front(), state.began_us);
+        if let Some(Target::Pending(pending)) = front.map(|entry| entry.target) {
+            self.note_answered(pending, began_us);
+        }
+    }
+
+    /// The reply to a request, or what stands in its place, was there at `answered_us`, if not before.
+    #[inline]
+    pub(crate) fn note_answered(&mut self, pending: u32, answered_us: u64) {
+        let entry = &mut self.pendings[pending];
+        if entry.answered_us == 0 {
+            entry.answered_us = answered_us;
+        }
+    }
+
+    /// The request at the front of the client's queue is done with, which a watch on keys wants to know of.
+    #[cold]
+    pub(crate) fn note_key_seen(&mut self, client: u32, pending: u32) {
         let note = &self.notes.table[pending as usize];
-        if note.key_hash != 0
-            && let Some(watch) = &mut self.key_watch
-        {
+        if let Some(watch) = &mut self.key_watch {
             let seen = BigKey {
-                pool,
+                pool: self.clients[client as usize].pool,
                 key: note.key,
                 hash: note.key_hash,
                 bytes: note.request_bytes.max(self.pendings[pending].sent_bytes),
@@ -351,15 +413,18 @@ impl Proxy {
             };
             watch.see(&seen);
         }
-        let took_us = self.now_us - self.pendings[pending].taken_us;
-        if took_us >= self.pools[pool as usize].slow_us {
-            let end = match self.pendings[pending].answer {
+    }
+
+    /// The request at the front of the client's queue is done with, and took longer than its pool calls slow.
+    #[cold]
+    pub(crate) fn note_slow<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
+        let entry = &self.pendings[pending];
+        if entry.noted {
+            let end = match entry.answer {
                 Answer::Text(_) => SlowEnd::Failed,
                 Answer::Waiting | Answer::Held | Answer::Merged(_) => SlowEnd::Replied,
             };
-            let note = self.notes.table[pending as usize];
-            let given = self.pendings[pending].sent_bytes;
-            self.write_down(streams, client, took_us, &note, given, end);
+            self.tell_slow(streams, client, pending, end);
         }
     }
 
@@ -384,11 +449,16 @@ impl Proxy {
                 command: request.name,
                 key,
                 request_bytes: request.bytes as u64,
-                sent_us: self.now_us,
-                answered_us: self.now_us,
                 ..Note::NONE
             };
-            self.write_down(streams, client, waited_us, &note, 0, SlowEnd::Failed);
+            let slow = Slow {
+                took_us: waited_us,
+                queue_us: waited_us,
+                answered_us: self.now_us,
+                reply_bytes: 0,
+                end: SlowEnd::Failed,
+            };
+            self.write_down(streams, client, &note, slow);
         }
     }
 
@@ -398,23 +468,34 @@ impl Proxy {
         let pool = self.clients[client as usize].pool;
         let took_us = self.now_us - self.pendings[pending].taken_us;
         if took_us >= self.pools[pool as usize].slow_us {
-            let note = self.notes.table[pending as usize];
-            let given = self.pendings[pending].sent_bytes;
-            self.write_down(streams, client, took_us, &note, given, SlowEnd::ClientGone);
+            self.tell_slow(streams, client, pending, SlowEnd::ClientGone);
         }
         self.pendings[pending].noted = false;
     }
 
     #[cold]
-    fn write_down<S: Streams>(
-        &mut self,
-        streams: &S,
-        client: u32,
-        took_us: u64,
-        note: &Note,
-        reply_bytes: u64,
-        end: SlowEnd,
-    ) {
+    fn tell_slow<S: Streams>(&mut self, streams: &S, client: u32, pending: u32, end: SlowEnd) {
+        let entry = &self.pendings[pending];
+        let slow = Slow {
+            took_us: self.now_us - entry.taken_us,
+            queue_us: entry.queue_us,
+            answered_us: entry.answered_us,
+            reply_bytes: entry.sent_bytes,
+            end,
+        };
+        let note = self.notes.table[pending as usize];
+        self.write_down(streams, client, &note, slow);
+    }
+
+    #[cold]
+    fn write_down<S: Streams>(&mut self, streams: &S, client: u32, note: &Note, slow: Slow) {
+        let Slow {
+            took_us,
+            queue_us,
+            answered_us,
+            reply_bytes,
+            end,
+        } = slow;
         let state = &self.clients[client as usize];
         let counters = &mut self.pools[state.pool as usize].counters;
         counters.slow_requests += 1;
@@ -423,8 +504,8 @@ impl Proxy {
             return;
         }
         let taken_us = self.now_us - took_us;
-        let sent_us = note.sent_us.max(taken_us);
-        let answered_us = match note.answered_us {
+        let sent_us = taken_us + queue_us;
+        let answered_us = match answered_us {
             0 => self.now_us,
             answered_us => answered_us.max(sent_us),
         };
@@ -438,7 +519,7 @@ impl Proxy {
             request_bytes: note.request_bytes,
             reply_bytes,
             taken_unix_us: self.wall_clock_us.wrapping_add(taken_us),
-            queue_us: sent_us - taken_us,
+            queue_us,
             server_us: answered_us - sent_us,
             turn_us: turn_came_us - answered_us,
             client_us: self.now_us - turn_came_us,
@@ -447,9 +528,9 @@ impl Proxy {
     }
 }
 
-/// The first key of a request. What the proxy answers itself has passwords where others have keys.
+/// The first key of a request whose bytes begin with `bytes`. What the proxy answers itself has passwords where others have keys.
 #[inline]
-fn key_of<'a>(request: &Request, bytes: &'a [u8]) -> &'a [u8] {
+pub(crate) fn key_of<'a>(request: &Request, bytes: &'a [u8]) -> &'a [u8] {
     match request.route {
         Route::Local(_) => &[],
         _ => bytes.get(request.key.clone()).unwrap_or_default(),

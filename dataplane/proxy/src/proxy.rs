@@ -8,7 +8,7 @@ use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
 };
 use crate::meter::{AtHand, Commands, Turn};
-use crate::notes::{NEVER_SLOW, Notes};
+use crate::notes::{NEVER_SLOW, Notes, Noting};
 use crate::pinned::Pinned;
 use crate::routing::Router;
 use crate::slab::{NIL, Slab};
@@ -236,10 +236,7 @@ impl Proxy {
             next_leave_us: u64::MAX,
             departed_until_us: 0,
             seed,
-            at_hand: AtHand {
-                row: other,
-                bytes: 0,
-            },
+            at_hand: AtHand::new(other, 0),
             turn: Turn::new(other),
             meters,
         }
@@ -438,7 +435,10 @@ pub(crate) fn new_pool(
             .timeout_ms
             .filter(|&ms| ms > 0)
             .map(|ms| u64::from(ms) * 1000),
-        notes: config.slowlog_us.is_some(),
+        noting: match config.slowlog_us {
+            Some(_) => Noting::Slow,
+            None => Noting::Nothing,
+        },
         slow_us: config.slowlog_us.map_or(NEVER_SLOW, u64::from),
         eject: config.auto_eject_hosts,
         failure_limit: config.server_failure_limit,

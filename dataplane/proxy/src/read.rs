@@ -1,9 +1,12 @@
 //! The client's side of a request: finding it in the receive buffer, whole, larger than the buffer, or refused.
 
 use crate::fault::Fault;
+use crate::meter::AtHand;
+use crate::notes::{Noting, key_of};
 use crate::proxy::Proxy;
 use crate::state::{Mode, Pool, WaitFor};
 use crate::streams::{StreamId, Streams};
+use tidegate_channel::meters::Meters;
 use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, decode_key};
 
 /// Where the bytes of a request stand.
@@ -91,8 +94,7 @@ impl Proxy {
         if contiguous >= state.need {
             let parsed = pool.parse(state.dialect, bytes, &mut state.resume);
             if contiguous == received || matches!(parsed, Parsed::Whole(_)) {
-                let server = owner(pool, &parsed, bytes);
-                self.at_hand.note(&mut pool.commands, &self.meters, &parsed);
+                let server = self.at_hand.look(pool, &self.meters, &parsed, bytes);
                 let source = Source::Ring { scratch: false };
                 return self.take(streams, client, source, &parsed, server);
             }
@@ -108,8 +110,7 @@ impl Proxy {
         let pool = &mut self.pools[state.pool as usize];
         let bytes = &self.scratch[..n];
         let parsed = pool.parse(state.dialect, bytes, &mut state.resume);
-        let server = owner(pool, &parsed, bytes);
-        self.at_hand.note(&mut pool.commands, &self.meters, &parsed);
+        let server = self.at_hand.look(pool, &self.meters, &parsed, bytes);
         let source = Source::Ring { scratch: true };
         self.take(streams, client, source, &parsed, server)
     }
@@ -137,8 +138,7 @@ impl Proxy {
         }
         let pool = &mut self.pools[state.pool as usize];
         let parsed = pool.parse(state.dialect, buffer, &mut state.resume);
-        let server = owner(pool, &parsed, buffer);
-        self.at_hand.note(&mut pool.commands, &self.meters, &parsed);
+        let server = self.at_hand.look(pool, &self.meters, &parsed, buffer);
         self.take(streams, client, Source::Hold(hold), &parsed, server)
     }
 
@@ -421,16 +421,33 @@ impl Proxy {
     }
 }
 
-/// Position in the pool of the server that owns the request's key, if one does.
-#[inline]
-fn owner(pool: &mut Pool, parsed: &Parsed, bytes: &[u8]) -> Option<usize> {
-    let (Parsed::Whole(request) | Parsed::Head { request, .. }) = parsed else {
-        return None;
-    };
-    match request.route {
-        Route::Key => pool.router.route(&bytes[request.key.clone()]),
-        Route::Base64Key => owner_of_decoded(pool, &bytes[request.key.clone()]),
-        _ => None,
+impl AtHand {
+    /// Notes what was found at the front of `bytes`, if it is a request. Returns the position in the pool of the server that owns its
+    /// key, if one does.
+    // Called from three places, of which one is the way of nearly all requests.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn look(
+        &mut self,
+        pool: &mut Pool,
+        meters: &Meters,
+        parsed: &Parsed,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let (Parsed::Whole(request) | Parsed::Head { request, .. }) = parsed else {
+            return None;
+        };
+        self.row = pool.commands.row(meters, request.name);
+        self.bytes = request.bytes;
+        let key = key_of(request, bytes);
+        if pool.noting == Noting::Slow {
+            self.key.set(key);
+        }
+        match request.route {
+            Route::Key => pool.router.route(key),
+            Route::Base64Key => owner_of_decoded(pool, key),
+            _ => None,
+        }
     }
 }
 

@@ -68,10 +68,16 @@ impl Proxy {
                 }
             }
             if self.move_reply(streams, link) == Moved::Stalled {
+                return self.note_begun(link);
+            }
+            let state = &self.links[link as usize];
+            if !state.open {
                 return;
             }
-            if self.links[link as usize].open && self.links[link as usize].measured_done {
+            if state.measured_done {
                 self.complete_reply(streams, link);
+            } else {
+                self.note_begun(link);
             }
         }
     }
@@ -311,9 +317,6 @@ impl Proxy {
                     self.pendings[pending].failed = true;
                     self.doubt_end(link);
                 }
-                if self.pendings[pending].noted {
-                    self.note_reply(link, pending);
-                }
                 self.complete_pending(streams, pending);
             }
             Target::Handshake(greeting) if failed => {
@@ -435,6 +438,9 @@ impl Proxy {
                 self.flush(streams, client);
             }
             return;
+        }
+        if entry.answered_us == 0 {
+            entry.answered_us = self.now_us;
         }
         entry.answer = if let Some(fault) = entry.instead {
             let pool = self.clients[client as usize].pool;

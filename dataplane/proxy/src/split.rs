@@ -388,9 +388,7 @@ impl Proxy {
             self.give_pending(pending);
             return;
         }
-        if self.pendings[pending].noted {
-            self.note_answered(pending);
-        }
+        self.note_answered(pending, self.now_us);
         match self.splits[split].join {
             Join::Keys(_) if self.splits[split].lost.is_some() => {
                 self.pool_of(client).counters.replies_partial += 1;

@@ -6,6 +6,7 @@ use crate::flavour::Flavour;
 use crate::handshake::Greeting;
 use crate::hold::Chain;
 use crate::meter::{Commands, UNTIMED};
+use crate::notes::Noting;
 use crate::routing::Router;
 use crate::slab::NIL;
 use crate::streams::StreamId;
@@ -240,14 +241,20 @@ pub(crate) struct Pending {
     pub closes: bool,
     /// There is a note of it: see `crate::notes`.
     pub noted: bool,
+    /// A watch on keys wants to know how large its value is.
+    pub watched: bool,
     /// The answer is an error.
     pub failed: bool,
     /// Where the request is counted.
     pub row: Row,
     /// How long it takes is not told: it waits for something to happen.
     pub untimed: bool,
+    /// How long it was not sent to its server, or not all of it.
+    pub queue_us: u64,
     /// Bytes that its client was given.
     pub sent_bytes: u64,
+    /// When its reply began, or what stands in its place was decided; 0: not yet, or in the moment in which the client gets it.
+    pub answered_us: u64,
     pub chain: Chain,
 }
 
@@ -383,8 +390,8 @@ pub(crate) struct Pool {
     pub first_server: u16,
     pub servers: u16,
     pub timeout_us: Option<u64>,
-    /// Requests are noted.
-    pub notes: bool,
+    /// What is noted of requests.
+    pub noting: Noting,
     /// What takes as long goes to the slow log; [`NEVER_SLOW`](crate::notes::NEVER_SLOW): nothing does.
     pub slow_us: u64,
     pub eject: bool,

@@ -10,6 +10,7 @@ pub use big::BigKey;
 pub use hot::HotKey;
 
 use crate::limits::{BIG_KEYS, HOT_KEYS};
+use crate::notes::{NEVER_SLOW, Noting};
 use crate::proxy::Proxy;
 use crate::split::hash_of;
 use big::BigKeys;
@@ -178,8 +179,13 @@ impl Proxy {
     pub(crate) fn set_notes(&mut self) {
         for (index, pool) in self.pools.iter_mut().enumerate() {
             let watch = self.key_watch.as_ref();
-            pool.notes = pool.slow_us != crate::notes::NEVER_SLOW
-                || watch.is_some_and(|watch| watch.watches(index as u16));
+            pool.noting = if watch.is_some_and(|watch| watch.watches(index as u16)) {
+                Noting::Keys
+            } else if pool.slow_us != NEVER_SLOW {
+                Noting::Slow
+            } else {
+                Noting::Nothing
+            };
         }
     }
 }
