@@ -106,11 +106,11 @@ fn one(plan: Plan, ack: AckMode) -> Result<()> {
         turn(&mut worker, &mut load, false)?;
     }
     let before = load.answered;
-    let earlier = worker.stack.counters();
+    let earlier = worker.counters();
     while load.answered - before < plan.requests {
         turn(&mut worker, &mut load, true)?;
     }
-    let counters = worker.stack.counters();
+    let counters = worker.counters();
     println!(
         "{}",
         serde_json::json!({

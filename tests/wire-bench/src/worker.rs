@@ -1,33 +1,24 @@
-//! The worker's end: stack and proxy over one wire, a turn at a time.
+//! The worker's end: a network of one wire and the proxy, a turn at a time.
 
 use crate::plan::{LOAD, Plan, VIP, WORKER};
 use anyhow::Result;
+use tidegate_channel::counters::StackCounters;
+use tidegate_channel::paths::{PathEntry, PathReader, PathWriter};
 use tidegate_config::AckMode;
+use tidegate_dataplane::hand_over::{HandOverReceivers, HandOverSenders};
+use tidegate_dataplane::network::Network;
+use tidegate_dataplane::packets::PacketNetwork;
 use tidegate_port::wire::WirePort;
-use tidegate_port::{Port, RxQueue, TxQueue};
 use tidegate_proxy::Proxy;
-use tidegate_proxy::streams::{ServerId, Streams};
-use tidegate_stack::{HandOver, Listener, Path, QueueOracle, Stack, StackConfig, StackPort};
-
-/// Frames taken at once, as the worker of the product does.
-const BURST_FRAMES: usize = 64;
-
-/// There is no other worker.
-struct Alone;
-
-impl HandOver for Alone {
-    fn hand_over(&mut self, _: u32, _: u8, _: &[u8]) -> bool {
-        false
-    }
-}
+use tidegate_proxy::streams::Streams;
+use tidegate_stack::{Listener, QueueOracle, Stack, StackConfig, StackPort};
 
 /// One worker.
 pub struct BenchWorker {
-    ports: [WirePort; 1],
-    /// TCP.
-    pub stack: Stack,
-    /// The proxy.
-    pub proxy: Proxy,
+    network: PacketNetwork<WirePort, Stack>,
+    proxy: Proxy,
+    /// When a timer is due.
+    next_timer_us: Option<u64>,
     /// Turns that were counted. Without a difference between the two kinds of turn the compiler makes one function of both,
     /// and a profiler would collect handshakes and warm-up too.
     pub measured_turns: u64,
@@ -37,7 +28,7 @@ impl BenchWorker {
     /// A worker that serves the plan over `port`.
     pub fn new(plan: &Plan, port: WirePort, ack: AckMode, now_us: u64) -> Result<Self> {
         let limits = plan.limits();
-        let mut stack = Stack::new(
+        let stack = Stack::new(
             StackConfig {
                 client_slots: limits.clients_max as usize,
                 client_buffer_bytes: limits.client_buffer_bytes as usize,
@@ -62,40 +53,61 @@ impl BenchWorker {
             },
             now_us,
         )?;
+        let servers = usize::from(plan.servers);
+        let mut paths = PathWriter::create(servers)?;
         for index in 0..plan.servers {
-            let path = Path {
+            let path = PathEntry {
                 port: 0,
                 source: VIP,
                 destination: plan.server(index),
                 next_hop_mac: LOAD.mac,
             };
-            stack.set_path(ServerId(index), Some(path));
+            paths.set(usize::from(index), Some(path));
         }
         let proxy = Proxy::new(&[plan.pool()], &limits, stack.slots(), 2, now_us);
-        Ok(Self {
-            ports: [port],
+        let mut network = PacketNetwork {
+            ports: vec![port],
             stack,
+            senders: HandOverSenders::default(),
+            receivers: HandOverReceivers::default(),
+            paths: PathReader::map(paths.file(), servers, 1)?,
+            tap: None,
+        };
+        // The paths belong to the start: nothing else is there to be received.
+        network.receive();
+        Ok(Self {
+            network,
             proxy,
+            next_timer_us: None,
             measured_turns: 0,
         })
     }
 
-    /// One turn of the poll loop. True when there was anything to do.
+    /// What TCP counted.
+    pub fn counters(&self) -> StackCounters {
+        self.network.counters()
+    }
+
+    /// One turn, as the poll loop makes it when something has arrived. True when something had.
     #[inline]
     fn turn(&mut self, now_us: u64) -> bool {
-        self.stack.tick(now_us);
-        let [port] = &mut self.ports;
-        let (rx, tx) = port.halves();
-        let frames = rx.burst(BURST_FRAMES);
-        for frame in 0..frames {
-            self.stack.ingress(rx.frame(frame), 0, tx, &mut Alone);
+        let Self { network, proxy, .. } = self;
+        let waiting = network.waiting();
+        let timer_due = self.next_timer_us.is_none_or(|due_us| due_us <= now_us);
+        if waiting == 0 && !timer_due && !network.has_news() && !network.stack.has_pending_egress()
+        {
+            return false;
         }
-        rx.release();
-        self.proxy.tick(&mut self.stack, now_us);
-        self.proxy.run(&mut self.stack, now_us);
-        self.stack.egress(&mut self.ports);
-        self.ports[0].halves().1.flush();
-        frames > 0
+        network.tick(now_us);
+        network.receive();
+        if timer_due {
+            proxy.tick(network.streams(), now_us);
+        }
+        proxy.run(network.streams(), now_us);
+        network.send();
+        let timers = [network.next_timer_us(), proxy.next_timer_us()];
+        self.next_timer_us = Some(timers.into_iter().flatten().min().unwrap_or(u64::MAX));
+        waiting > 0
     }
 
     /// A turn that is not counted: handshakes, warm-up.
