@@ -309,6 +309,7 @@ impl Proxy {
         if pool.eject && stays && state.ejected_until_us == 0 && limit {
             state.failures = 0;
             state.ejected_until_us = self.now_us + pool.retry_us;
+            self.next_return_us = self.next_return_us.min(state.ejected_until_us);
             pool.router.set_live(state.index, false);
             pool.counters.ejects += 1;
             self.event(Event::ServerEjected {

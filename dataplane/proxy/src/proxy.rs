@@ -73,6 +73,10 @@ pub struct Proxy {
     pub(crate) now_us: u64,
     pub(crate) next_tick_us: u64,
     pub(crate) next_preconnect_us: u64,
+    /// No ejected server returns before; `u64::MAX`: there is none.
+    pub(crate) next_return_us: u64,
+    /// Clients that wait for a server.
+    pub(crate) waiting: usize,
     /// Open server connections that are not plain.
     pub(crate) flavoured: u32,
     /// When to look next which of those have nothing to do.
@@ -223,6 +227,8 @@ impl Proxy {
             now_us,
             next_tick_us: now_us + TICK_US,
             next_preconnect_us: now_us,
+            next_return_us: u64::MAX,
+            waiting: 0,
             flavoured: 0,
             next_flavour_look_us: now_us,
             crowded: false,

@@ -48,6 +48,9 @@ impl Proxy {
     /// Counts the entries in use in every table. It walks lists: not for each turn of a loop.
     pub fn tables_in_use(&self) -> TablesInUse {
         let servers = self.servers.iter();
+        let lists = servers.clone().map(|server| &server.waiting);
+        let for_servers: usize = lists.map(|list| self.count_waiting(*list)).sum();
+        debug_assert_eq!(for_servers, self.waiting, "all that wait are in lists");
         TablesInUse {
             requests: self.pendings.in_use(),
             splits: self.splits.in_use(),
@@ -58,12 +61,7 @@ impl Proxy {
             queued: self.links.iter().map(|link| link.fifo.len()).sum(),
             identities: self.identities.in_use(),
             pins: self.pins.in_use(),
-            waiting: servers
-                .clone()
-                .map(|server| &server.waiting)
-                .chain([&self.table_waiting])
-                .map(|list| self.count_waiting(*list))
-                .sum(),
+            waiting: for_servers + self.count_waiting(self.table_waiting),
             links_relieved: servers.map(|server| server.relieved as usize).sum(),
             links: self.links.len() - self.free_links.len(),
         }

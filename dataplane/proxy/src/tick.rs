@@ -7,7 +7,6 @@ use crate::proxy::Proxy;
 use crate::slab::NIL;
 use crate::state::{Event, Target};
 use crate::streams::{ServerId, Streams};
-use std::ops::BitOr;
 
 impl Proxy {
     /// Does what is due. Cheap when nothing is.
@@ -22,6 +21,7 @@ impl Proxy {
                 self.expire_requests(streams, link);
             }
         }
+        self.next_return_us = u64::MAX;
         for server in 0..self.servers.len() as u16 {
             self.tick_server(streams, server);
         }
@@ -43,19 +43,10 @@ impl Proxy {
         if self.owed() > 0 {
             return Some(self.next_tick_us);
         }
-        let ejected = self
-            .servers
-            .iter()
-            .map(|server| server.ejected_until_us)
-            .filter(|&until| until != 0)
-            .min();
+        let ejected = (self.next_return_us != u64::MAX).then_some(self.next_return_us);
         let stalled = self.stall_queue.front().map(|&(due, _)| due);
-        let waiting = self
-            .servers
-            .iter()
-            .any(|server| server.waiting.first != NIL)
-            .bitor(self.table_waiting.first != NIL)
-            .then_some(self.next_tick_us);
+        let waiting = self.waiting > 0 || self.table_waiting.first != NIL;
+        let waiting = waiting.then_some(self.next_tick_us);
         let preconnect = (self.next_preconnect_us != u64::MAX).then_some(self.next_preconnect_us);
         let leaves = (self.next_leave_us != u64::MAX).then_some(self.next_leave_us);
         let flavours = (self.flavoured > 0).then_some(self.next_flavour_look_us);
@@ -78,6 +69,8 @@ impl Proxy {
             self.event(Event::ServerReturned {
                 server: ServerId(server),
             });
+        } else if state.ejected_until_us != 0 {
+            self.next_return_us = self.next_return_us.min(state.ejected_until_us);
         }
         if self.servers[server as usize].waiting.first != NIL {
             // Room can have come without an event: the clients that were woken for it may have gone away.

@@ -19,6 +19,7 @@ impl Proxy {
         self.unwait(client);
         let state = &mut self.clients[client as usize];
         state.waiting_since_us = state.waiting_since_us.min(self.now_us);
+        self.waiting += usize::from(matches!(what, WaitFor::Server(_)));
         let list = self.wait_list(what);
         let last = list.last;
         list.last = client;
@@ -44,6 +45,7 @@ impl Proxy {
         if what == WaitFor::Nothing {
             return;
         }
+        self.waiting -= usize::from(matches!(what, WaitFor::Server(_)));
         self.clients[client as usize].wait = Wait::NONE;
         if before == NIL {
             self.wait_list(what).first = after;
