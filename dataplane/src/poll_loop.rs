@@ -214,6 +214,8 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         }
         prepared.left = self.proxy.left();
         // The manager looks at the new page from now on.
+        self.publisher
+            .publish_all(&mut self.counters, &mut self.network, &self.proxy);
         self.publish(now_us);
     }
 

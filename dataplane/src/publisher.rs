@@ -78,6 +78,26 @@ impl Publisher {
         network: &mut N,
         proxy: &A,
     ) {
+        self.write(counters, network, proxy, PUBLISH_SERVERS);
+    }
+
+    /// Writes every block of a new page: who looks at it must not find servers that have counted nothing.
+    pub fn publish_all<N: Network, A: Application<N::Streams>>(
+        &mut self,
+        counters: &mut LoopCounters,
+        network: &mut N,
+        proxy: &A,
+    ) {
+        self.write(counters, network, proxy, usize::MAX);
+    }
+
+    fn write<N: Network, A: Application<N::Streams>>(
+        &mut self,
+        counters: &mut LoopCounters,
+        network: &mut N,
+        proxy: &A,
+        servers_max: usize,
+    ) {
         self.dirty = false;
         counters.heartbeat += 1;
         self.writer.write_loop(counters);
@@ -85,7 +105,7 @@ impl Publisher {
         for pool in 0..self.layout.pools {
             self.writer.write_pool(pool, &proxy.pool_counters(pool));
         }
-        for _ in 0..PUBLISH_SERVERS.min(self.layout.servers) {
+        for _ in 0..servers_max.min(self.layout.servers) {
             self.next_server = (self.next_server + 1) % self.layout.servers;
             let counters = proxy.server_counters(self.next_server);
             self.writer.write_server(self.next_server, &counters);
