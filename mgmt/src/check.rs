@@ -15,7 +15,7 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
-    println!("{}", config.effective_toml());
+    say!("{}", config.effective_toml());
     if config_only {
         return ExitCode::SUCCESS;
     }
@@ -31,7 +31,7 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
             }
             // Comments, so that the whole output is a configuration.
             for line in plan.to_string().lines() {
-                println!("# {line}");
+                say!("# {line}");
             }
         }
         Err(wrong) => faults.extend(wrong),

@@ -27,7 +27,7 @@ pub fn run(root: &Path, name: &str) -> anyhow::Result<()> {
     if let Some(record) = runtime.record() {
         let mut killed: Vec<Life> = record.living().filter_map(Life::adopt).collect();
         for process in &killed {
-            println!("ending worker process {}", process.pid());
+            say!("ending worker process {}", process.pid());
             process.kill();
         }
         // What they hold goes with them: steering programs, and sockets whose files are removed next.
@@ -40,6 +40,6 @@ pub fn run(root: &Path, name: &str) -> anyhow::Result<()> {
     }
     undo(&runtime)?;
     runtime.remove();
-    println!("cleaned up after {name}");
+    say!("cleaned up after {name}");
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! Faults: their words where several places say the same, and how they are printed, all of them, one per line.
 
+use crate::out::complain;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 /// To standard error, numbered when there are several.
 pub fn print(faults: &[String]) {
     for fault in faults {
-        eprintln!("error: {fault}");
+        complain(&format!("error: {fault}"));
     }
     if faults.len() > 1 {
-        eprintln!("{} errors", faults.len());
+        complain(&format!("{} errors", faults.len()));
     }
 }
 

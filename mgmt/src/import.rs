@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,10 +97,7 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
             for Fault { line, column, what } in warnings {
                 eprintln!("warning: {file}:{line}:{column}: {what}");
             }
-            let mut out = io::stdout().lock();
-            out.write_all(toml.as_bytes())
-                .and_then(|()| out.flush())
-                .context("cannot write the configuration")?;
+            crate::out::print(&toml);
             Ok(ExitCode::SUCCESS)
         }
         Err(errors) => {

@@ -11,6 +11,9 @@
 //! `tidegate run` of the same name adopts them, see [`adoption`]; `tidegate clean-up` ends them and gives back what was reserved.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod out;
+
 mod accept_pause;
 mod adoption;
 mod backoff;
@@ -193,7 +196,10 @@ impl ConfigArgs {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return out::end_of_usage(&usage),
+    };
     // Whoever tries wants to see what failed, not how it began.
     let set_filter = log::start(match cli.command {
         Command::Try(_) => "warn",
@@ -214,13 +220,10 @@ fn main() -> ExitCode {
     let outcome = root
         .map_err(anyhow::Error::from)
         .and_then(|root| dispatch(&cli.command, &root, cli.log_format, set_filter));
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    out::end(outcome.unwrap_or_else(|error| {
+        out::complain(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    }))
 }
 
 fn dispatch(
@@ -270,7 +273,7 @@ fn dispatch(
         Command::Top(args) => top::run(root, args).map(|()| ExitCode::SUCCESS),
         Command::CleanUp { name } => clean_up::run(root, name).map(|()| ExitCode::SUCCESS),
         Command::Version => {
-            println!("{}", lifecycle::upgrade::own_version());
+            say!("{}", lifecycle::upgrade::own_version());
             Ok(ExitCode::SUCCESS)
         }
         Command::Worker => Ok(ExitCode::FAILURE),

@@ -77,7 +77,7 @@ pub fn run(args: &TryArgs, root: &Path, set_log_filter: SetFilter) -> anyhow::Re
         }
     };
     if args.print_config {
-        print!("{text}");
+        crate::out::print(&text);
         return Ok(ExitCode::SUCCESS);
     }
     let greeting = greeting(&config);

@@ -66,6 +66,45 @@ fn usage_is_another_exit_code_than_failure() {
     assert!(text(&version).starts_with("tidegate "));
 }
 
+/// `command >/dev/full`, and `command | true`.
+#[test]
+fn output_that_cannot_be_written_is_told_and_a_reader_that_is_gone_is_not() {
+    let file = Scratch::new("full.toml", GOOD);
+    for words in [
+        &["check", "--config-only", "-c", file.path()][..],
+        &["completions", "bash"],
+        &["doctor", "--json"],
+        &["version"],
+        &["--help"],
+    ] {
+        let command = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+            command.args(words).stdin(Stdio::null()).stdout(stdout);
+            command.output().unwrap()
+        };
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let output = command(full.into());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.contains("cannot write the output"),
+            "{words:?}: {said}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(writer.into());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code().is_some(), "{words:?}: {said}");
+        assert!(
+            !said.contains("panic") && !said.contains("output"),
+            "{words:?}: {said}"
+        );
+    }
+}
+
 #[test]
 fn check_reports_every_fault_of_the_machine_at_once() {
     let config = Scratch::new("good.toml", GOOD);

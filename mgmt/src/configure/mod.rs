@@ -72,7 +72,7 @@ pub struct FiniArgs {
 /// Runs the command.
 pub fn run(command: &ConfigureCommand, root: &Path) -> anyhow::Result<ExitCode> {
     let host = System::new();
-    let mut say = |line: String| println!("{line}");
+    let mut say = |line: String| say!("{line}");
     match command {
         ConfigureCommand::Check(args) => args.config.with_config(|config| {
             let target = Target::of(&config, &Facts::gather(&config));

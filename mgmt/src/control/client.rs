@@ -2,6 +2,7 @@
 
 use super::request::Request;
 use super::{Answer, DESCRIPTOR_SPACE};
+pub use crate::out::print;
 use crate::runtime_dir::{control_socket, instances, is_of_a_user, orphans};
 use anyhow::{Context, bail};
 use rustix::io::Errno;
@@ -36,12 +37,6 @@ pub fn read<T: DeserializeOwned>(answer: Value) -> anyhow::Result<T> {
     serde_json::from_value(answer).context(
         "the manager is of another version, and its answer not understood; --json, where there is one, prints it as it is",
     )
-}
-
-/// Prints what a command has to say.
-pub fn print(text: &str) {
-    // A reader that went away (`| head`) is no error of ours.
-    let _closed = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// The same as [`ask`], with the descriptors that come along.

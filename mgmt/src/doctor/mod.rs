@@ -173,7 +173,7 @@ pub fn run(args: &DoctorArgs, root: &Path) -> ExitCode {
             findings: &findings,
         };
         match serde_json::to_string_pretty(&report) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => say!("{text}"),
             Err(error) => eprintln!("error: {error}"),
         }
     } else {
@@ -262,17 +262,17 @@ fn print(findings: &[Finding], with_config: bool) {
             Severity::Slower => "slower",
             Severity::Blocks => "BLOCKS",
         };
-        println!("{word}  {}: {}", finding.about, finding.what);
+        say!("{word}  {}: {}", finding.about, finding.what);
         if !finding.mend.is_empty() {
-            println!("        {}", finding.mend);
+            say!("        {}", finding.mend);
         }
     }
     match findings {
-        [] => println!("nothing found that stands between this host and full speed"),
+        [] => say!("nothing found that stands between this host and full speed"),
         some => {
             let severe = |finding: &&Finding| finding.severity == Severity::Blocks;
             let blocks = some.iter().filter(severe).count();
-            println!(
+            say!(
                 "{} findings: {blocks} that keep Tidegate from running, {} that make it slower",
                 some.len(),
                 some.len() - blocks
@@ -280,6 +280,6 @@ fn print(findings: &[Finding], with_config: bool) {
         }
     }
     if !with_config {
-        println!("cores, queues and interfaces were not looked at: name a configuration with -c");
+        say!("cores, queues and interfaces were not looked at: name a configuration with -c");
     }
 }
