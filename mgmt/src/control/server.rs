@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,6 +50,21 @@ pub struct ControlCounters {
     pub refused_crowded: u64,
     /// Clients that did not send their request or take their answer in time.
     pub timed_out: u64,
+}
+
+impl fmt::Display for ControlCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "so far {} requests were taken; {} of other users and {} malformed ones refused; {} clients closed for lack of places, \
+             {} for being slow",
+            self.requests,
+            self.refused_foreign,
+            self.refused_malformed,
+            self.refused_crowded,
+            self.timed_out
+        )
+    }
 }
 
 /// What a client is doing.
@@ -224,7 +240,7 @@ impl ControlServer {
     fn log(&mut self, now: Instant, what: &str) {
         if self.logged.is_none_or(|last| now - last >= LOG_INTERVAL) {
             self.logged = Some(now);
-            tracing::warn!("control socket: {what}; {:?}", self.counters);
+            tracing::warn!("control socket: {what}; {}", self.counters);
         }
     }
 }

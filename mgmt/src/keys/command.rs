@@ -3,6 +3,7 @@
 use super::{Ask, Report, table};
 use crate::control::client::{self, ask};
 use crate::control::request::Request;
+use crate::out::shown;
 use clap::Args;
 use std::path::Path;
 
@@ -49,7 +50,7 @@ fn print(args: &KeysArgs, root: &Path, render: fn(&Report, usize) -> String) -> 
         format!("{answer}\n")
     } else {
         let report: Report = client::read(answer)?;
-        render(&report, args.top)
+        shown(&render(&report, args.top))
     };
     client::print(&out);
     Ok(())

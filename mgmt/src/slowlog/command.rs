@@ -3,6 +3,7 @@
 use super::{Ask, Report, table};
 use crate::control::client::{self, ask};
 use crate::control::request::Request;
+use crate::out::shown;
 use clap::{Args, Subcommand};
 use std::path::Path;
 
@@ -50,7 +51,7 @@ pub fn run(args: &SlowlogArgs, root: &Path) -> anyhow::Result<()> {
     } else {
         let report: Report = client::read(answer)?;
         match what {
-            Ask::Get { .. } => table::render(&report),
+            Ask::Get { .. } => shown(&table::render(&report)),
             Ask::Len {} => format!("{}\n", report.len),
             Ask::Reset {} => String::new(),
         }

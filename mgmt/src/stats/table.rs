@@ -156,7 +156,9 @@ fn rate_cells(rates: &Rates) -> Vec<String> {
         number(rates.request_bytes_per_s),
         number(rates.reply_bytes_per_s),
     ];
-    let times = rates.latency.map(|latency| times(&latency));
+    // Answered within the microsecond, all of them: nothing was measured.
+    let measured = rates.latency.filter(|latency| latency.max_us > 0);
+    let times = measured.map(|latency| times(&latency));
     cells.extend(times.unwrap_or_else(|| std::array::from_fn(|_| "-".into())));
     cells
 }
@@ -218,6 +220,15 @@ mod tests {
         }
         let text = render(&stats(), true);
         assert!(!text.contains("workers") && text.contains("pool sessions"));
+    }
+
+    #[test]
+    fn where_nothing_was_measured_there_is_a_dash() {
+        let mut rates = stats().pools[0].rates.ten_seconds.clone();
+        assert_eq!(rate_cells(&rates)[11], "5119µs");
+        let zero = tidegate_channel::histogram::Histogram::from_counts(0, vec![3]);
+        rates.latency = Latency::of(&zero);
+        assert_eq!(rate_cells(&rates)[4..], ["-"; 8]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::report::Report;
 use super::table;
 use crate::control::client::{self, ask};
 use crate::control::request::Request;
+use crate::out::shown;
 use std::path::Path;
 
 /// Prints the status of `name`, or of the only instance there is.
@@ -13,7 +14,7 @@ pub fn run(root: &Path, name: Option<&str>, json: bool) -> anyhow::Result<()> {
         format!("{report}\n")
     } else {
         let report: Report = client::read(report)?;
-        table::render(&report)
+        shown(&table::render(&report))
     };
     client::print(&out);
     Ok(())
