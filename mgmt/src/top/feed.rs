@@ -1,5 +1,6 @@
 //! Asks the manager once a second, on a thread of its own: a manager that does not answer does not hold up the keys.
 
+use super::wait::Waker;
 use crate::control::client::ask;
 use crate::control::request::Request;
 use crate::stats::model::Stats;
@@ -19,11 +20,11 @@ pub type Told = Result<Box<Stats>, String>;
 pub struct Feed(Receiver<Told>);
 
 impl Feed {
-    /// Asks for the first time and goes on asking.
+    /// Asks for the first time and goes on asking; each answer wakes who waits for it.
     ///
     /// # Errors
     /// There is no instance, or several and no name: asking again would not help.
-    pub fn start(root: &Path, name: Option<&str>) -> anyhow::Result<Self> {
+    pub fn start(root: &Path, name: Option<&str>, waker: Waker) -> anyhow::Result<Self> {
         let first = question(root, name)?;
         // Later starts of the same name are meant, even if there are others by then.
         let name = first.name.clone();
@@ -32,7 +33,7 @@ impl Feed {
         let _there_is_room = tell.try_send(Ok(first));
         std::thread::Builder::new()
             .name("feed".into())
-            .spawn(move || go_on(&root, &name, &tell))?;
+            .spawn(move || go_on(&root, &name, &tell, &waker))?;
         Ok(Self(told))
     }
 
@@ -48,7 +49,7 @@ fn question(root: &Path, name: Option<&str>) -> anyhow::Result<Box<Stats>> {
     stats.context("the manager is of another version: use the tidegate that runs it")
 }
 
-fn go_on(root: &Path, name: &str, tell: &SyncSender<Told>) {
+fn go_on(root: &Path, name: &str, tell: &SyncSender<Told>, waker: &Waker) {
     let mut due = Instant::now() + EVERY;
     loop {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -57,5 +58,6 @@ fn go_on(root: &Path, name: &str, tell: &SyncSender<Told>) {
         if tell.send(told).is_err() {
             return;
         }
+        waker.wake();
     }
 }

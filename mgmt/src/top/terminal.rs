@@ -1,8 +1,6 @@
 //! The terminal: taken at the beginning, and given back as it was at whatever end.
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
@@ -31,32 +29,6 @@ pub fn check() -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Signals that end the loop instead of the process.
-pub struct EndSignals(SignalFd);
-
-impl EndSignals {
-    /// Takes them for this thread and those that it starts.
-    pub fn block() -> anyhow::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-            Signal::SIGQUIT,
-        ] {
-            set.add(signal);
-        }
-        set.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&set, flags)?))
-    }
-
-    /// Whether one came.
-    pub fn came(&self) -> bool {
-        matches!(self.0.read_signal(), Ok(Some(_)))
-    }
 }
 
 /// The terminal while it is ours.

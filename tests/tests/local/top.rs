@@ -1,7 +1,7 @@
 //! `tidegate top` in a terminal, and without one.
 
 use crate::home::{Home, PATIENCE, wait_until};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -16,9 +16,9 @@ const GIVEN_BACK: [&str; 2] = ["\u{1b}[?1049l", "\u{1b}[?25h"];
 /// A program in a terminal of its own.
 struct InTerminal {
     child: Child,
-    master: File,
+    master: Option<File>,
     /// Kept open, so that the terminal outlives the program.
-    terminal: OwnedFd,
+    terminal: Option<OwnedFd>,
     text: String,
 }
 
@@ -31,6 +31,8 @@ impl InTerminal {
             ws_ypixel: 0,
         };
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+        // No child may have it: the terminal hangs up when the last one who has it is gone.
+        fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         command
             .stdin(slave.try_clone().unwrap())
@@ -39,15 +41,18 @@ impl InTerminal {
             .env("TERM", "xterm-256color");
         Self {
             child: command.spawn().unwrap(),
-            master: master.into(),
-            terminal: slave,
+            master: Some(master.into()),
+            terminal: Some(slave),
             text: String::new(),
         }
     }
 
     fn read(&mut self) {
         let mut chunk = [0; 16 * 1024];
-        while let Ok(read) = self.master.read(&mut chunk) {
+        let Some(master) = &mut self.master else {
+            return;
+        };
+        while let Ok(read) = master.read(&mut chunk) {
             self.text.push_str(&String::from_utf8_lossy(&chunk[..read]));
         }
     }
@@ -60,8 +65,18 @@ impl InTerminal {
         });
     }
 
+    fn press(&mut self, keys: &[u8]) {
+        self.master.as_mut().unwrap().write_all(keys).unwrap();
+    }
+
+    /// Nobody looks at it any more: the window was closed, or the line was cut.
+    fn hang_up(&mut self) {
+        self.terminal = None;
+        self.master = None;
+    }
+
     fn is_raw(&self) -> bool {
-        let attributes = tcgetattr(&self.terminal).unwrap();
+        let attributes = tcgetattr(self.terminal.as_ref().unwrap()).unwrap();
         !attributes.local_flags.contains(LocalFlags::ICANON)
     }
 
@@ -115,7 +130,7 @@ fn it_watches_until_q_and_gives_the_terminal_back() {
     top.text.clear();
     let instance = home.run(&file, 1);
     top.wait_for("UTC");
-    top.master.write_all(b"q").unwrap();
+    top.press(b"q");
     assert!(top.ends_in_order());
     instance.stop();
 }
@@ -131,6 +146,23 @@ fn signals_give_the_terminal_back() {
         nix::sys::signal::kill(pid, signal).unwrap();
         assert!(top.ends_in_order(), "{signal}");
     }
+    instance.stop();
+}
+
+#[test]
+fn it_ends_when_its_terminal_is_gone() {
+    let home = Home::new(53);
+    let instance = home.run(&config(&home), 1);
+    let mut top = InTerminal::start(&mut home.tidegate(&["top"]));
+    top.wait_for("local-53");
+    top.hang_up();
+    let mut status = None;
+    wait_until("an end", || {
+        status = top.child.try_wait().unwrap();
+        status.is_some()
+    });
+    let code = status.unwrap().code();
+    assert!(matches!(code, Some(0 | 1)), "in order: {code:?}");
     instance.stop();
 }
 
