@@ -20,9 +20,9 @@ pub const SLEEP_MAX_US: u64 = 500_000;
 /// A capture whose ring has been full for so long has no reader. Twice what a busy disk takes at times.
 pub const CAPTURE_PATIENCE_US: u64 = 10_000_000;
 
-/// The rate of a capture is kept in windows of this length. Shorter: a burst is cut although the second has room for it. Longer: a burst
-/// could cost the clients of a whole window.
-pub const CAPTURE_RATE_WINDOW_US: u64 = 10_000;
+/// Most frames that a capture takes at once beyond its rate: as many as fit the ring, since more would be lost there anyway. Fewer: a
+/// burst is cut although the second has room for it.
+pub const CAPTURE_BURST_FRAMES: u64 = tidegate_port::capture::SLOTS as u64;
 
 /// Replies recently owed from which on the loop waits for fuller bursts. Below it waiting would only add latency: a few
 /// clients that wait for their replies send nothing more meanwhile.

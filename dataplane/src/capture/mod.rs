@@ -7,7 +7,7 @@ mod filter;
 
 pub use filter::{Filter, Headers};
 
-use crate::limits::{CAPTURE_PATIENCE_US, CAPTURE_RATE_WINDOW_US};
+use crate::limits::{CAPTURE_BURST_FRAMES, CAPTURE_PATIENCE_US};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidegate_channel::capture::CaptureOrder;
@@ -22,10 +22,7 @@ pub struct Tap {
     filter: Filter,
     /// Most bytes of a frame; `None`: its headers.
     snaplen: Option<usize>,
-    /// Most frames within [`CAPTURE_RATE_WINDOW_US`].
-    window_frames: u64,
-    window: u64,
-    window_left: u64,
+    bucket: Bucket,
     /// How long it may last; then when it is over.
     lasts_us: u64,
     ends_us: u64,
@@ -46,9 +43,7 @@ impl Tap {
             ring: Sender::open(ring.as_fd())?,
             filter: Filter::new(order.addresses),
             snaplen: order.snaplen.map(|bytes| bytes as usize),
-            window_frames: (order.rate * CAPTURE_RATE_WINDOW_US / 1_000_000).max(1),
-            window: u64::MAX,
-            window_left: 0,
+            bucket: Bucket::full(order.rate),
             lasts_us: order.lasts_ms.saturating_mul(1_000),
             ends_us: u64::MAX,
             now_us: 0,
@@ -73,14 +68,11 @@ impl Tap {
 
     /// A turn of the loop begins. Its frames get this moment's time.
     pub fn begin_turn(&mut self, now_us: u64) {
+        let passed_us = now_us.saturating_sub(self.now_us);
+        self.bucket.fill(passed_us);
         self.now_us = now_us;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         self.unix_ns = now.map_or(0, |since| since.as_nanos() as u64);
-        let window = now_us / CAPTURE_RATE_WINDOW_US;
-        if window != self.window {
-            self.window = window;
-            self.window_left = self.window_frames;
-        }
     }
 
     /// A frame passes.
@@ -91,11 +83,10 @@ impl Tap {
         let Some(headers) = self.filter.wants(frame) else {
             return;
         };
-        if self.window_left == 0 {
+        if !self.bucket.take() {
             self.lost_rate = self.lost_rate.saturating_add(1);
             return;
         }
-        self.window_left -= 1;
         let bytes = self.snaplen.unwrap_or(headers.bytes).min(frame.len());
         let record = Record {
             unix_ns: self.unix_ns,
@@ -141,6 +132,41 @@ impl Tap {
         let _told = self.ring.send(&end);
         self.ring.publish();
         self.over = true;
+    }
+}
+
+/// Frames that may be copied: a second's worth of them at once, or what the ring takes, and from then on as many as the rate says.
+#[derive(Debug)]
+struct Bucket {
+    /// Frames in a second, which are millionths of a frame in a microsecond.
+    rate: u64,
+    /// Millionths of a frame.
+    left: u64,
+    most: u64,
+}
+
+/// A frame in millionths.
+const FRAME: u64 = 1_000_000;
+
+impl Bucket {
+    fn full(rate: u64) -> Self {
+        let most = rate.clamp(1, CAPTURE_BURST_FRAMES) * FRAME;
+        Self {
+            rate,
+            left: most,
+            most,
+        }
+    }
+
+    fn fill(&mut self, passed_us: u64) {
+        let more = passed_us.saturating_mul(self.rate);
+        self.left = self.left.saturating_add(more).min(self.most);
+    }
+
+    fn take(&mut self) -> bool {
+        let left = self.left.checked_sub(FRAME);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 
@@ -218,29 +244,39 @@ mod tests {
             ..order()
         });
         let ours = frame("10.0.0.9:1", "10.0.0.1:11211", b"");
-        for now_us in [10, CAPTURE_RATE_WINDOW_US] {
+        // What a second allows may come at once; half a second later there is half as much again.
+        for (now_us, frames) in [(10, 301), (500_010, 152)] {
             tap.begin_turn(now_us);
-            for _ in 0..5 {
+            for _ in 0..frames {
                 tap.pass(0, Kind::Received, &ours);
             }
         }
-        tap.publish();
+        tap.end();
         let lost: Vec<u32> = copies(&mut receiver).iter().map(|copy| copy.4).collect();
-        assert_eq!(lost.len() % 2, 0, "as many in each window");
-        assert_eq!(lost.first(), Some(&0));
-        assert!(lost.last() > Some(&0), "{lost:?}");
+        let expected = [vec![0; 300], vec![1; 150], vec![3]].concat();
+        assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn no_rate_allows_more_at_once_than_the_ring_takes() {
+        let mut bucket = Bucket::full(10_000_000);
+        bucket.fill(u64::MAX);
+        let at_once = std::iter::repeat_with(|| bucket.take()).take_while(|taken| *taken);
+        assert_eq!(at_once.count(), SLOTS);
     }
 
     #[test]
     fn a_capture_that_nobody_reads_ends_by_itself() {
         let (mut tap, _receiver) = tap(order());
         let ours = frame("10.0.0.9:1", "10.0.0.1:11211", b"");
-        for _ in 0..=SLOTS {
+        for _ in 0..SLOTS {
             tap.pass(0, Kind::Received, &ours);
         }
+        tap.begin_turn(1);
+        tap.pass(0, Kind::Received, &ours);
         tap.publish();
         assert!(!tap.is_over(1));
-        tap.begin_turn(CAPTURE_PATIENCE_US);
+        tap.begin_turn(1 + CAPTURE_PATIENCE_US);
         tap.pass(0, Kind::Received, &ours);
         assert!(tap.is_over(1));
     }
