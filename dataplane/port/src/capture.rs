@@ -112,6 +112,8 @@ impl Sender {
 pub struct Receiver {
     ring: Consumer,
     slot: Box<[u8; FRAME_BYTES_MAX]>,
+    /// Bytes of the record in `slot`, which is the next.
+    held: Option<usize>,
     malformed: u64,
 }
 
@@ -121,6 +123,7 @@ impl Receiver {
         Ok(Self {
             ring: Consumer::open(ring)?,
             slot: Box::new([0; FRAME_BYTES_MAX]),
+            held: None,
             malformed: 0,
         })
     }
@@ -133,25 +136,44 @@ impl Receiver {
         &mut self,
         mut take: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.look();
         let mut outcome = Ok(());
-        if self.ring.waiting() == 0 {
-            return outcome;
+        while outcome.is_ok()
+            && let Some(record) = self.front()
+        {
+            outcome = take(&record);
+            self.drop_front();
         }
-        while let Some(popped) = self.ring.pop(&mut self.slot[..]) {
-            let record = match popped {
-                Popped::Frame { bytes, .. } => parse(&self.slot[..bytes]),
-                Popped::Malformed => None,
-            };
-            match record {
-                Some(record) => outcome = take(&record),
-                None => self.malformed += 1,
-            }
-            if outcome.is_err() {
-                break;
-            }
-        }
-        self.ring.release();
+        self.release();
         outcome
+    }
+
+    /// Sees what is there by now. Until the next look nothing is added to it.
+    pub fn look(&mut self) {
+        self.ring.waiting();
+    }
+
+    /// The next of the records that were seen. It stays the next.
+    pub fn front(&mut self) -> Option<Record<'_>> {
+        while self.held.is_none() {
+            match self.ring.pop(&mut self.slot[..])? {
+                Popped::Frame { bytes, .. } if parse(&self.slot[..bytes]).is_some() => {
+                    self.held = Some(bytes);
+                }
+                Popped::Frame { .. } | Popped::Malformed => self.malformed += 1,
+            }
+        }
+        parse(&self.slot[..self.held?])
+    }
+
+    /// The one after it is the next.
+    pub fn drop_front(&mut self) {
+        self.held = None;
+    }
+
+    /// Gives the room of records that were taken back to the worker.
+    pub fn release(&mut self) {
+        self.ring.release();
     }
 
     /// Records that were none.
@@ -263,6 +285,26 @@ mod tests {
         assert!(!producer.publish());
         assert!(all(&mut receiver).is_empty());
         assert_eq!(receiver.malformed(), 2);
+    }
+
+    #[test]
+    fn the_next_record_can_be_seen_before_it_is_taken() {
+        let ring = create().unwrap();
+        let mut sender = Sender::open(ring.as_fd()).unwrap();
+        let mut receiver = Receiver::open(ring.as_fd()).unwrap();
+        sender.send(&record(b"first"));
+        sender.publish();
+        assert!(receiver.front().is_none(), "nobody has looked");
+        receiver.look();
+        sender.send(&record(b"second"));
+        sender.publish();
+        for _ in 0..2 {
+            assert_eq!(receiver.front().unwrap().bytes, b"first");
+        }
+        receiver.drop_front();
+        assert!(receiver.front().is_none(), "it came after the look");
+        receiver.look();
+        assert_eq!(receiver.front().unwrap().bytes, b"second");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command's end of a capture.
 
+use super::output::Place;
 use super::write::{Limits, Over, Scribe};
 use super::{Ask, Begun, RATE_MAX, SECONDS_MAX};
 use crate::control::client::{self, ask_for_descriptors};
@@ -9,11 +10,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use std::fs::OpenOptions;
-use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,10 +37,10 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     snaplen: Option<u32>,
     /// End when the file has so many bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
     max_bytes: u64,
     /// End after so many frames.
-    #[arg(long, value_name = "FRAMES", default_value_t = u64::MAX, hide_default_value = true)]
+    #[arg(long, value_name = "FRAMES", default_value_t = u64::MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
     max_frames: u64,
     /// End after so many seconds.
     #[arg(long, default_value_t = SECONDS_MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
@@ -59,6 +58,9 @@ pub fn run(args: &CaptureArgs, root: &Path) -> anyhow::Result<ExitCode> {
     // Before anything begins: from here on a signal ends the capture and not the process.
     let signals = signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let file = args.write.display().to_string();
+    let cannot_write = || format!("cannot write {file}");
+    // A place that is none is told before a worker copies anything, and a refused capture costs no older one.
+    let place = Place::open(&args.write).with_context(cannot_write)?;
     let request = Request::Capture(Ask {
         pool: args.pool.clone(),
         snaplen: args.snaplen,
@@ -78,14 +80,13 @@ pub fn run(args: &CaptureArgs, root: &Path) -> anyhow::Result<ExitCode> {
     let life = descriptors.pop().map(UnixStream::from);
     let life = life.context("the manager sent no socket")?;
     life.set_nonblocking(true)?;
-    let out = open(&args.write).with_context(|| format!("cannot write {file}"))?;
+    let out = place.begin().with_context(cannot_write)?;
     let limits = Limits {
         bytes: args.max_bytes,
         frames: args.max_frames,
     };
     let snaplen = args.snaplen.unwrap_or(0);
-    let mut scribe = Scribe::new(BufWriter::new(out), &begun, snaplen, limits)
-        .with_context(|| format!("cannot write {file}"))?;
+    let mut scribe = Scribe::new(out, &begun, snaplen, limits).with_context(cannot_write)?;
     let ends = Instant::now() + Duration::from_secs(args.seconds);
     let outcome = record(&mut scribe, &mut rings, &life, &signals, ends);
     // The workers stop copying as soon as the manager sees this.
@@ -109,16 +110,6 @@ pub fn run(args: &CaptureArgs, root: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Standard output, or a file that nobody else can read.
-fn open(path: &Path) -> std::io::Result<Box<dyn Write>> {
-    if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdout()));
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    Ok(Box::new(options.open(path)?))
-}
-
 /// Writes what comes, until something ends it. `Err`: the file takes no more.
 fn record<W: Write>(
     scribe: &mut Scribe<W>,
@@ -129,12 +120,10 @@ fn record<W: Write>(
 ) -> std::io::Result<()> {
     loop {
         let frames = scribe.frames();
-        for (worker, ring) in rings.iter_mut().enumerate() {
-            match scribe.take(worker, ring) {
-                ControlFlow::Continue(()) => {}
-                ControlFlow::Break(Over::Limit) => return Ok(()),
-                ControlFlow::Break(Over::Failed(error)) => return Err(error),
-            }
+        match scribe.take(rings) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(Over::Limit) => return Ok(()),
+            ControlFlow::Break(Over::Failed(error)) => return Err(error),
         }
         let signalled = matches!(signals.read_signal(), Ok(Some(_)));
         // Nothing is ever said on it: anything but silence is the manager's end.
@@ -155,12 +144,10 @@ fn record<W: Write>(
 fn finish<W: Write>(scribe: &mut Scribe<W>, rings: &mut [Receiver]) -> std::io::Result<()> {
     let until = Instant::now() + GRACE;
     while !scribe.is_complete() && Instant::now() < until {
-        for (worker, ring) in rings.iter_mut().enumerate() {
-            match scribe.take(worker, ring) {
-                ControlFlow::Continue(()) => {}
-                ControlFlow::Break(Over::Limit) => return scribe.finish(),
-                ControlFlow::Break(Over::Failed(error)) => return Err(error),
-            }
+        match scribe.take(rings) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(Over::Limit) => return scribe.finish(),
+            ControlFlow::Break(Over::Failed(error)) => return Err(error),
         }
         std::thread::sleep(NAP);
     }

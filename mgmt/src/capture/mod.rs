@@ -5,6 +5,7 @@
 //! manager finds it closed and ends the capture.
 
 pub mod command;
+mod output;
 mod pcapng;
 mod tcpdump;
 mod write;
@@ -75,6 +76,8 @@ impl Capture {
         config: &Config,
         slots: &mut [Slot],
     ) -> (Answer, Vec<OwnedFd>) {
+        // The one before may be over, and not have been looked at since.
+        self.look(slots);
         let begun = check(ask, config).and_then(|pool| {
             if self.is_running() {
                 return Err(vec![
@@ -278,7 +281,6 @@ mod tests {
         let (second, none) = capture.begin(&ask("a"), &config, &mut []);
         assert!(matches!(second, Answer::Error { .. }) && none.is_empty());
         drop(descriptors);
-        capture.look(&mut []);
         let (third, _) = capture.begin(&ask("a"), &config, &mut []);
         assert!(matches!(third, Answer::Ok(_)), "{third:?}");
     }

@@ -2,6 +2,8 @@
 
 use super::Begun;
 use super::pcapng::{Direction, Packet, Statistics, Writer};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use tidegate_port::capture::{Kind, Receiver, Record};
@@ -35,6 +37,8 @@ pub struct Scribe<W> {
     ended: Vec<bool>,
     frames: u64,
     latest_ns: u64,
+    /// Workers with a record at hand, the earliest first.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 impl<W: Write> Scribe<W> {
@@ -56,6 +60,7 @@ impl<W: Write> Scribe<W> {
             ended: vec![false; begun.workers as usize],
             frames: 0,
             latest_ns: 0,
+            next: BinaryHeap::with_capacity(begun.workers as usize),
         })
     }
 
@@ -75,12 +80,30 @@ impl<W: Write> Scribe<W> {
         self.ended.iter().all(|ended| *ended)
     }
 
-    /// Writes what a worker has copied.
-    pub fn take(&mut self, worker: usize, ring: &mut Receiver) -> ControlFlow<Over> {
-        match ring.receive(|record| self.record(worker, record)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(over) => ControlFlow::Break(over),
+    /// Writes what the workers have copied so far, in the order of time.
+    pub fn take(&mut self, rings: &mut [Receiver]) -> ControlFlow<Over> {
+        self.next.clear();
+        for (worker, ring) in rings.iter_mut().enumerate() {
+            ring.look();
+            let front = ring.front().map(|record| record.unix_ns);
+            self.next.extend(front.map(|time| Reverse((time, worker))));
         }
+        let mut over = None;
+        while over.is_none()
+            && let Some(Reverse((_, worker))) = self.next.pop()
+        {
+            let ring = &mut rings[worker];
+            over = ring
+                .front()
+                .and_then(|record| self.record(worker, &record).err());
+            ring.drop_front();
+            let front = ring.front().map(|record| record.unix_ns);
+            self.next.extend(front.map(|time| Reverse((time, worker))));
+        }
+        for ring in rings {
+            ring.release();
+        }
+        over.map_or(ControlFlow::Continue(()), ControlFlow::Break)
     }
 
     fn record(&mut self, worker: usize, record: &Record<'_>) -> Result<(), Over> {
@@ -174,7 +197,9 @@ mod tests {
 
     #[test]
     fn frames_go_to_the_interface_of_their_queue_and_losses_are_told() {
-        let (mut sender, mut receiver) = ring();
+        let (_idle, none) = ring();
+        let (mut sender, receiver) = ring();
+        let mut rings = [none, receiver];
         let mut file = Vec::new();
         let mut scribe = Scribe::new(&mut file, &begun(), 0, PLENTY).unwrap();
         for kind in [Kind::Received, Kind::Sent, Kind::End] {
@@ -182,7 +207,7 @@ mod tests {
         }
         sender.send(&record(9, Kind::Sent));
         sender.publish();
-        assert!(scribe.take(1, &mut receiver).is_continue());
+        assert!(scribe.take(&mut rings).is_continue());
         assert!(!scribe.is_complete(), "the other worker has not ended");
         assert_eq!((scribe.frames(), scribe.lost()), (2, 3));
         assert_eq!(scribe.statistics[3].written, 2);
@@ -192,8 +217,36 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_several_workers_are_in_the_order_of_time() {
+        let (mut senders, mut rings): (Vec<_>, Vec<_>) = (0..2).map(|_| ring()).unzip();
+        for (worker, times) in [[5, 7, 30], [1, 6, 20]].iter().enumerate() {
+            for time in times {
+                let at = Record {
+                    unix_ns: *time,
+                    ..record(0, Kind::Sent)
+                };
+                senders[worker].send(&at);
+            }
+            senders[worker].publish();
+        }
+        let mut file = Vec::new();
+        let mut scribe = Scribe::new(&mut file, &begun(), 0, PLENTY).unwrap();
+        assert!(scribe.take(&mut rings).is_continue());
+        let (mut rest, mut times) = (&file[..], Vec::new());
+        while !rest.is_empty() {
+            let word = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
+            if word(0) == 6 {
+                times.push(word(16));
+            }
+            rest = &rest[word(4) as usize..];
+        }
+        assert_eq!(times, [1, 5, 6, 7, 20, 30]);
+    }
+
+    #[test]
     fn limits_and_full_disks_end_it() {
-        let (mut sender, mut receiver) = ring();
+        let (mut sender, receiver) = ring();
+        let mut rings = [receiver];
         for _ in 0..5 {
             sender.send(&record(0, Kind::Received));
         }
@@ -204,7 +257,7 @@ mod tests {
         };
         let mut scribe = Scribe::new(Vec::new(), &begun(), 0, limits).unwrap();
         assert!(matches!(
-            scribe.take(0, &mut receiver),
+            scribe.take(&mut rings),
             ControlFlow::Break(Over::Limit)
         ));
         assert_eq!(scribe.frames(), 2);
@@ -215,7 +268,7 @@ mod tests {
         }
         sender.publish();
         assert!(matches!(
-            scribe.take(0, &mut receiver),
+            scribe.take(&mut rings),
             ControlFlow::Break(Over::Failed(_))
         ));
     }
