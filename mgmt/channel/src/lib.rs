@@ -31,6 +31,7 @@ pub mod paths;
 pub mod payload;
 pub mod protocol;
 pub mod seqlock;
+pub mod series;
 #[allow(
     unsafe_code,
     reason = "mapping shared memory; each block says why it is sound"

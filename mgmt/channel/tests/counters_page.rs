@@ -6,6 +6,7 @@ use tidegate_channel::counters::{
     CounterRow, LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters,
     SocketCounters, StackCounters,
 };
+use tidegate_channel::series;
 
 const HEAD: &str = "# Counters
 
@@ -20,6 +21,8 @@ over 1, 10 and 60 seconds. The latency of a pool is from a request taken to its 
 request sent to its whole reply. Commands that wait (`BLPOP` and its like) have none: it would say how long nothing came. Values are
 known to an eighth, the percentiles are upper ends. A pool tells 63 commands apart, the others are `other`; of more than 1,024
 servers only the first have a histogram.
+
+`/metrics` is in the text format of Prometheus, or in OpenMetrics 1.0 for those who ask for it (`Accept: application/openmetrics-text`).
 ";
 
 fn page() -> String {
@@ -58,6 +61,21 @@ fn page() -> String {
             )
             .expect("a string takes it");
         }
+    }
+    page.push_str(
+        "\n## Only in `/metrics`\n\nWhat `tidegate stats` tells in columns of its own. Histograms have a `_bucket` for each power of two \
+         from 16 µs to a minute, a `_sum` and a `_count`. The label `q` is the part of replies: 0.5, 0.9, 0.95, 0.98, 0.99, 0.999, and 1 \
+         for the longest; `window` is `10s` or `60s`.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for series in series::ALL {
+        let (kind, labels) = (series.kind.name(), series.labels);
+        writeln!(
+            page,
+            "| `{}` | {kind} | {labels} | {} |",
+            series.name, series.help
+        )
+        .expect("a string takes it");
     }
     page
 }

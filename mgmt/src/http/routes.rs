@@ -6,12 +6,12 @@ use super::health;
 use super::page;
 use super::token::Token;
 use crate::events;
-use crate::stats::prometheus;
+use crate::stats::prometheus::{self, Format};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
@@ -24,6 +24,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 /// The version of the text that Prometheus reads.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS_TYPE: &str = "application/openmetrics-text";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What all requests share.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct Shared {
     pub refusals: Refusals,
     stats: Rendered,
     metrics: Rendered,
+    open_metrics: Rendered,
 }
 
 impl Shared {
@@ -49,6 +52,7 @@ impl Shared {
             refusals: Refusals::default(),
             stats: Rendered::default(),
             metrics: Rendered::default(),
+            open_metrics: Rendered::default(),
         }
     }
 }
@@ -126,14 +130,42 @@ fn starting() -> Response {
     )
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let Some(snapshot) = shared.board.snapshot() else {
         return starting();
     };
-    let text = shared.metrics.of(&snapshot, |snapshot| {
-        prometheus::render(&snapshot.stats).into_bytes()
+    let (rendered, format, kind) = if takes_open_metrics(&headers) {
+        (&shared.open_metrics, Format::OpenMetrics, OPEN_METRICS)
+    } else {
+        (&shared.metrics, Format::Text, METRICS)
+    };
+    let text = rendered.of(&snapshot, |snapshot| {
+        prometheus::render(&snapshot.stats, format).into_bytes()
     });
-    reply(StatusCode::OK, METRICS, text)
+    let mut response = reply(StatusCode::OK, kind, text);
+    let accept = HeaderValue::from_static("accept");
+    response.headers_mut().insert(VARY, accept);
+    response
+}
+
+/// Whether whoever asks names OpenMetrics 1.0 among what is accepted. Whoever accepts anything gets what everybody reads.
+fn takes_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).into_iter();
+    let ranges = accepted.filter_map(|value| value.to_str().ok());
+    ranges.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let named = parts.next().unwrap_or_default();
+        let refused = |part: &str| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let value = value.trim().trim_matches('"');
+            match key.trim().to_ascii_lowercase().as_str() {
+                "q" => value.parse().is_ok_and(|weight: f32| weight <= 0.0),
+                "version" => !value.starts_with("1."),
+                _ => false,
+            }
+        };
+        named.eq_ignore_ascii_case(OPEN_METRICS_TYPE) && !parts.any(refused)
+    })
 }
 
 async fn stats(State(shared): State<Arc<Shared>>) -> Response {

@@ -133,6 +133,37 @@ fn every_path_is_answered() {
 }
 
 #[test]
+fn metrics_are_open_metrics_for_those_who_ask_for_it() {
+    let server = Server::new(None);
+    let of_prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                         text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for (accept, is_open) in [
+        (of_prometheus, true),
+        ("application/openmetrics-text", true),
+        (
+            "text/plain, Application/OpenMetrics-Text; Version=1.0.0",
+            true,
+        ),
+        ("application/openmetrics-text;version=0.0.1", false),
+        ("application/openmetrics-text;q=0, text/plain", false),
+        ("*/*", false),
+        ("text/plain;version=0.0.4", false),
+    ] {
+        let reply = server.ask("GET /metrics", &format!("Accept: {accept}\r\n"));
+        let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        let head = reply.to_lowercase();
+        assert_eq!(head.contains(kind), is_open, "{accept}: {head}");
+        assert_eq!(reply.ends_with("# EOF\n"), is_open, "{accept}");
+        let counters = if is_open {
+            "tidegate_pool_requests counter"
+        } else {
+            "tidegate_pool_requests_total counter"
+        };
+        assert!(reply.contains(counters), "{accept}");
+    }
+}
+
+#[test]
 fn every_reply_forbids_what_a_page_could_be_made_to_do() {
     let server = Server::new(None);
     for path in ["/", "/metrics", "/nothing", "/api/stats"] {

@@ -1,9 +1,11 @@
 //! `tidegate stats`.
 
 use super::model::Stats;
-use super::{prometheus, table};
+use super::prometheus::{self, Format};
+use super::table;
 use crate::control::client::{self, ask};
 use crate::control::request::Request;
+use crate::out::shown;
 use anyhow::bail;
 use clap::Args;
 use std::path::Path;
@@ -35,9 +37,9 @@ pub fn run(root: &Path, args: &StatsArgs) -> anyhow::Result<()> {
                 only(&mut stats, pool)?;
             }
             match stats.pools.first() {
-                _ if args.metrics => prometheus::render(&stats),
+                _ if args.metrics => prometheus::render(&stats, Format::Text),
                 Some(pool) if json => format!("{}\n", serde_json::to_string(pool)?),
-                _ => table::render(&stats, args.pool.is_some()),
+                _ => shown(&table::render(&stats, args.pool.is_some())),
             }
         }
     };

@@ -1,29 +1,43 @@
 //! The model as text for Prometheus: a pure function. Names follow its rules: base units, `_total` on counters, one family after the
-//! other with its help and type. The end of the text is marked as OpenMetrics wants it, which Prometheus takes for a comment.
+//! other with its help and type. In OpenMetrics a family of counters has the name without `_total`, and the text has a marked end.
 
 use super::model::{Latency, PoolStats, ServerStats, Stats, Windows, WorkerStats};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use tidegate_channel::counter_row::{CounterRow, Kind};
+use tidegate_channel::counter_row::CounterRow;
 use tidegate_channel::counters::{
     LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters, SocketCounters,
     StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
+use tidegate_channel::series::{self, Series};
 
 /// Bounds of the buckets, in microseconds: powers of two from 16 µs to a minute, each exact.
 const BOUNDS_US: std::ops::RangeInclusive<u32> = 4..=26;
 
+/// How the text is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own, version 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
 /// Families in the order of their first line.
-#[derive(Default)]
 struct Families {
+    format: Format,
     order: Vec<String>,
     lines: BTreeMap<String, String>,
 }
 
 /// Renders the model.
-pub fn render(stats: &Stats) -> String {
-    let mut families = Families::default();
+pub fn render(stats: &Stats, format: Format) -> String {
+    let mut families = Families {
+        format,
+        order: Vec::new(),
+        lines: BTreeMap::new(),
+    };
     instance(stats, &mut families);
     for pool in &stats.pools {
         self::pool(pool, &mut families);
@@ -34,17 +48,15 @@ pub fn render(stats: &Stats) -> String {
     for port in &stats.ports {
         let interface = ("interface", port.interface.as_str());
         for (verdict, frames) in &port.verdicts {
-            families.counter(
-                "tidegate_steering_frames_total",
-                "frames by what the steering program decided",
+            families.value(
+                &series::STEERING_FRAMES,
                 &[interface, ("verdict", verdict)],
                 frames,
             );
         }
         for (name, frames) in &port.device {
-            families.counter(
-                "tidegate_device_frames_total",
-                "frames that the interface itself dropped or failed to send, since it exists",
+            families.value(
+                &series::DEVICE_FRAMES,
                 &[interface, ("reason", name)],
                 frames,
             );
@@ -54,24 +66,13 @@ pub fn render(stats: &Stats) -> String {
 }
 
 fn instance(stats: &Stats, families: &mut Families) {
-    families.gauge(
-        "tidegate_info",
-        "what runs",
+    families.value(
+        &series::INFO,
         &[("name", &stats.name), ("version", &stats.version)],
         &1,
     );
-    families.gauge(
-        "tidegate_uptime_seconds",
-        "since the manager started",
-        &[],
-        &stats.uptime_s,
-    );
-    families.gauge(
-        "tidegate_draining",
-        "1 while the instance ends",
-        &[],
-        &u8::from(stats.state == "draining"),
-    );
+    families.value(&series::UPTIME, &[], &stats.uptime_s);
+    families.value(&series::DRAINING, &[], &u8::from(stats.state == "draining"));
     let control = &stats.control;
     for (outcome, count) in [
         ("taken", control.requests),
@@ -80,73 +81,29 @@ fn instance(stats: &Stats, families: &mut Families) {
         ("crowded", control.refused_crowded),
         ("timed_out", control.timed_out),
     ] {
-        families.counter(
-            "tidegate_control_requests_total",
-            "requests on the control socket, by what became of them",
-            &[("outcome", outcome)],
-            &count,
-        );
+        families.value(&series::CONTROL_REQUESTS, &[("outcome", outcome)], &count);
     }
 }
 
 fn pool(pool: &PoolStats, families: &mut Families) {
     let of_pool = ("pool", pool.name.as_str());
     families.rows(PoolCounters::ROWS, &pool.counters.words(), &[of_pool]);
-    families.counter(
-        "tidegate_pool_errors_total",
-        "requests answered with an error, whoever made it",
-        &[of_pool],
-        &pool.errors,
-    );
-    families.counter(
-        "tidegate_pool_request_bytes_total",
-        "bytes of requests taken",
-        &[of_pool],
-        &pool.request_bytes,
-    );
-    families.counter(
-        "tidegate_pool_reply_bytes_total",
-        "bytes of replies delivered",
-        &[of_pool],
-        &pool.reply_bytes,
-    );
-    families.quantiles(
-        "tidegate_pool_latency_quantile_seconds",
-        "from a request taken to its reply delivered: what this part of replies did not exceed",
-        &[of_pool],
-        &latencies(&pool.rates),
-    );
-    families.histogram(
-        "tidegate_pool_latency_seconds",
-        "from a request taken to its reply delivered",
-        &[of_pool],
-        &pool.latency,
-    );
+    families.value(&series::POOL_ERRORS, &[of_pool], &pool.errors);
+    families.value(&series::POOL_REQUEST_BYTES, &[of_pool], &pool.request_bytes);
+    families.value(&series::POOL_REPLY_BYTES, &[of_pool], &pool.reply_bytes);
+    families.quantiles(&series::POOL_QUANTILES, &[of_pool], &latencies(&pool.rates));
+    families.histogram(&series::POOL_LATENCY, &[of_pool], &pool.latency);
     for command in &pool.commands {
         let labels = [of_pool, ("command", command.name.as_str())];
-        for (name, help, value) in [
-            ("requests", "requests taken", command.requests),
-            ("errors", "requests answered with an error", command.errors),
-            (
-                "request_bytes",
-                "bytes of requests taken",
-                command.request_bytes,
-            ),
-            (
-                "reply_bytes",
-                "bytes of replies delivered",
-                command.reply_bytes,
-            ),
+        for (series, value) in [
+            (&series::COMMAND_REQUESTS, command.requests),
+            (&series::COMMAND_ERRORS, command.errors),
+            (&series::COMMAND_REQUEST_BYTES, command.request_bytes),
+            (&series::COMMAND_REPLY_BYTES, command.reply_bytes),
         ] {
-            let family = format!("tidegate_command_{name}_total");
-            families.counter(&family, help, &labels, &value);
+            families.value(series, &labels, &value);
         }
-        families.histogram(
-            "tidegate_command_latency_seconds",
-            "from a request taken to its reply delivered",
-            &labels,
-            &command.latency,
-        );
+        families.histogram(&series::COMMAND_LATENCY, &labels, &command.latency);
     }
     for server in &pool.servers {
         self::server(of_pool, server, families);
@@ -160,32 +117,24 @@ fn server(of_pool: (&str, &str), server: &ServerStats, families: &mut Families) 
         ("address", server.address.as_str()),
     ];
     families.rows(ServerCounters::ROWS, &server.counters.words(), &labels);
-    families.gauge(
-        "tidegate_server_unreachable",
-        "1 while there is no route to it or no neighbour that leads there",
+    families.value(
+        &series::SERVER_UNREACHABLE,
         &labels,
         &u8::from(server.unreachable.is_some()),
     );
     families.quantiles(
-        "tidegate_server_latency_quantile_seconds",
-        "from a request sent to its reply: what this part of replies did not exceed",
+        &series::SERVER_QUANTILES,
         &labels,
         &latencies(&server.rates),
     );
-    families.histogram(
-        "tidegate_server_latency_seconds",
-        "from a request sent to its reply",
-        &labels,
-        &server.latency,
-    );
+    families.histogram(&series::SERVER_LATENCY, &labels, &server.latency);
 }
 
 fn worker(worker: &WorkerStats, families: &mut Families) {
     let number = worker.worker.to_string();
     let of_worker = ("worker", number.as_str());
-    families.gauge(
-        "tidegate_worker_up",
-        "1 while its process serves",
+    families.value(
+        &series::WORKER_UP,
         &[of_worker],
         &u8::from(worker.state == "running"),
     );
@@ -195,9 +144,8 @@ fn worker(worker: &WorkerStats, families: &mut Families) {
         forbidden_calls: worker.forbidden_calls,
     };
     families.rows(ProcessCounters::ROWS, &processes.words(), &[of_worker]);
-    families.gauge(
-        "tidegate_worker_busy_ratio",
-        "part of the last ten seconds in which there was something to do",
+    families.value(
+        &series::WORKER_BUSY,
         &[of_worker],
         &(worker.rates.ten_seconds.busy_percent / 100.0),
     );
@@ -229,17 +177,20 @@ impl Families {
         if !self.lines.contains_key(name) {
             self.order.push(name.to_owned());
         }
+        let family = match self.format {
+            Format::OpenMetrics if kind == "counter" => name.strip_suffix("_total"),
+            Format::OpenMetrics | Format::Text => None,
+        };
+        let family = family.unwrap_or(name);
         self.lines
             .entry(name.to_owned())
-            .or_insert_with(|| format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"))
+            .or_insert_with(|| format!("# HELP {family} {help}\n# TYPE {family} {kind}\n"))
     }
 
-    fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: &dyn Display) {
-        sample(self.lines(name, "counter", help), name, labels, value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: &dyn Display) {
-        sample(self.lines(name, "gauge", help), name, labels, value);
+    /// A counter or a gauge.
+    fn value(&mut self, series: &Series, labels: &[(&str, &str)], value: &dyn Display) {
+        let lines = self.lines(series.name, series.kind.name(), series.help);
+        sample(lines, series.name, labels, value);
     }
 
     /// Counters of the table.
@@ -254,17 +205,14 @@ impl Families {
                     &seconds
                 }
             };
-            match row.kind {
-                Kind::Counter => self.counter(&name, row.help, labels, value),
-                Kind::Gauge => self.gauge(&name, row.help, labels, value),
-            }
+            let lines = self.lines(&name, row.kind.name(), row.help);
+            sample(lines, &name, labels, value);
         }
     }
 
     fn quantiles(
         &mut self,
-        name: &str,
-        help: &str,
+        series: &Series,
         labels: &[(&str, &str)],
         windows: &[(&str, Option<Latency>)],
     ) {
@@ -275,20 +223,16 @@ impl Families {
         for (window, latency) in known {
             for (quantile, us) in latency.quantiles() {
                 let mut labels = labels.to_vec();
-                labels.extend([("quantile", quantile), ("window", window)]);
-                self.gauge(name, help, &labels, &seconds(us));
+                // Not "quantile": that label is a summary's, which has no windows.
+                labels.extend([("q", quantile), ("window", window)]);
+                self.value(series, &labels, &seconds(us));
             }
         }
     }
 
-    fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: &[(&str, &str)],
-        histogram: &Histogram,
-    ) {
-        let lines = self.lines(name, "histogram", help);
+    fn histogram(&mut self, series: &Series, labels: &[(&str, &str)], histogram: &Histogram) {
+        let name = series.name;
+        let lines = self.lines(name, series.kind.name(), series.help);
         let (bucket, count) = (format!("{name}_bucket"), histogram.count());
         let mut sample_below = |bound: &str, below: u64| {
             let mut labels = labels.to_vec();
@@ -310,7 +254,9 @@ impl Families {
         for name in &self.order {
             out.push_str(&self.lines[name]);
         }
-        out.push_str("# EOF\n");
+        if self.format == Format::OpenMetrics {
+            out.push_str("# EOF\n");
+        }
         out
     }
 }
