@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_config::LogFormat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -20,6 +21,19 @@ pub const FILTER_VARIABLE: &str = "TIDEGATE_LOG";
 pub const WORKER_VARIABLE: &str = "TIDEGATE_WORKER";
 /// The variable by which a worker knows the format of its lines.
 pub const FORMAT_VARIABLE: &str = "TIDEGATE_LOG_FORMAT";
+
+/// The parts that have something to say. A filter names them, or the modules in them.
+const PARTS: [&str; 9] = [
+    "tidegate",
+    "tidegate_channel",
+    "tidegate_config",
+    "tidegate_dataplane",
+    "tidegate_import",
+    "tidegate_port",
+    "tidegate_protocol",
+    "tidegate_proxy",
+    "tidegate_stack",
+];
 
 /// Time, and who speaks.
 struct Stamp(String);
@@ -97,7 +111,39 @@ static DEFAULT_FILTER: OnceLock<&str> = OnceLock::new();
 /// The filter that workers inherit.
 pub fn filter() -> String {
     let default = DEFAULT_FILTER.get().copied().unwrap_or("info");
-    std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default.into())
+    let wanted = std::env::var(FILTER_VARIABLE).ok();
+    let wanted = wanted.filter(|filter| parsed(filter).is_ok());
+    wanted.unwrap_or_else(|| default.into())
+}
+
+/// A filter that lets something through, or what is wrong with it. A level that is misspelt would be taken for the name of a part,
+/// of which there is none, and nothing would be logged any more.
+fn parsed(text: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    let targets: Targets = text.parse().map_err(|_| "it cannot be read".to_owned())?;
+    let known = |target: &str| {
+        let module_of = |part: &&str| {
+            let rest = target.strip_prefix(part);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        PARTS.iter().any(|part| module_of(&part))
+    };
+    let unknown: Vec<String> = targets
+        .iter()
+        .filter(|(target, _)| !known(target))
+        .map(|(target, _)| format!("{target:?}"))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(format!(
+            "{} is no level (error, warn, info, debug, trace, off) and no part of Tidegate ({})",
+            unknown.join(", "),
+            PARTS.join(", ")
+        ));
+    }
+    if text.trim_matches([' ', ',']).is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(filter)
 }
 
 /// The format that workers inherit.
@@ -120,7 +166,8 @@ pub fn start(default_filter: &'static str) -> SetFilter {
     let _already_set = DEFAULT_FILTER.set(default_filter);
     let worker = std::env::var(WORKER_VARIABLE).ok();
     // The status page tells what the manager has to say.
-    let events = worker.is_none().then(crate::events::layer);
+    let is_manager = worker.is_none();
+    let events = is_manager.then(crate::events::layer);
     let who = worker.map_or("manager".into(), |worker| format!("worker {worker}"));
     if let Some(format) = std::env::var(FORMAT_VARIABLE)
         .ok()
@@ -142,12 +189,51 @@ pub fn start(default_filter: &'static str) -> SetFilter {
         .with(lines.with_filter(filter))
         .with(events)
         .try_init();
+    if is_manager
+        && let Ok(wanted) = std::env::var(FILTER_VARIABLE)
+        && let Err(error) = parsed(&wanted)
+    {
+        tracing::warn!("{FILTER_VARIABLE}={wanted:?} is no filter and not used: {error}");
+    }
     std::panic::set_hook(Box::new(|panic| {
         // One line, like everything else.
         tracing::error!("{}", panic.to_string().replace('\n', " "));
     }));
     Box::new(move |text| {
-        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        let filter = parsed(text)?;
         handle.reload(filter).map_err(|error| error.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_that_would_silence_the_log_are_refused() {
+        for filter in [
+            "info",
+            "off",
+            "DEBUG",
+            "tidegate=debug",
+            "tidegate_stack=debug,info",
+            "warn,tidegate_proxy::links=trace",
+            "tidegate_port",
+        ] {
+            assert!(parsed(filter).is_ok(), "{filter}");
+        }
+        for (filter, words) in [
+            ("inof", "\"inof\" is no level"),
+            ("ööö", "\"ööö\" is no level"),
+            ("tidegate_stak=debug,info", "tidegate_stack"),
+            ("tidegate_stackx", "no part of Tidegate"),
+            ("info,hyper=debug", "\"hyper\""),
+            ("", "empty"),
+            (" , ", ""),
+            ("tidegate=inof", ""),
+        ] {
+            let fault = parsed(filter).unwrap_err();
+            assert!(fault.contains(words), "{filter}: {fault}");
+        }
+    }
 }
