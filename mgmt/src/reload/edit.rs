@@ -1,9 +1,10 @@
 //! Single settings, changed in the text of a configuration: everything else in it stays as it was written, comments included.
 
+use super::list;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use toml_edit::{DocumentMut, Item, Table, Value};
+use toml_edit::{DocumentMut, Item, RawString, Table, Value};
 
 /// What is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,15 +56,15 @@ pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Vec<String>> {
         let changed = match edit {
             Edit::Pool { name, settings } => {
                 entry(&mut document, "pool", |pool| is_named(pool, "name", name))
-                    .map(|pool| set_all(pool, settings))
                     .ok_or_else(|| format!("there is no pool {name:?}"))
+                    .and_then(|pool| set_all(pool, settings))
             }
             Edit::Worker { settings } => document
                 .entry("worker")
                 .or_insert_with(|| Item::Table(Table::new()))
                 .as_table_mut()
-                .map(|worker| set_all(worker, settings))
-                .ok_or_else(|| "worker is not written as a table, [worker]".to_owned()),
+                .ok_or_else(|| "worker is not written as a table, [worker]".to_owned())
+                .and_then(|worker| set_all(worker, settings)),
             Edit::Queues { port, cores } => {
                 let found = entry(&mut document, "port", |table| {
                     is_named(table, "interface", port) || is_named(table, "driver", port)
@@ -76,7 +77,7 @@ pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Vec<String>> {
         faults.extend(changed.err());
     }
     if faults.is_empty() {
-        Ok(document.to_string())
+        Ok(with_line_ends_of(text, &document.to_string()))
     } else {
         Err(faults)
     }
@@ -96,31 +97,126 @@ fn entry<'a>(
     tables.iter_mut().find(|table| is_meant(table))
 }
 
-fn set_all(table: &mut Table, settings: &[(String, String)]) {
+/// What was changed, with the line ends that the text had: those of a line that is still there, or of most.
+fn with_line_ends_of(text: &str, changed: &str) -> String {
+    let (mut long, mut short) = (BTreeSet::new(), BTreeSet::new());
+    let mut balance = 0_i64;
+    for line in text.split_inclusive('\n') {
+        if let Some(line) = line.strip_suffix("\r\n") {
+            long.insert(line);
+            balance += 1;
+        } else if let Some(line) = line.strip_suffix('\n') {
+            short.insert(line);
+            balance -= 1;
+        }
+    }
+    if long.is_empty() {
+        return changed.to_owned();
+    }
+    let mut ended = String::with_capacity(changed.len() + long.len());
+    for whole in changed.split_inclusive('\n') {
+        let line = whole.trim_end_matches(['\r', '\n']);
+        ended.push_str(line);
+        let is_long = match (long.contains(line), short.contains(line)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => balance > 0,
+        };
+        if whole.ends_with('\n') {
+            ended.push_str(if is_long { "\r\n" } else { "\n" });
+        }
+    }
+    ended
+}
+
+fn set_all(table: &mut Table, settings: &[(String, String)]) -> Result<(), String> {
+    let mut keys = BTreeSet::new();
     for (key, value) in settings {
+        if !keys.insert(key) {
+            return Err(format!("{key} is given twice"));
+        }
         if value.is_empty() {
-            table.remove(key);
+            take_out(table, key);
         } else {
-            set(table, key, parsed(value));
+            set(table, key, parsed(key, value)?);
+        }
+    }
+    Ok(())
+}
+
+/// A value as TOML has it. Words need no quotes: `hash=murmur`.
+fn parsed(key: &str, text: &str) -> Result<Value, String> {
+    let digits = text.trim_start_matches(['-', '+']);
+    let is_number = |c: char| c.is_ascii_digit() || c == '_';
+    match text.parse() {
+        Ok(value) => Ok(value),
+        Err(_) if !digits.is_empty() && digits.chars().all(is_number) => Err(format!(
+            "{key} = {text} is no number that a setting can have"
+        )),
+        Err(_) => Ok(Value::from(text)),
+    }
+}
+
+/// A value in the place of the old one keeps the comment behind it, and those within a list.
+fn set(table: &mut Table, key: &str, mut value: Value) {
+    let old = table.get_mut(key).and_then(Item::as_value_mut);
+    match (old, &mut value) {
+        (Some(Value::Array(old)), Value::Array(new)) if list::has_lines(old) => {
+            list::exchange(old, new);
+        }
+        (Some(old), value) => {
+            *value.decor_mut() = old.decor().clone();
+            *old = value.clone();
+        }
+        (None, _) => {
+            table.insert(key, Item::Value(value));
         }
     }
 }
 
-/// A value as TOML has it. Words need no quotes: `hash=murmur`.
-fn parsed(text: &str) -> Value {
-    text.parse().unwrap_or_else(|_| Value::from(text))
-}
-
-/// A value in the place of the old one keeps the comment behind it.
-fn set(table: &mut Table, key: &str, mut value: Value) {
-    let old = table.get_mut(key).and_then(Item::as_value_mut);
-    match old {
-        Some(old) => {
-            *value.decor_mut() = old.decor().clone();
-            *old = value;
-        }
-        None => {
-            table.insert(key, Item::Value(value));
+/// Takes a setting out. Its comments stay, on lines of their own.
+fn take_out(table: &mut Table, key: &str) {
+    let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).collect();
+    let Some(place) = keys.iter().position(|other| other == key) else {
+        return;
+    };
+    let Some((name, item)) = table.remove_entry(key) else {
+        return;
+    };
+    let raw = |text: Option<&RawString>| -> String {
+        let text = text.and_then(RawString::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let above = raw(name.leaf_decor().prefix());
+    let value = item.as_value();
+    let behind = value.map_or_else(String::new, |value| raw(value.decor().suffix()));
+    let comments: Vec<&str> = list::comments(&above)
+        .chain(list::comments(&behind))
+        .collect();
+    if comments.is_empty() {
+        return;
+    }
+    let is_value = |table: &Table, key: &String| table.get(key).is_some_and(Item::is_value);
+    let next = keys.get(place + 1).filter(|key| is_value(table, key));
+    let before = place.checked_sub(1).and_then(|place| keys.get(place));
+    let before = before.filter(|key| is_value(table, key));
+    if let Some(mut next) = next.and_then(|next| table.key_mut(next)) {
+        let decor = next.leaf_decor_mut();
+        let lines = comments.join("\n");
+        decor.set_prefix(format!("{lines}\n{}", raw(decor.prefix())));
+    } else {
+        // Behind the line before: of another setting, or of the table itself.
+        let lines = format!("\n{}", comments.join("\n"));
+        let value = before.and_then(|before| table.get_mut(before)?.as_value_mut());
+        match value {
+            Some(value) => {
+                let decor = value.decor_mut();
+                decor.set_suffix(format!("{}{lines}", raw(decor.suffix())));
+            }
+            None => {
+                let decor = table.decor_mut();
+                decor.set_suffix(format!("{}{lines}", raw(decor.suffix())));
+            }
         }
     }
 }
@@ -205,6 +301,62 @@ name = \"carts\"
         assert!(text.contains("[worker]\nidle = \"spin\"\n"), "{text}");
         assert!(!text.contains("timeout_ms"), "{text}");
         assert!(text.starts_with("# Our caches.\n"), "{text}");
+    }
+
+    #[test]
+    fn comments_of_a_setting_that_is_taken_out_stay() {
+        let text = apply(FILE, &[pool("sessions", &[("timeout_ms", "")])]).unwrap();
+        let expected = FILE.replace(
+            "timeout_ms = 400   # asked for by the shop\n",
+            "# asked for by the shop\n",
+        );
+        assert_eq!(text, expected);
+        let file = "[worker]\n# not more\nclients_max = 7 # for now\n\n[[pool]]\nname = \"a\"\n\
+                    # patience\ntimeout_ms = 5\n";
+        let none = Edit::Worker {
+            settings: settings(&[("clients_max", "")]),
+        };
+        let text = apply(file, &[none, pool("a", &[("timeout_ms", "")])]).unwrap();
+        let expected = "[worker]\n# not more\n# for now\n\n[[pool]]\nname = \"a\"\n# patience\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn comments_within_a_list_stay() {
+        let servers = r#"["10.0.1.1:6379", "10.0.1.2:6379"]"#;
+        let text = apply(FILE, &[pool("sessions", &[("servers", servers)])]).unwrap();
+        let expected = FILE.replace("# old\n", "# old\n  \"10.0.1.2:6379\",\n");
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn line_ends_stay_as_they_are() {
+        let edits = [pool(
+            "sessions",
+            &[("timeout_ms", "50"), ("hash", "murmur")],
+        )];
+        let changed = apply(FILE, &edits).unwrap();
+        let file = FILE.replace('\n', "\r\n");
+        assert_eq!(apply(&file, &edits).unwrap(), changed.replace('\n', "\r\n"));
+        let mixed = FILE.replace("caches.\n", "caches.\r\n");
+        let expected = changed.replace("caches.\n", "caches.\r\n");
+        assert_eq!(apply(&mixed, &edits).unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_that_are_none_and_keys_that_come_twice_are_refused() {
+        for (list, fault) in [
+            (
+                &[("timeout_ms", "99999999999999999999")][..],
+                "timeout_ms = 99999999999999999999 is no number that a setting can have",
+            ),
+            (
+                &[("timeout_ms", "5"), ("hash", "murmur"), ("timeout_ms", "6")],
+                "timeout_ms is given twice",
+            ),
+        ] {
+            assert_eq!(apply(FILE, &[pool("carts", list)]).unwrap_err(), [fault]);
+        }
     }
 
     #[test]

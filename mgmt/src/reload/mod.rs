@@ -12,6 +12,7 @@
 
 pub mod command;
 pub mod edit;
+mod list;
 mod next;
 pub mod replace;
 mod save;

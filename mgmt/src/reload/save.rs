@@ -1,6 +1,7 @@
 //! A changed file in the place of the old one: written beside it first, so that a full disk costs nothing, and moved there once what
 //! it says is in force.
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, fchown};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -69,6 +70,11 @@ impl Draft {
 
     fn fill(&self, text: &str) -> io::Result<()> {
         let like = std::fs::metadata(&self.place)?;
+        // One that nobody may change cannot be exchanged either. That its mode forbids it does not matter: a new one takes its place.
+        match OpenOptions::new().write(true).open(&self.place) {
+            Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => return Err(error),
+            _ => {}
+        }
         match std::fs::remove_file(&self.new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -184,6 +190,27 @@ mod tests {
             assert!(fault.contains("in force, but not saved"), "{fault}");
             assert!(fault.contains("somebody else has changed"), "{fault}");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+            assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
+        }
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+
+    /// Where `chattr` works, that is as root on a file system that knows it.
+    #[test]
+    fn a_file_that_may_not_be_changed_is_told_before_anything_changes() {
+        let place = place("immutable");
+        let file = place.join("a.toml");
+        std::fs::write(&file, "old").unwrap();
+        let (_, old) = read(&file).unwrap();
+        let chattr = |flag: &str| {
+            let mut command = std::process::Command::new("chattr");
+            let ended = command.arg(flag).arg(&file).output();
+            ended.is_ok_and(|output| output.status.success())
+        };
+        if chattr("+i") {
+            let fault = Draft::write(&file, old, "new").map(drop).unwrap_err();
+            assert!(chattr("-i"));
+            assert!(fault.starts_with("nothing was changed"), "{fault}");
             assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
         }
         std::fs::remove_dir_all(&place).unwrap();

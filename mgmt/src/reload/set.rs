@@ -45,7 +45,7 @@ impl Manager {
         }
         let all = [self.unsaved.as_slice(), edits].concat();
         let text = edit::apply(&text, &all)?;
-        let wanted = on_cores_of(source.parse(&text)?, in_force);
+        let wanted = on_cores_of(source.parse_changed(&text)?, in_force);
         let draft = draft(&source, version, &text, save)?;
         self.begin(Some(ticket), wanted, false, After::Set(all, draft))
     }
@@ -64,7 +64,7 @@ impl Manager {
             let source = self.file()?;
             let (text, version) = source.text()?;
             let text = edit::apply(&text, &moved(&wanted, cores))?;
-            source.parse(&text)?;
+            source.parse_changed(&text)?;
             draft(&source, version, &text, save)?
         } else {
             None

@@ -29,10 +29,24 @@ impl Source {
     /// The configuration that the file would be with this text.
     pub fn parse(&self, text: &str) -> Result<Config, Vec<String>> {
         let file = self.file.display().to_string();
-        let mut config = Config::parse(text, &file).map_err(|errors| {
+        let config = Config::parse(text, &file).map_err(|errors| {
             let lines = errors.to_string();
             lines.lines().map(str::to_owned).collect::<Vec<_>>()
         })?;
+        self.with_maps(config)
+    }
+
+    /// The same of a text that was changed in memory. Faults name no lines: nobody has seen them.
+    pub(super) fn parse_changed(&self, text: &str) -> Result<Config, Vec<String>> {
+        let file = self.file.display().to_string();
+        let config = Config::parse(text, &file).map_err(|errors| {
+            let faults = errors.faults.into_iter();
+            faults.map(|fault| fault.what).collect::<Vec<_>>()
+        })?;
+        self.with_maps(config)
+    }
+
+    fn with_maps(&self, mut config: Config) -> Result<Config, Vec<String>> {
         config.apply_maps(&self.maps).map_err(|errors| {
             let errors = errors.iter();
             errors
