@@ -27,11 +27,7 @@ enum Source {
     #[default]
     Inline,
     /// In a file of its own.
-    File {
-        path: PathBuf,
-        /// Others than its owner and its group may read it.
-        open_to_all: bool,
-    },
+    File(PathBuf),
     /// In a variable of the environment.
     Environment(String),
 }
@@ -54,21 +50,8 @@ impl Secret {
     pub(crate) fn shown(&self) -> String {
         match &self.source {
             Source::Inline => format!("\"{self}\""),
-            Source::File { path, .. } => {
-                format!("{{ file = {} }}", quoted(&path.to_string_lossy()))
-            }
+            Source::File(path) => format!("{{ file = {} }}", quoted(&path.to_string_lossy())),
             Source::Environment(name) => format!("{{ env = {} }}", quoted(name)),
-        }
-    }
-
-    /// The file that everybody may read.
-    pub(crate) fn open_file(&self) -> Option<&Path> {
-        match &self.source {
-            Source::File {
-                path,
-                open_to_all: true,
-            } => Some(path),
-            _ => None,
         }
     }
 }
@@ -158,6 +141,13 @@ fn of_file(path: &Path) -> Result<Secret, String> {
     if !found.is_file() {
         return Err(format!("{shown} is no regular file"));
     }
+    // Its group may: that is how systemd hands credentials to services of a user.
+    if found.mode() & 0o007 != 0 {
+        return Err(format!(
+            "everybody may read or write {shown} (mode {:04o}): chmod 600 {shown}",
+            found.mode() & 0o7777
+        ));
+    }
     let mut bytes = Vec::new();
     let limit = SECRET_BYTES_MAX as u64 + 2;
     file.take(limit + 1)
@@ -169,10 +159,7 @@ fn of_file(path: &Path) -> Result<Secret, String> {
     if text.len() > SECRET_BYTES_MAX {
         return Err(format!("{shown} has more than {SECRET_BYTES_MAX} bytes"));
     }
-    let source = Source::File {
-        path: path.to_owned(),
-        open_to_all: found.mode() & 0o004 != 0,
-    };
+    let source = Source::File(path.to_owned());
     Ok(Secret {
         text: text.to_owned(),
         source,
@@ -244,12 +231,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_everybody_may_read_is_worth_a_warning() {
+    fn a_file_that_everybody_may_read_holds_no_password() {
         let file = File::new("open", b"sesame\r\n", 0o644);
-        let config = parse(&format!("{{ file = {:?} }}", file.0)).unwrap();
-        assert_eq!(password(&config), "sesame");
-        let warnings = config.warnings().join("\n");
-        assert!(warnings.contains("chmod 600"), "{warnings}");
+        let value = format!("{{ file = {:?} }}", file.0);
+        let fault = parse(&value).unwrap_err();
+        assert!(fault.contains("everybody may read"), "{fault}");
+        assert!(fault.contains("0644"), "{fault}");
+        assert!(fault.contains("chmod 600"), "{fault}");
+        assert!(!fault.contains("sesame"), "{fault}");
+        std::fs::set_permissions(&file.0, PermissionsExt::from_mode(0o640)).unwrap();
+        assert_eq!(password(&parse(&value).unwrap()), "sesame");
     }
 
     #[test]

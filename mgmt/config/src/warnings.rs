@@ -24,22 +24,9 @@ impl Config {
             }
             warnings.extend(cut_off(self, pool));
             warnings.extend(without_misses(pool));
-            warnings.extend(open_passwords(pool));
         }
         warnings
     }
-}
-
-/// A password that everybody on the machine can read is none.
-fn open_passwords(pool: &PoolConfig) -> Vec<String> {
-    let secrets = [&pool.redis_auth, &pool.memcached_auth, &pool.server_auth];
-    let open = secrets.into_iter().flatten();
-    let open = open.filter_map(|secret| secret.open_file());
-    open.map(|path| {
-        let (name, path) = (&pool.name, path.display());
-        format!("pool {name:?}: everybody can read the password in {path}: chmod 600 {path}")
-    })
-    .collect()
 }
 
 /// HTTP is not encrypted.

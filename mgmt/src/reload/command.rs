@@ -4,6 +4,7 @@ use super::Outcome;
 use super::edit::Edit;
 use crate::control::client::{self, ask};
 use crate::control::request::Request;
+use crate::out::shown;
 use crate::status::report::Report;
 use crate::status::table::{Table, busy};
 use anyhow::bail;
@@ -82,6 +83,27 @@ enum SetWhat {
     },
 }
 
+/// Keys whose values are passwords.
+const PASSWORDS: [&str; 3] = ["redis_auth", "memcached_auth", "server_auth"];
+
+impl SetWhat {
+    /// Refuses a password that every process of the machine can read, without repeating it.
+    fn check(&self) -> anyhow::Result<()> {
+        let (Self::Pool { settings, .. } | Self::Worker { settings }) = self;
+        let is_plain = |value: &str| !value.is_empty() && !value.starts_with('{');
+        let plain = settings
+            .iter()
+            .find(|(key, value)| PASSWORDS.contains(&key.as_str()) && is_plain(value));
+        match plain {
+            Some((key, _)) => bail!(
+                "{key}: a password on a command line can be read by every process of this machine, and by now it has to count as \
+                 known: write '{key}={{ file = \"/PATH\" }}' or '{key}={{ env = \"NAME\" }}'"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
 fn setting(text: &str) -> Result<(String, String), String> {
     let parsed = text.split_once('=');
     let parsed = parsed.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
@@ -92,6 +114,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 /// Changes settings, and prints what has changed.
 pub fn set(root: &Path, args: &SetArgs) -> anyhow::Result<()> {
+    args.what.check()?;
     let edit = match &args.what {
         SetWhat::Pool { pool, settings } => Edit::Pool {
             name: pool.clone(),
@@ -110,7 +133,7 @@ pub fn set(root: &Path, args: &SetArgs) -> anyhow::Result<()> {
 
 fn change(root: &Path, name: Option<&str>, request: &Request) -> anyhow::Result<()> {
     let outcome: Outcome = client::read(ask(root, name, request)?)?;
-    client::print(&told(&outcome, false));
+    client::print(&shown(&told(&outcome, false)));
     match outcome.not_saved {
         Some(why) => bail!(why),
         None => Ok(()),
@@ -134,7 +157,7 @@ pub fn reload(root: &Path, args: &ReloadArgs) -> anyhow::Result<()> {
         format!("{answer}\n")
     } else {
         let outcome: Outcome = client::read(answer)?;
-        told(&outcome, args.dry_run)
+        shown(&told(&outcome, args.dry_run))
     };
     client::print(&text);
     Ok(())
@@ -219,4 +242,31 @@ fn table(report: &Report) -> String {
     let mut text = String::new();
     table.write(&mut text);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_pool(setting: (&str, &str)) -> SetWhat {
+        SetWhat::Pool {
+            pool: "a".into(),
+            settings: vec![(setting.0.into(), setting.1.into())],
+        }
+    }
+
+    #[test]
+    fn passwords_on_the_command_line_are_refused_and_not_repeated() {
+        for key in PASSWORDS {
+            for value in ["hunter2", "\"hunter2\""] {
+                let fault = of_pool((key, value)).check().unwrap_err().to_string();
+                assert!(fault.contains("file = "), "{fault}");
+                assert!(!fault.contains("hunter2"), "{fault}");
+            }
+            for value in ["", "{ file = \"/run/a\" }", "{env=\"A\"}"] {
+                assert!(of_pool((key, value)).check().is_ok(), "{value}");
+            }
+        }
+        assert!(of_pool(("hash", "murmur")).check().is_ok());
+    }
 }

@@ -52,6 +52,14 @@ impl Home {
         self.directory.join(name)
     }
 
+    /// Leaves a file to the user that the programs run as, and to nobody else.
+    pub fn keep_from_others(&self, file: &Path) {
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(file, Some(ORDINARY_USER), Some(ORDINARY_USER)).unwrap();
+        }
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
     /// An address of this test.
     pub fn address(&self, port: u16) -> SocketAddr {
         SocketAddr::from(([127, 84, self.number, 1], port))

@@ -194,6 +194,7 @@ fn no_password_is_ever_shown() {
     );
     let file = home.path("password");
     std::fs::write(&file, "front-hunter2\n").unwrap();
+    home.keep_from_others(&file);
     let mut pools = pools(&home).to_vec();
     let auth = format!(
         "redis_auth = {{ file = {file:?} }}\nserver_auth = {{ env = \"TIDEGATE_TEST_PASSWORD\" }}\n"
