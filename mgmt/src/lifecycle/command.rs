@@ -80,7 +80,7 @@ pub fn drain(root: &Path, args: &DrainArgs) -> anyhow::Result<()> {
     });
     let drained: Drained = client::read(ask(root, Some(&name), &request)?)?;
     if let (Some(worker), Some(pid)) = (args.worker, drained.successor) {
-        println!("worker {worker} was drained; process {pid} serves in its place");
+        say!("worker {worker} was drained; process {pid} serves in its place");
         return Ok(());
     }
     let until = Instant::now() + Duration::from_millis(drained.deadline_ms.into()) + GRACE;
@@ -91,7 +91,7 @@ pub fn drain(root: &Path, args: &DrainArgs) -> anyhow::Result<()> {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    println!("{name} was drained and has ended");
+    say!("{name} was drained and has ended");
     Ok(())
 }
 
@@ -101,7 +101,7 @@ pub fn upgrade(root: &Path, args: &UpgradeArgs) -> anyhow::Result<()> {
     let request = Request::Upgrade(UpgradeRequest { force: args.force });
     let Upgrading { version } = client::read(ask(root, Some(&name), &request)?)?;
     let workers = wait_until_serving(root, &name)?;
-    println!("the manager is {version}");
+    say!("the manager is {version}");
     if args.manager_only {
         return Ok(());
     }
@@ -112,7 +112,7 @@ pub fn upgrade(root: &Path, args: &UpgradeArgs) -> anyhow::Result<()> {
         });
         let drained: Drained = client::read(ask(root, Some(&name), &request)?)?;
         if let Some(pid) = drained.successor {
-            println!("worker {worker} was drained; process {pid} serves in its place");
+            say!("worker {worker} was drained; process {pid} serves in its place");
         }
     }
     Ok(())
@@ -147,18 +147,20 @@ pub fn log_level(root: &Path, args: &LogLevelArgs) -> anyhow::Result<()> {
     let request = Request::LogLevel(LogLevelRequest { filter });
     let answer = ask(root, args.name.as_deref(), &request)?;
     let LogLevelSet { before } = client::read(answer)?;
-    println!("log filter: {}, before: {before}", args.filter);
+    say!("log filter: {}, before: {before}", args.filter);
     Ok(())
 }
 
 /// Prints what a shell needs to complete our words.
 pub fn completions(args: &CompletionsArgs, mut cli: clap::Command) {
-    clap_complete::generate(args.shell, &mut cli, "tidegate", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut cli, "tidegate", &mut script);
+    crate::out::print(&String::from_utf8_lossy(&script));
 }
 
 /// Writes a manual page for each command.
 pub fn man(args: &ManArgs, cli: clap::Command) -> anyhow::Result<()> {
     let directory = &args.directory;
-    clap_mangen::generate_to(cli, directory)
+    super::man::write(cli, directory)
         .with_context(|| format!("cannot write manual pages to {}", directory.display()))
 }

@@ -4,5 +4,6 @@
 pub mod command;
 pub mod drain;
 pub mod log_level;
+mod man;
 pub mod service;
 pub mod upgrade;
