@@ -72,6 +72,14 @@ pub fn pin(core: u32) -> Result<(), AffinityError> {
     sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| AffinityError::System { core, error })
 }
 
+/// The core that another process has alone; `None`: it may run on several, or is gone.
+pub fn core_of(pid: u32) -> Option<u32> {
+    let set = sched_getaffinity(Pid::from_raw(pid as i32)).ok()?;
+    let mut cores = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false));
+    let core = cores.next()?;
+    cores.next().is_none().then_some(core as u32)
+}
+
 /// Puts every thread of another process on `core` alone.
 pub fn pin_process(pid: u32, core: u32) -> Result<(), AffinityError> {
     let fault = |error| AffinityError::System { core, error };
@@ -109,6 +117,8 @@ mod tests {
         std::thread::spawn(move || {
             pin(core).unwrap();
             assert_eq!(available_cores(), [core]);
+            let own = nix::unistd::gettid().as_raw() as u32;
+            assert_eq!(core_of(own), Some(core));
         })
         .join()
         .unwrap();

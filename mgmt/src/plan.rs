@@ -166,6 +166,17 @@ fn spread(nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<u32> {
     rest.take(queues as usize).collect()
 }
 
+/// Faults and warnings of the cores that a configuration maps queues to. It is what of a plan can become another one while an instance
+/// runs.
+pub fn check_map(config: &Config, present: &[u32]) -> (Vec<String>, Vec<String>) {
+    let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+    if let Some(map) = config.queue_map() {
+        let cores: Vec<Option<u32>> = map.values().copied().map(Some).collect();
+        check_cores(&cores, present, &mut faults, &mut warnings);
+    }
+    (faults, warnings)
+}
+
 /// Faults and warnings of a choice of cores.
 pub fn check_cores(
     cores: &[Option<u32>],
@@ -456,6 +467,16 @@ mod tests {
         assert_eq!(plan.cores, [1, 2, 3].map(Some));
         let plan = make(&config, &facts(vec![nic("eth1", 8), nic("eth2", 8)])).unwrap();
         assert_eq!(plan.cores, [1, 2, 3, 0].map(Some));
+    }
+
+    #[test]
+    fn a_map_is_looked_at_without_its_interfaces() {
+        assert_eq!(check_map(&config(), &[0, 1, 2, 3]), Default::default());
+        let (faults, _) = check_map(&config(), &[0, 1, 2]);
+        assert!(faults[0].starts_with("core 3 (worker 1) is not available"));
+        let text = CONFIG.replace("queues = { 0 = 2, 1 = 3 }", "queues = \"auto\"");
+        let spread = Config::parse(&text, "test").unwrap();
+        assert_eq!(check_map(&spread, &[]), Default::default());
     }
 
     #[test]

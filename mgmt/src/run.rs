@@ -7,7 +7,7 @@ use crate::http::{Http, Opened};
 use crate::log::SetFilter;
 use crate::manager::{Ended, Manager, Parts};
 use crate::packets::Packets;
-use crate::plan::{self, Facts, Plan};
+use crate::plan::{Facts, Plan};
 use crate::preflight;
 use crate::reload::Source;
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
@@ -145,21 +145,25 @@ fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Rea
         Some(runtime) => look_for_workers(runtime, &before, &mut faults),
         None => Found::default(),
     };
-    let config = found.config_to_serve(config);
+    let (config, plan) = found.plan(config);
+    let plan = plan.map_err(|wrong| faults.extend(wrong)).ok();
     let http = config.http.as_ref().map(Opened::open).transpose();
     let http = http.map_err(|wrong| faults.extend(wrong)).ok().flatten();
     let told = config.stats_listen.map(StatsListener::open).transpose();
     let told = told.map_err(|fault| faults.push(fault)).ok().flatten();
     let facts = Facts::gather(&config);
-    let plan = plan::make(&config, &facts)
-        .map_err(|wrong| faults.extend(wrong))
-        .ok();
     let taken = if found.is_empty() {
         Taken::IsAFault
     } else {
         Taken::IsOurs
     };
-    faults.extend(preflight::addresses(&config, &facts, taken));
+    let of_addresses = preflight::addresses(&config, &facts, taken);
+    if found.outdated {
+        // They serve it all the same, and the file may be the remedy: its reload looks at its own.
+        of_addresses.iter().for_each(|fault| tracing::warn!("{fault}"));
+    } else {
+        faults.extend(of_addresses);
+    }
     let user = preflight::user(&config)
         .map_err(|fault| faults.push(fault))
         .ok();

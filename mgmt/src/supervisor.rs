@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tidegate_channel::message::ToWorker;
 use tidegate_channel::statistics::WorkerStatistics;
 use tidegate_config::Config;
+use tidegate_dataplane::affinity;
 
 fn when(delay: Duration) -> String {
     if delay.is_zero() {
@@ -103,6 +104,8 @@ impl Slot {
         let exit_before = record.last_exit.clone();
         self.last_exit = exit_before;
         self.ever_ready |= process.stage == Stage::Running;
+        // It may have been moved since it was started.
+        self.core = affinity::core_of(process.pid());
         self.due = None;
         self.process = Some(process);
     }
@@ -139,6 +142,7 @@ impl Slot {
             Ok(process) => {
                 self.due = None;
                 self.starts += 1;
+                self.core = shared.plan.cores.get(self.worker).copied().flatten();
                 let (worker, pid) = (self.worker, process.pid());
                 let place = self.core.map(|core| format!(" on core {core}"));
                 let place = place.unwrap_or_default();
@@ -291,18 +295,20 @@ impl Slot {
         }
     }
 
-    /// Moves the process to another core, its loop and its other threads.
+    /// Moves the process to another core, its loop and its other threads. One that cannot be moved stays where it is.
     pub fn move_to(&mut self, core: Option<u32>) {
+        let (Some(to), Some(process)) = (core, &self.process) else {
+            return;
+        };
         if self.core == core {
             return;
         }
-        self.core = core;
-        let (Some(core), Some(process)) = (core, &self.process) else {
-            return;
-        };
         let (worker, pid) = (self.worker, process.pid());
-        match tidegate_dataplane::affinity::pin_process(pid, core) {
-            Ok(()) => tracing::info!("worker {worker}: process {pid} moved to core {core}"),
+        match affinity::pin_process(pid, to) {
+            Ok(()) => {
+                self.core = core;
+                tracing::info!("worker {worker}: process {pid} moved to core {to}");
+            }
             Err(error) => tracing::error!("worker {worker}: process {pid}: {error}"),
         }
     }

@@ -16,6 +16,8 @@ pub mod interview;
 
 use crate::lifecycle::service;
 use crate::manager::Manager;
+use crate::plan::{self, Facts, Plan};
+use crate::reload::set::on_cores_of;
 use crate::runtime_dir::{Record, Recorder};
 use crate::worker_process::WorkerProcess;
 use heritage::Heritage;
@@ -59,15 +61,26 @@ impl Found {
         }
     }
 
-    /// The configuration of those that are adopted: they go on with it until that of the file has been reloaded. Without any that of
-    /// the file.
-    pub fn config_to_serve(&mut self, of_file: Config) -> Config {
-        match &self.heritage {
-            Some(heritage) if *heritage.config() != of_file => {
+    /// The configuration to begin with, and its plan: that of those that are adopted, who go on with it until that of the file has been
+    /// reloaded. If this machine no longer allows it, the file decides: its cores, or all of it. Without anybody it is the file's.
+    pub fn plan(&mut self, of_file: Config) -> (Config, Result<Plan, Vec<String>>) {
+        let plan_of = |config: &Config| plan::make(config, &Facts::gather(config));
+        let adopted = self.heritage.as_ref().map(Heritage::config);
+        let Some(adopted) = adopted.filter(|config| **config != of_file) else {
+            let plan = plan_of(&of_file);
+            return (of_file, plan);
+        };
+        match choose(adopted, &of_file, plan_of) {
+            Choice::Adopted(config, plan) => {
                 self.outdated = true;
-                heritage.config().clone()
+                (*config, Ok(plan))
             }
-            _ => of_file,
+            Choice::File(plan) => {
+                if plan.is_ok() {
+                    self.give_up("this machine no longer allows what it serves; the file says something else");
+                }
+                (of_file, plan)
+            }
         }
     }
 
@@ -103,7 +116,7 @@ impl Found {
         }
         let record_of = |worker: usize| before.workers.iter().find(|r| r.worker as usize == worker);
         for adoptee in self.heritage.into_iter().flat_map(Heritage::into_adoptees) {
-            let (worker, core) = (adoptee.worker, adoptee.start.core);
+            let worker = adoptee.worker;
             let statistics = StatisticsReader::map(&adoptee.descriptors.statistics, layout)?;
             let version = adoptee.handover.version.clone();
             let process = WorkerProcess::adopt(adoptee, statistics);
@@ -112,8 +125,8 @@ impl Found {
                 process.pid()
             );
             if let (Some(slot), Some(record)) = (manager.slots.get_mut(worker), record_of(worker)) {
-                slot.core = core;
                 slot.adopt(process, record);
+                slot.move_to(shared.plan.cores.get(worker).copied().flatten());
             }
         }
         for leaving in self.leaving {
@@ -141,6 +154,34 @@ impl Found {
         let adoptees = heritage.into_iter().flat_map(Heritage::into_adoptees);
         self.leaving
             .extend(adoptees.map(|adoptee| adoptee.leave(why)));
+    }
+}
+
+/// What to begin with when workers serve something else than the file says.
+enum Choice {
+    /// What they serve, perhaps on other cores.
+    Adopted(Box<Config>, Plan),
+    /// What the file says.
+    File(Result<Plan, Vec<String>>),
+}
+
+fn choose(
+    adopted: &Config,
+    of_file: &Config,
+    plan_of: impl Fn(&Config) -> Result<Plan, Vec<String>>,
+) -> Choice {
+    let faults = match plan_of(adopted) {
+        Ok(plan) => return Choice::Adopted(Box::new(adopted.clone()), plan),
+        Err(faults) => faults,
+    };
+    for fault in faults {
+        tracing::warn!("what the workers serve cannot stay: {fault}");
+    }
+    let moved = on_cores_of(adopted.clone(), of_file);
+    match plan_of(&moved) {
+        Ok(plan) => Choice::Adopted(Box::new(moved), plan),
+        // Its own faults are those that somebody can mend.
+        Err(_) => Choice::File(plan_of(of_file)),
     }
 }
 
@@ -217,4 +258,39 @@ fn tell_to_drain(control: &ControlSocket, deadline_ms: u32) -> bool {
         message: ToWorker::Drain { deadline_ms },
     };
     control.send(&envelope, &[]).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(cores: &str, timeout_ms: u32) -> Config {
+        let text = format!(
+            "[[port]]\ndriver = \"kernel\"\nqueues = {cores}\n[[pool]]\nname = \"a\"\nprotocol = \"redis\"\n\
+             listen = \"127.0.0.1:1\"\nservers = [\"127.0.0.1:2\"]\ntimeout_ms = {timeout_ms}\n"
+        );
+        Config::parse(&text, "test").unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_planned_any_more_gives_way_to_the_file() {
+        let facts = Facts {
+            cores: vec![0, 1],
+            ..Facts::default()
+        };
+        let plan_of = |config: &Config| plan::make(config, &facts);
+        let file = config("{ 0 = 1 }", 50);
+        for (cores, begun_with) in [("{ 0 = 0 }", Some(0)), ("{ 0 = 99 }", Some(1))] {
+            let Choice::Adopted(begun, plan) = choose(&config(cores, 70), &file, plan_of) else {
+                panic!("{cores} is not adopted");
+            };
+            assert_eq!(plan.cores, [begun_with]);
+            assert_eq!(begun.pools[0].timeout_ms, Some(70), "of the workers");
+        }
+        let nowhere = config("{ 0 = 98 }", 50);
+        let Choice::File(Err(faults)) = choose(&config("{ 0 = 99 }", 70), &nowhere, plan_of) else {
+            panic!("it cannot be planned");
+        };
+        assert!(faults[0].starts_with("core 98"), "{faults:?}");
+    }
 }

@@ -37,11 +37,16 @@ pub struct Fixture {
 impl Fixture {
     /// Two workers, with the pools of [`Fixture::text`].
     pub fn new(name: &str) -> Self {
+        Self::of(name, &Self::text(""))
+    }
+
+    /// The same with another configuration.
+    pub fn of(name: &str, text: &str) -> Self {
         let place = format!("tidegate-manager-{name}-{}", std::process::id());
         let place = std::env::temp_dir().join(place);
         std::fs::create_dir_all(&place).unwrap();
         let file = place.join("tidegate.toml");
-        std::fs::write(&file, Self::text("")).unwrap();
+        std::fs::write(&file, text).unwrap();
         let source = Source {
             file,
             maps: Vec::new(),
@@ -74,6 +79,12 @@ impl Fixture {
             "name = \"fixture\"\n[[port]]\ndriver = \"kernel\"\nworkers = 2\n[[pool]]\nname = \"sessions\"\nprotocol = \"redis\"\n\
              listen = \"127.84.250.1:22121\"\nservers = [\"127.84.250.1:6379:1 a\", \"127.84.250.1:6380:1 b\"]\n[worker]\n{worker}"
         )
+    }
+
+    /// The same with both workers on cores.
+    pub fn text_on(cores: [u32; 2]) -> String {
+        let map = format!("queues = {{ 0 = {}, 1 = {} }}", cores[0], cores[1]);
+        Self::text("").replace("workers = 2", &map)
     }
 
     /// The configuration file.

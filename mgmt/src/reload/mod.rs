@@ -16,7 +16,7 @@ mod list;
 mod next;
 pub mod replace;
 mod save;
-mod set;
+pub mod set;
 mod source;
 mod steps;
 #[cfg(test)]
@@ -27,7 +27,7 @@ pub use source::Source;
 
 use crate::control::server::Ticket;
 use crate::manager::Manager;
-use crate::plan::Facts;
+use crate::plan::{self, Facts};
 use crate::preflight;
 use crate::sockets::preflight::Taken;
 use edit::Edit;
@@ -196,7 +196,9 @@ impl Manager {
         if !needs_restart.is_empty() {
             return Err(needs_restart);
         }
-        let faults = preflight::addresses(&wanted, &Facts::gather(&wanted), Taken::IsOurs);
+        let facts = Facts::gather(&wanted);
+        let (mut faults, of_cores) = plan::check_map(&wanted, &facts.cores);
+        faults.extend(preflight::addresses(&wanted, &facts, Taken::IsOurs));
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -214,7 +216,7 @@ impl Manager {
         for difference in &differences {
             tracing::info!("reload: {difference}");
         }
-        for warning in wanted.warnings() {
+        for warning in wanted.warnings().into_iter().chain(of_cores) {
             tracing::warn!("{warning}");
         }
         let part = shared.config.in_place_part(&wanted);

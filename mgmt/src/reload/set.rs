@@ -94,9 +94,9 @@ fn draft(
     draft.transpose().map_err(|fault| vec![fault])
 }
 
-/// Workers stay on the cores where they are: they may have been moved.
-fn on_cores_of(mut config: Config, in_force: &Config) -> Config {
-    for (port, other) in config.ports.iter_mut().zip(&in_force.ports) {
+/// The same with the cores of another configuration. Workers that were moved stay where they are while single settings change.
+pub fn on_cores_of(mut config: Config, other: &Config) -> Config {
+    for (port, other) in config.ports.iter_mut().zip(&other.ports) {
         if port.interface == other.interface {
             port.queues = other.queues.clone();
         }

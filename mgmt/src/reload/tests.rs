@@ -125,6 +125,32 @@ fn what_could_not_be_saved_is_known_to_be_unsaved() {
     assert!(fixture.manager.parts.record.unsaved.is_empty());
 }
 
+#[test]
+fn cores_that_do_not_exist_are_refused_at_run_time_too() {
+    let core = tidegate_dataplane::affinity::available_cores()[0];
+    let missing = tidegate_config::limits::CORE_MAX;
+    let mut fixture = Fixture::of("cores", &Fixture::text_on([core, core]));
+    let workers = fixture.serve();
+    let fault = format!("core {missing} (worker 1) is not available to this process; available:");
+    let moved = Request::Queues {
+        port: "kernel".into(),
+        cores: [(1, missing)].into(),
+        save: true,
+    };
+    fixture.write(&Fixture::text_on([core, core]));
+    let faults = fixture.ask(&moved).faults();
+    assert!(faults.starts_with(&fault), "{faults}");
+    fixture.write(&Fixture::text_on([core, missing]));
+    for dry_run in [true, false] {
+        let faults = fixture.ask(&Request::Reload { dry_run }).faults();
+        assert!(faults.starts_with(&fault), "{faults}");
+    }
+    fixture.turn();
+    let heard = workers.each_ref().map(StandIn::hear);
+    assert!(heard.iter().all(Option::is_none), "{heard:?}");
+    assert_eq!(fixture.manager.generation, 1);
+}
+
 /// What a worker would be started with, were it started with what came along.
 fn payload(mut descriptors: Vec<OwnedFd>) -> WorkerStart {
     payload::read(descriptors.swap_remove(0)).unwrap()
