@@ -19,6 +19,7 @@ use crate::manager::Manager;
 use crate::plan::{self, Facts, Plan};
 use crate::reload::set::on_cores_of;
 use crate::runtime_dir::{Record, Recorder};
+use crate::stats;
 use crate::worker_process::WorkerProcess;
 use heritage::Heritage;
 use interview::Leaving;
@@ -139,6 +140,7 @@ impl Found {
         }
         let totals = manager.parts.recorder.read_totals();
         manager.memory.recall(totals);
+        stats::gather::begin(manager, Instant::now());
         manager.write_record();
         Ok(())
     }

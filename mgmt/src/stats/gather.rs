@@ -1,7 +1,7 @@
 //! Puts the model together from what workers count and from what the manager knows.
 
 use super::ejections::Ejections;
-use super::history::{Sample, WINDOWS};
+use super::history::{SHORTEST, Sample, WINDOWS};
 use super::model::{
     CommandStats, Latency, PoolStats, QueueRates, QueueStats, Rates, ServerStats, Stats,
     TotalStats, Windows, WorkerRates, WorkerStats,
@@ -27,6 +27,12 @@ pub fn sample_if_due(manager: &mut Manager, now: Instant) {
         memory.ejections.look(memory.history.last(), &totals);
         memory.history.keep(now, totals);
     }
+}
+
+/// Begins anew with what adopted workers have counted.
+pub fn begin(manager: &mut Manager, now: Instant) {
+    let totals = totals(manager);
+    manager.memory.begin(now, totals);
 }
 
 /// Serves those who connected to the statistics port.
@@ -105,10 +111,9 @@ impl<'a> Past<'a> {
     fn windows<T>(&self, mut rate: impl FnMut(&Totals, Duration) -> T) -> Windows<T> {
         let mut of = |index: usize| {
             let sample = self.samples[index];
-            rate(
-                &sample.totals,
-                self.now.saturating_duration_since(sample.at),
-            )
+            let span = self.now.saturating_duration_since(sample.at);
+            let is_told = span >= SHORTEST;
+            rate(&sample.totals, if is_told { span } else { Duration::ZERO })
         };
         Windows {
             second: of(0),
@@ -343,8 +348,12 @@ fn queue_rates(now: &QueueCounters, then: &QueueCounters, span: Duration) -> Que
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manager::fixture::Fixture;
     use crate::stats::totals::tests::{config, counted};
+    use crate::worker_process::Stage;
     use std::rc::Rc;
+    use tidegate_channel::counters::PoolCounters;
+    use tidegate_channel::statistics::StatisticsWriter;
 
     #[test]
     fn windows_tell_what_came_in_them_and_sums_what_came_at_all() {
@@ -384,5 +393,37 @@ mod tests {
         assert_eq!(pools[1].rates.start.latency, None);
         let total = past.total(&totals);
         assert_eq!((total.requests, total.clients), (100, 1));
+    }
+
+    #[test]
+    fn what_adopted_workers_had_counted_is_in_the_sums_and_in_no_window() {
+        let mut fixture = Fixture::new("adopted");
+        let worker = fixture.stand_in(0, Stage::Running);
+        let layout = fixture.manager.parts.shared.layout;
+        let count = |requests: u64| {
+            let writer = StatisticsWriter::map(&worker.page, layout).unwrap();
+            writer.write_pool(
+                0,
+                &PoolCounters {
+                    requests,
+                    ..PoolCounters::default()
+                },
+            );
+        };
+        count(1_000_000);
+        let manager = &mut fixture.manager;
+        let ago = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        begin(manager, ago);
+        let told = |manager: &mut Manager| {
+            let stats = stats(manager);
+            let worker = stats.workers[0].rates.named();
+            let rates = worker.map(|(_, rates)| rates.requests_per_s as u64);
+            (stats.pools[0].counters.requests, rates)
+        };
+        assert_eq!(told(manager), (1_000_000, [0; 4]));
+        // One that has just come knows nothing of the pace yet.
+        begin(manager, Instant::now() + Duration::from_secs(100));
+        count(1_000_500);
+        assert_eq!(told(manager), (1_000_500, [0; 4]));
     }
 }

@@ -42,12 +42,16 @@ pub struct History {
     due: Instant,
 }
 
+/// Of a shorter time nothing can be said: workers publish now and then, and what they had before would be taken for its own.
+pub const SHORTEST: Duration = Duration::from_millis(250);
+const _: () = assert!(SHORTEST.as_millis() < FINE.as_millis());
+
 impl History {
-    /// Nothing was counted before `now`.
-    pub fn new(now: Instant) -> Self {
+    /// `totals` had been counted before `now`: nothing, unless workers were adopted.
+    pub fn new(now: Instant, totals: Totals) -> Self {
         let start = Sample {
             at: now,
-            totals: Rc::default(),
+            totals: Rc::new(totals),
         };
         Self {
             fine: VecDeque::with_capacity(FINE_SAMPLES),
@@ -88,8 +92,7 @@ impl History {
         };
         samples
             .chain(std::iter::once(&self.start))
-            // Of a moment ago, nothing can be said.
-            .filter(|sample| now.saturating_duration_since(sample.at) >= FINE / 4)
+            .filter(|sample| now.saturating_duration_since(sample.at) >= SHORTEST)
             .min_by_key(distance)
             .unwrap_or(&self.start)
     }
@@ -120,7 +123,7 @@ mod tests {
     fn windows_are_as_long_as_they_say_and_the_past_is_bounded() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut history = History::new(start);
+        let mut history = History::new(start, Totals::default());
         for second in 1..=600 {
             assert!(history.due() <= at(second * 1_000));
             history.keep(at(second * 1_000), Totals::default());
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn at_first_windows_reach_back_to_the_start() {
         let start = Instant::now();
-        let mut history = History::new(start);
+        let mut history = History::new(start, Totals::default());
         let soon = start + Duration::from_millis(10);
         assert_eq!(history.before(soon, WINDOWS[2]).at, start);
         history.keep(start + FINE, Totals::default());
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn a_manager_that_was_stopped_does_not_sample_in_a_hurry() {
         let start = Instant::now();
-        let mut history = History::new(start);
+        let mut history = History::new(start, Totals::default());
         let late = start + Duration::from_secs(100);
         history.keep(late, Totals::default());
         assert!(history.due() > late);

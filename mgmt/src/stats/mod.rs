@@ -38,7 +38,7 @@ impl Memory {
     pub fn new(now: Instant) -> Self {
         Self {
             ended: Totals::default(),
-            history: History::new(now),
+            history: History::new(now, Totals::default()),
             ejections: Ejections::default(),
         }
     }
@@ -57,6 +57,11 @@ impl Memory {
     /// Goes on with what an earlier manager remembered.
     pub fn recall(&mut self, ended: Totals) {
         self.ended = ended;
+    }
+
+    /// Workers were adopted, and all that was counted before `now` is `totals`: it came in no window of this manager.
+    pub fn begin(&mut self, now: Instant, totals: Totals) {
+        self.history = History::new(now, totals);
     }
 
     /// When the next sample is due.
