@@ -256,23 +256,32 @@ impl Manager {
             }
             ended.push(slot.worker);
             let worker = slot.worker as u32;
+            let in_force = &self.parts.shared.config;
+            if let Some(left) = slot.take_left() {
+                let by = left.config(in_force);
+                self.memory.left(by, in_force, worker, &left.statistics);
+            }
             if let Some(packets) = self.parts.shared.packets() {
                 packets.steering.remove(worker);
             }
             if let Some(counted) = slot.ended.take() {
-                let config = counted.config(&self.parts.shared.config);
-                self.memory.ended(config, worker, &counted.statistics);
+                let by = counted.config(in_force);
+                self.memory.ended(by, in_force, worker, &counted.statistics);
             }
         }
         if !ended.is_empty() {
             self.write_record();
-            let totals = self.memory.of_ended();
-            if let Err(error) = self.parts.recorder.write_totals(totals) {
-                tracing::error!("{error}");
-            }
+            self.write_totals();
         }
         for worker in ended {
             self.reload_lost(worker);
+        }
+    }
+
+    fn write_totals(&self) {
+        let totals = self.memory.of_ended();
+        if let Err(error) = self.parts.recorder.write_totals(totals) {
+            tracing::error!("{error}");
         }
     }
 
@@ -389,7 +398,15 @@ impl Manager {
     }
 
     fn listen(&mut self, worker: usize) {
-        for said in self.slots[worker].listen() {
+        let said = self.slots[worker].listen();
+        // Before anything else is done: no sum may be taken without it.
+        if let Some(left) = self.slots[worker].take_left() {
+            let in_force = &self.parts.shared.config;
+            let by = left.config(in_force);
+            self.memory.left(by, in_force, worker as u32, &left.statistics);
+            self.write_totals();
+        }
+        for said in said {
             match said {
                 Said::Sockets(sockets) => self.insert(worker, sockets),
                 Said::Answered {

@@ -55,6 +55,8 @@ pub struct Slot {
     pub ever_ready: bool,
     /// What the last process counted, until somebody takes it.
     pub ended: Option<Counted<WorkerStatistics>>,
+    /// What it counted in a page that it has left.
+    left: Option<Counted<WorkerStatistics>>,
     /// The number of the configuration that its process works by.
     pub generation: u64,
     backoff: Backoff,
@@ -79,6 +81,7 @@ impl Slot {
             last_exit: None,
             ever_ready: false,
             ended: None,
+            left: None,
             generation: 1,
             backoff: Backoff::default(),
             fails: false,
@@ -212,11 +215,23 @@ impl Slot {
         }
         self.forbidden_calls += u64::from(end.is_forbidden_call());
         self.last_exit = Some(text);
+        self.left = self.take_left();
         self.ended = self.process.take().map(|mut process| Counted {
             statistics: process.statistics.read().clone(),
             by: process.counts_by,
         });
         true
+    }
+
+    /// What it counted in a page that it has left, once.
+    pub fn take_left(&mut self) -> Option<Counted<WorkerStatistics>> {
+        let process = self.process.as_mut();
+        let page = process.and_then(WorkerProcess::take_page_before);
+        let of_process = page.map(|(by, statistics)| Counted {
+            by: Some(by),
+            statistics,
+        });
+        of_process.or_else(|| self.left.take())
     }
 
     /// Kills a process that hangs; its end is seen by [`Slot::reap`].

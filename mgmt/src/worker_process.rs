@@ -13,7 +13,7 @@ use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::keys::KeysSeen;
 use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
 use tidegate_channel::slow::SlowEntry;
-use tidegate_channel::statistics::StatisticsReader;
+use tidegate_channel::statistics::{StatisticsReader, WorkerStatistics};
 use tidegate_config::Config;
 
 /// A heartbeat that stays away this long means that the loop hangs. It beats at least once a second.
@@ -93,6 +93,8 @@ pub struct WorkerProcess {
     pub counts_by: Option<Rc<Config>>,
     /// The page that it is about to count in, and the number of the message that told it so.
     next_page: Option<(u64, StatisticsReader)>,
+    /// What stood in the page before this one, which was made for this configuration, until somebody takes it.
+    page_before: Option<(Rc<Config>, WorkerStatistics)>,
     /// How frames reach each of its queues, once it said so.
     pub modes: Vec<ObtainedMode>,
     /// Where it stands.
@@ -193,6 +195,7 @@ impl WorkerProcess {
             version: env!("CARGO_PKG_VERSION").into(),
             counts_by: None,
             next_page: None,
+            page_before: None,
             modes: Vec::new(),
             stage,
             started: now.checked_sub(age).unwrap_or(now),
@@ -298,9 +301,15 @@ impl WorkerProcess {
     fn acknowledged(&mut self, generation: u64) {
         let is_it = |(number, _): &mut (u64, StatisticsReader)| *number == generation;
         if let Some((_, page)) = self.next_page.take_if(is_it) {
-            self.statistics = page;
-            self.counts_by = None;
+            let mut old = std::mem::replace(&mut self.statistics, page);
+            let by = self.counts_by.take();
+            self.page_before = by.map(|by| (by, old.read().clone()));
         }
+    }
+
+    /// What it counted in the page before this one, once.
+    pub fn take_page_before(&mut self) -> Option<(Rc<Config>, WorkerStatistics)> {
+        self.page_before.take()
     }
 
     /// Takes what the worker said.

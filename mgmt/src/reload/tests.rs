@@ -249,6 +249,7 @@ fn a_worker_that_starts_when_its_turn_comes_is_replaced_once_it_serves() {
 fn count(page: &OwnedFd, layout: StatisticsLayout, pool: usize, requests: u64) {
     let counters = PoolCounters {
         requests,
+        client_connections: requests,
         ..PoolCounters::default()
     };
     let writer = StatisticsWriter::map(page, layout).unwrap();
@@ -294,4 +295,46 @@ fn counters_go_on_while_workers_take_up_another_configuration() {
     count(&workers[1].page, before, 0, 8);
     fixture.kill(1);
     assert_eq!(counted(&mut fixture), [17, 9], "the dead are in the sums");
+}
+
+#[test]
+fn the_sums_over_all_pools_never_fall() {
+    let mut fixture = Fixture::new("sums");
+    let workers = fixture.serve();
+    let before = fixture.manager.parts.shared.layout;
+    for worker in &workers {
+        count(&worker.page, before, 0, 7);
+    }
+    // Over all pools there is no other sum of these: what a worker took.
+    let sums = |fixture: &mut Fixture| {
+        let stats = crate::stats::gather::stats(&mut fixture.manager);
+        let workers = stats.workers.iter();
+        let rates = workers.map(|worker| worker.rates.minute.requests_per_s > 0.0);
+        let connections = stats.total.client_connections;
+        (connections, rates.collect::<Vec<_>>())
+    };
+    let ago = std::time::Instant::now().checked_sub(std::time::Duration::from_secs(20));
+    let nothing = crate::stats::totals::Totals::default();
+    fixture.manager.memory.begin(ago.unwrap(), nothing);
+    assert_eq!(sums(&mut fixture), (14, vec![true, true]));
+    fixture.write(&Fixture::text("").replace("\"sessions\"", "\"renamed\""));
+    let mut client = fixture.ask(&RELOAD);
+    fixture.turn();
+    for worker in &workers {
+        worker.obey(&PREPARE);
+    }
+    fixture.turn();
+    workers[0].obey(&ToWorker::TakeUp);
+    fixture.turn();
+    assert_eq!(sums(&mut fixture), (14, vec![true, true]), "one of two");
+    // It says that it has taken it up, and dies.
+    workers[1].obey(&ToWorker::TakeUp);
+    fixture.kill(1);
+    assert_eq!(sums(&mut fixture), (14, vec![true, true]));
+    fixture.turn();
+    assert!(client.outcome().applied);
+    let text = std::fs::read(fixture.file().with_file_name("run/fixture/totals.json"));
+    let totals: crate::stats::totals::Totals = serde_json::from_slice(&text.unwrap()).unwrap();
+    let of_pool = &totals.pools["sessions"].counters;
+    assert_eq!(of_pool.client_connections, 14, "the next manager has it");
 }

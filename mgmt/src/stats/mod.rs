@@ -9,6 +9,8 @@ pub mod client;
 pub mod ejections;
 pub mod gather;
 pub mod history;
+mod left;
+mod limits;
 pub mod listener;
 pub mod model;
 pub mod prometheus;
@@ -25,7 +27,7 @@ use totals::Totals;
 
 /// What the manager remembers.
 pub struct Memory {
-    /// What processes counted that have ended.
+    /// What processes counted that have ended, or of pools and servers that are configured no more.
     ended: Totals,
     /// The last minute.
     history: History,
@@ -43,10 +45,16 @@ impl Memory {
         }
     }
 
-    /// A process of `worker` ended: its counts go on in the sums.
-    pub fn ended(&mut self, config: &Config, worker: u32, counted: &WorkerStatistics) {
-        self.ended.add(config, worker, counted);
+    /// A process of `worker` ended that worked by the configuration `by`: its counts go on in the sums.
+    pub fn ended(&mut self, by: &Config, in_force: &Config, worker: u32, counted: &WorkerStatistics) {
+        self.ended.add(by, worker, counted);
         self.ended.clear_gauges();
+        self.ended.fold(in_force);
+    }
+
+    /// A process of `worker` counts in another page from now on, which has no place for what is not `in_force`: that goes on in the sums.
+    pub fn left(&mut self, by: &Config, in_force: &Config, worker: u32, counted: &WorkerStatistics) {
+        self.ended(by, in_force, worker, &left::of_page(by, in_force, counted));
     }
 
     /// What processes counted that have ended: the next manager goes on with it.
