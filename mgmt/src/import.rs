@@ -3,13 +3,12 @@
 use anyhow::Context;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_config::limits::WORKERS;
-use tidegate_config::{Compat, Fault, is_interface_name};
+use tidegate_config::{Compat, Fault, is_interface_name, regular_file};
 use tidegate_import::limits::FILE_BYTES_MAX;
 use tidegate_import::{Imported, Options, Port, import};
 
@@ -114,7 +113,8 @@ fn read(path: &Path) -> anyhow::Result<(Vec<u8>, String)> {
         (Box::new(io::stdin().lock()), "<stdin>".to_owned())
     } else {
         let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+        let opened = regular_file::open(path);
+        let (file, _) = opened.with_context(|| format!("cannot read {name}"))?;
         (Box::new(file), name)
     };
     let mut bytes = Vec::new();

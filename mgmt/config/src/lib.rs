@@ -24,6 +24,7 @@ mod pool;
 mod port;
 mod queues;
 mod reader;
+pub mod regular_file;
 mod relations;
 mod secret;
 mod server;

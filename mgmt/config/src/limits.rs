@@ -55,6 +55,10 @@ pub const QUEUES_MAX: u32 = 256;
 /// [`QUEUES_MAX`].
 pub const WORKERS: Limit = Limit::new(1, 1, QUEUES_MAX as u64);
 
+/// Bytes of a configuration file. Why: four times what 65,535 servers take, the most there may be, with 60 bytes each. Too low: a large
+/// fleet is refused. Too high: what is no configuration takes memory of a manager that serves, up to a hundred times its size.
+pub const FILE_BYTES_MAX: usize = 16 << 20;
+
 /// Highest core number. Why: the size of the kernel's CPU set that pins a worker.
 pub const CORE_MAX: u32 = 1_023;
 

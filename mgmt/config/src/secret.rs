@@ -3,10 +3,11 @@
 use crate::effective::quoted;
 use crate::limits::SECRET_BYTES_MAX;
 use crate::reader::Reader;
+use crate::regular_file;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -131,16 +132,7 @@ fn of_environment(name: &str) -> Result<Secret, String> {
 fn of_file(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| format!("cannot read {shown}: {error}");
-    // A pipe that nobody writes to must not hold us up.
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(path)
-        .map_err(unreadable)?;
-    let found = file.metadata().map_err(unreadable)?;
-    if !found.is_file() {
-        return Err(format!("{shown} is no regular file"));
-    }
+    let (file, found) = regular_file::open(path).map_err(unreadable)?;
     // Its group may: that is how systemd hands credentials to services of a user.
     if found.mode() & 0o007 != 0 {
         return Err(format!(
@@ -165,9 +157,6 @@ fn of_file(path: &Path) -> Result<Secret, String> {
         source,
     })
 }
-
-/// `O_NONBLOCK` of Linux, the same on every architecture that Tidegate runs on.
-const O_NONBLOCK: i32 = 0o4000;
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,11 @@ use super::limits::{TOKEN_BYTES, TOKEN_FILE_BYTES_MAX};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use std::fmt;
-use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use tidegate_config::regular_file;
 
 /// A token. It prints as `***`.
 #[derive(Clone)]
@@ -27,8 +27,8 @@ impl Token {
     /// A sentence that says what is wrong with the file, and nothing of what it holds.
     pub fn read(path: &Path) -> Result<Self, String> {
         let fault = |what: String| format!("http_token: {}: {what}", path.display());
-        let file = File::open(path).map_err(|error| fault(error.to_string()))?;
-        let about = file.metadata().map_err(|error| fault(error.to_string()))?;
+        let opened = regular_file::open(path);
+        let (file, about) = opened.map_err(|error| fault(error.to_string()))?;
         let mode = about.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(fault(format!(
@@ -138,5 +138,7 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(Token::read(&path).unwrap_err().contains("No such file"));
+        let device = Token::read(Path::new("/dev/zero")).unwrap_err();
+        assert!(device.contains("no regular file"), "{device}");
     }
 }

@@ -4,9 +4,11 @@
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, fchown};
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use tidegate_config::limits::FILE_BYTES_MAX;
+use tidegate_config::regular_file;
 
 /// A file that is written and not yet in its place. Removed if it never gets there.
 #[derive(Debug)]
@@ -38,13 +40,10 @@ impl Version {
     }
 }
 
-/// What a file says, and in which version.
+/// What a file says, and in which version. It never waits: the manager reads files while it serves.
 pub fn read(file: &Path) -> io::Result<(String, Version)> {
-    let mut file = File::open(file)?;
-    let version = Version::of(&file.metadata()?);
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok((text, version))
+    let (text, found) = regular_file::read(file, FILE_BYTES_MAX)?;
+    Ok((text, Version::of(&found)))
 }
 
 impl Draft {

@@ -151,6 +151,25 @@ fn cores_that_do_not_exist_are_refused_at_run_time_too() {
     assert_eq!(fixture.manager.generation, 1);
 }
 
+#[test]
+fn a_file_that_is_none_is_refused_at_once() {
+    let mut fixture = Fixture::new("pipe");
+    let _workers = fixture.serve();
+    std::fs::remove_file(fixture.file()).unwrap();
+    for command in [&["mkfifo"][..], &["ln", "-s", "/dev/zero"]] {
+        let mut made = std::process::Command::new(command[0]);
+        made.args(&command[1..]).arg(fixture.file());
+        assert!(made.status().unwrap().success());
+        let faults = fixture.ask(&RELOAD).faults();
+        assert!(faults.contains("it is no regular file"), "{faults}");
+        std::fs::remove_file(fixture.file()).unwrap();
+    }
+    let long = "#".repeat(tidegate_config::limits::FILE_BYTES_MAX + 1);
+    fixture.write(&long);
+    let faults = fixture.ask(&RELOAD).faults();
+    assert!(faults.contains("the most that is read"), "{faults}");
+}
+
 /// What a worker would be started with, were it started with what came along.
 fn payload(mut descriptors: Vec<OwnedFd>) -> WorkerStart {
     payload::read(descriptors.swap_remove(0)).unwrap()
