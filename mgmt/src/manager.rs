@@ -95,7 +95,7 @@ pub struct Manager {
     pub memory: Memory,
     /// Requests that took long.
     pub slowlog: SlowLog,
-    /// The number of the configuration in force, counted from the start of the manager.
+    /// The number of the configuration in force; one that adopts workers counts on.
     pub generation: u64,
     /// Another configuration on its way to the workers.
     pub reload: Option<Reload>,
@@ -288,6 +288,7 @@ impl Manager {
     /// Writes down which processes there are, and what they work by that the file does not say.
     pub fn write_record(&mut self) {
         self.parts.record.unsaved.clone_from(&self.unsaved);
+        self.parts.record.generation = self.generation;
         self.parts.record.workers = self.slots.iter().map(Slot::record).collect();
         let written = self.parts.recorder.write(&self.parts.record);
         self.recorded = written.is_ok();

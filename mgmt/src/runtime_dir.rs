@@ -77,6 +77,9 @@ pub struct Record {
     /// Files of Unix sockets that clients connect to.
     #[serde(default)]
     pub sockets: Vec<PathBuf>,
+    /// The number of the configuration in force.
+    #[serde(default)]
+    pub generation: u64,
     /// Settings that were changed and are not in the file: whoever adopts the workers adopts them.
     #[serde(default)]
     pub unsaved: Vec<Edit>,
@@ -96,6 +99,9 @@ pub struct WorkerRecord {
     /// Those that were killed because of a system call that they must not use.
     #[serde(default)]
     pub forbidden_calls: u64,
+    /// The number of the configuration that its process works by.
+    #[serde(default)]
+    pub generation: u64,
     /// How the process before this one ended.
     pub last_exit: Option<String>,
 }

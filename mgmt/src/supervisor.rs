@@ -96,6 +96,7 @@ impl Slot {
         self.starts = record.starts;
         self.hung = record.hung;
         self.forbidden_calls = record.forbidden_calls;
+        self.generation = record.generation.max(1);
         self.last_exit.clone_from(&record.last_exit);
         if record.process.is_some() {
             self.last_exit = Some("ended while there was no manager".into());
@@ -354,6 +355,7 @@ impl Slot {
             starts: self.starts,
             hung: self.hung,
             forbidden_calls: self.forbidden_calls,
+            generation: self.generation,
             last_exit: self.last_exit.clone(),
         }
     }

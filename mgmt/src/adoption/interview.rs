@@ -231,6 +231,7 @@ mod tests {
                 starts: 1,
                 hung: 0,
                 forbidden_calls: 0,
+                generation: 1,
                 last_exit: None,
             }],
             ..Record::default()
@@ -285,6 +286,7 @@ mod tests {
                 starts: 1,
                 hung: 0,
                 forbidden_calls: 0,
+                generation: 1,
                 last_exit: None,
             }],
             ..Record::default()

@@ -102,6 +102,8 @@ impl Found {
     pub fn join(self, manager: &mut Manager, before: &Record) -> anyhow::Result<()> {
         let shared = &manager.parts.shared;
         let (layout, drain_ms) = (shared.layout, shared.config.worker.drain_timeout_ms);
+        // An earlier version wrote down none.
+        manager.generation = before.generation.max(1);
         for record in &before.workers {
             if let Some(slot) = manager.slots.get_mut(record.worker as usize) {
                 slot.recall(record);

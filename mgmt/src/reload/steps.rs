@@ -192,6 +192,8 @@ impl Manager {
         if replace {
             self.number_replacement();
         }
+        // Who works by what.
+        self.write_record();
         for (worker, starts) in absent {
             let slot = &mut self.slots[*worker];
             // One that was started meanwhile has what is in force, or is replaced in its turn.

@@ -47,9 +47,11 @@ fn a_killed_instance_leaves_a_record() {
             starts: 3,
             hung: 1,
             forbidden_calls: 0,
+            generation: 57,
             last_exit: Some("killed by SIGKILL".into()),
         }],
         network_namespace: network_namespace(),
+        generation: 57,
         unsaved: vec![Edit::Worker {
             settings: vec![("idle".into(), "spin".into())],
         }],

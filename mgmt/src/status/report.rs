@@ -21,7 +21,7 @@ pub struct Report {
     pub state: String,
     /// Seconds since the manager started.
     pub uptime_s: u64,
-    /// The number of the configuration in force, counted from the start of the manager.
+    /// The number of the configuration in force, counted from the start of the first manager of these workers.
     #[serde(default)]
     pub generation: u64,
     /// Settings that were changed and are not in the file, without their values.

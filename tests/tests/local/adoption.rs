@@ -138,6 +138,9 @@ fn settings_that_are_not_in_the_file_go_from_manager_to_manager() {
 
     let instance = home.run(&file, 2);
     assert_eq!(instance.status().unwrap()["unsaved"], unsaved);
+    let status = instance.status().unwrap();
+    let numbers = [&status["generation"], &status["workers"][1]["generation"]];
+    assert_eq!(numbers, [2, 2], "they count on");
     let text = instance.status_text();
     assert!(
         text.contains("not in the file: pool redis: timeout_ms"),
