@@ -99,6 +99,8 @@ pub struct Manager {
     pub generation: u64,
     /// Another configuration on its way to the workers.
     pub reload: Option<Reload>,
+    /// SIGHUP came while a reload was under way: the file may have changed since that one read it.
+    pub reload_again: bool,
     /// Workers that have yet to be replaced.
     pub replacement: Option<Replacement>,
     /// Settings that were changed and are not in the file.
@@ -149,6 +151,7 @@ impl Manager {
             memory: Memory::new(now),
             generation: 1,
             reload: None,
+            reload_again: false,
             replacement: None,
             unsaved: Vec::new(),
             listeners_gone: Vec::new(),

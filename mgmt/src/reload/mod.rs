@@ -128,8 +128,14 @@ impl Reload {
 }
 
 impl Manager {
-    /// SIGHUP: as `tidegate reload`, with the answer in the log.
+    /// SIGHUP: as `tidegate reload`, with the answer in the log. Nobody waits for that answer and asks again, so one that comes while
+    /// another change is under way is done after it.
     pub fn reload_by_signal(&mut self) {
+        self.reload_again = self.reload.is_some() && !self.is_draining();
+        if self.reload_again {
+            tracing::info!("SIGHUP: reloading after the change that is under way");
+            return;
+        }
         if let Err(faults) = self.begin_reload(None, false) {
             tracing::error!("not reloaded: the old configuration stays in force");
             for fault in faults {

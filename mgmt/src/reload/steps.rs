@@ -26,10 +26,18 @@ impl Manager {
     /// Moves a reload on, if it can be; without one, what an earlier one left to do.
     pub fn go_on_with_reload(&mut self, now: Instant) {
         self.close_listeners(now);
+        self.take_step(now);
+        if self.reload_again && self.reload.is_none() {
+            self.reload_by_signal();
+        }
+    }
+
+    fn take_step(&mut self, now: Instant) {
         let Some(Reload { wish, stage, until }) = self.reload.take() else {
             return self.go_on_replacing();
         };
         if self.is_draining() {
+            self.reload_again = false;
             return self.end_with_reload(wish, &stage);
         }
         let late = now >= until;
@@ -168,7 +176,7 @@ impl Manager {
             until: now + WORKER_PATIENCE,
         });
         // Without a worker that runs there is nobody to wait for.
-        self.go_on_with_reload(now);
+        self.take_step(now);
     }
 
     fn taken_up(&mut self, wish: Wish, absent: &[(usize, u64)], before: &Rc<Config>) {

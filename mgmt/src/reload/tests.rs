@@ -93,6 +93,31 @@ fn a_second_change_is_refused_and_costs_the_first_nothing() {
 }
 
 #[test]
+fn a_signal_while_a_change_is_under_way_is_not_lost() {
+    let mut fixture = Fixture::new("signal");
+    let workers = fixture.serve();
+    fixture.write(&Fixture::text("client_stall_ms = 9000\n"));
+    let mut client = fixture.ask(&RELOAD);
+    fixture.turn();
+    // Twice, and the file is another one by now.
+    fixture.write(&Fixture::text("client_stall_ms = 8000\n"));
+    fixture.manager.reload_by_signal();
+    fixture.manager.reload_by_signal();
+    let (_, outcome) = take_up(&mut fixture, &[&workers[0], &workers[1]], &mut client);
+    assert!(outcome.applied, "{outcome:?}");
+    assert_eq!(fixture.manager.parts.shared.config.worker.client_stall_ms, 9_000);
+    for message in [PREPARE, ToWorker::TakeUp] {
+        fixture.turn();
+        for worker in &workers {
+            worker.obey(&message);
+        }
+    }
+    fixture.turn();
+    assert_eq!(fixture.manager.parts.shared.config.worker.client_stall_ms, 8_000);
+    assert!(fixture.manager.reload.is_none(), "once for both");
+}
+
+#[test]
 fn what_could_not_be_saved_is_known_to_be_unsaved() {
     let mut fixture = Fixture::new("unsaved");
     let workers = fixture.serve();
