@@ -105,6 +105,8 @@ pub struct Manager {
     pub replacement: Option<Replacement>,
     /// Settings that were changed and are not in the file.
     pub unsaved: Vec<Edit>,
+    /// Workers were moved to cores that are not in the file.
+    pub moved: bool,
     /// Listening addresses that are no more, and when the kernel gets them.
     pub listeners_gone: Vec<(Instant, SocketAddr)>,
     /// The record names every process.
@@ -154,6 +156,7 @@ impl Manager {
             reload_again: false,
             replacement: None,
             unsaved: Vec::new(),
+            moved: false,
             listeners_gone: Vec::new(),
             recorded: false,
             service: Service::of_environment(),
@@ -161,6 +164,12 @@ impl Manager {
             heartbeat_at: now,
             ending: None,
         }
+    }
+
+    /// What is in force and not in the file, without values.
+    pub fn not_in_the_file(&self) -> Vec<String> {
+        let edits = self.unsaved.iter().map(ToString::to_string);
+        edits.chain(self.moved.then(|| "queues".to_owned())).collect()
     }
 
     /// Whether the end has begun.
@@ -291,6 +300,7 @@ impl Manager {
     /// Writes down which processes there are, and what they work by that the file does not say.
     pub fn write_record(&mut self) {
         self.parts.record.unsaved.clone_from(&self.unsaved);
+        self.parts.record.moved = self.moved;
         self.parts.record.generation = self.generation;
         self.parts.record.workers = self.slots.iter().map(Slot::record).collect();
         let written = self.parts.recorder.write(&self.parts.record);

@@ -58,7 +58,7 @@ pub fn run_and_say(
     let program = std::env::current_exe().context("the path of this program")?;
     // Before anything else, so that no signal finds us half-way with the default action.
     let signals = signals::block(&SIGNALS)?;
-    let ready = match prepare(config, root, &signals) {
+    let ready = match prepare(config, source.as_ref(), root, &signals) {
         Ok(Some(ready)) => ready,
         Ok(None) => {
             tracing::info!("ended before anything began");
@@ -134,7 +134,12 @@ struct Ready {
 }
 
 /// Looks at everything before anything is changed. `None`: a signal came meanwhile.
-fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Ready>, Vec<String>> {
+fn prepare(
+    config: Config,
+    source: Option<&Source>,
+    root: &Path,
+    signals: &SignalFd,
+) -> Result<Option<Ready>, Vec<String>> {
     let mut faults = preflight::privileges(&config);
     let runtime = RuntimeDir::claim(root, &config.name)
         .map_err(|error| faults.push(error.to_string()))
@@ -145,7 +150,7 @@ fn prepare(config: Config, root: &Path, signals: &SignalFd) -> Result<Option<Rea
         Some(runtime) => look_for_workers(runtime, &before, &mut faults),
         None => Found::default(),
     };
-    let (config, plan) = found.plan(config);
+    let (config, plan) = found.plan(config, &before, source);
     let plan = plan.map_err(|wrong| faults.extend(wrong)).ok();
     let http = config.http.as_ref().map(Opened::open).transpose();
     let http = http.map_err(|wrong| faults.extend(wrong)).ok().flatten();

@@ -83,6 +83,9 @@ pub struct Record {
     /// Settings that were changed and are not in the file: whoever adopts the workers adopts them.
     #[serde(default)]
     pub unsaved: Vec<Edit>,
+    /// Workers were moved to cores that are not in the file.
+    #[serde(default)]
+    pub moved: bool,
 }
 
 /// A worker and what is told of it, also by the manager after this one.

@@ -17,6 +17,7 @@ pub mod interview;
 use crate::lifecycle::service;
 use crate::manager::Manager;
 use crate::plan::{self, Facts, Plan};
+use crate::reload::Source;
 use crate::reload::set::on_cores_of;
 use crate::runtime_dir::{Record, Recorder};
 use crate::stats;
@@ -64,7 +65,13 @@ impl Found {
 
     /// The configuration to begin with, and its plan: that of those that are adopted, who go on with it until that of the file has been
     /// reloaded. If this machine no longer allows it, the file decides: its cores, or all of it. Without anybody it is the file's.
-    pub fn plan(&mut self, of_file: Config) -> (Config, Result<Plan, Vec<String>>) {
+    /// `before` and `source` tell what of it was never in the file.
+    pub fn plan(
+        &mut self,
+        of_file: Config,
+        before: &Record,
+        source: Option<&Source>,
+    ) -> (Config, Result<Plan, Vec<String>>) {
         let plan_of = |config: &Config| plan::make(config, &Facts::gather(config));
         let adopted = self.heritage.as_ref().map(Heritage::config);
         let Some(adopted) = adopted.filter(|config| **config != of_file) else {
@@ -73,7 +80,12 @@ impl Found {
         };
         match choose(adopted, &of_file, plan_of) {
             Choice::Adopted(config, plan) => {
-                self.outdated = true;
+                let expected = source.and_then(|source| source.read_with(&before.unsaved).ok());
+                let expected = match expected {
+                    Some(expected) if before.moved => Some(on_cores_of(expected, adopted)),
+                    expected => expected,
+                };
+                self.outdated = expected.as_ref() != Some(adopted);
                 (*config, Ok(plan))
             }
             Choice::File(plan) => {
@@ -109,13 +121,13 @@ impl Found {
                 slot.recall(record);
             }
         }
-        if self.heritage.is_some() && !before.unsaved.is_empty() {
-            let names: Vec<String> = before.unsaved.iter().map(ToString::to_string).collect();
-            tracing::warn!(
-                "settings that were changed and not saved stay in force: {}",
-                names.join("; ")
-            );
+        if self.heritage.is_some() {
             manager.unsaved.clone_from(&before.unsaved);
+            manager.moved = before.moved;
+            let names = manager.not_in_the_file().join("; ");
+            if !names.is_empty() && !self.outdated {
+                tracing::warn!("settings that were changed and not saved stay in force: {names}");
+            }
         }
         let record_of = |worker: usize| before.workers.iter().find(|r| r.worker as usize == worker);
         for adoptee in self.heritage.into_iter().flat_map(Heritage::into_adoptees) {

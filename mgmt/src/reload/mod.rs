@@ -257,11 +257,11 @@ impl Manager {
 
     /// What was asked for is in force, or would be.
     fn conclude(&mut self, ticket: Option<Ticket>, mut outcome: Outcome, after: After) {
-        let (edits, draft) = match after {
-            After::Nothing => (None, None),
-            After::FromFile => (Some(Vec::new()), None),
-            After::Set(edits, draft) => (Some(edits), draft),
-            After::Moved(draft) => (None, draft),
+        let (edits, draft, moved) = match after {
+            After::Nothing => (None, None, None),
+            After::FromFile => (Some(Vec::new()), None, Some(false)),
+            After::Set(edits, draft) => (Some(edits), draft, None),
+            After::Moved(draft) => (None, draft, Some(true)),
         };
         match draft.map(Draft::put) {
             None => {}
@@ -271,14 +271,16 @@ impl Manager {
                 outcome.not_saved = Some(why);
             }
         }
-        if let Some(mut unsaved) = edits {
-            if outcome.saved {
-                unsaved.clear();
-            }
-            if unsaved != self.unsaved {
-                self.unsaved = unsaved;
-                self.write_record();
-            }
+        let unsaved = match edits {
+            Some(_) if outcome.saved => Vec::new(),
+            Some(edits) => edits,
+            None => self.unsaved.clone(),
+        };
+        let moved = moved.map_or(self.moved, |moved| moved && !outcome.saved);
+        if unsaved != self.unsaved || moved != self.moved {
+            self.unsaved = unsaved;
+            self.moved = moved;
+            self.write_record();
         }
         outcome.generation = self.generation;
         if let Some(ticket) = ticket {

@@ -1,5 +1,6 @@
 //! Where a configuration comes from.
 
+use super::edit::{self, Edit};
 use super::save::{self, Version};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,11 @@ impl Source {
     /// Reads the file and applies the maps, or says everything that is wrong with them.
     pub fn read(&self) -> Result<Config, Vec<String>> {
         self.parse(&self.text()?.0)
+    }
+
+    /// The configuration of the file with settings that were changed since and not saved.
+    pub fn read_with(&self, unsaved: &[Edit]) -> Result<Config, Vec<String>> {
+        self.parse(&edit::apply(&self.text()?.0, unsaved)?)
     }
 
     /// What the file says, and in which version.

@@ -55,6 +55,7 @@ fn a_killed_instance_leaves_a_record() {
         unsaved: vec![Edit::Worker {
             settings: vec![("idle".into(), "spin".into())],
         }],
+        moved: true,
         sockets: vec![PathBuf::from("/run/cache.sock")],
     };
     first.recorder().write(&record).unwrap();

@@ -40,7 +40,7 @@ pub fn report(manager: &mut Manager) -> Report {
         state: manager.state().into(),
         uptime_s: manager.started.elapsed().as_secs(),
         generation: manager.generation,
-        unsaved: manager.unsaved.iter().map(ToString::to_string).collect(),
+        unsaved: manager.not_in_the_file(),
         pools: pool_reports(config, &workers, &unreachable),
         ports: port_reports(manager),
         workers,

@@ -1,6 +1,6 @@
 //! Workers that outlive their manager, with listeners that they share and sockets that have files.
 
-use crate::home::{Home, get_over, wait_until};
+use crate::home::{Home, Instance, get_over, wait_until};
 use nix::sys::signal::{Signal, kill};
 use std::path::PathBuf;
 use tidegate_tests::client::resp::{Redis, Value};
@@ -154,5 +154,54 @@ fn settings_that_are_not_in_the_file_go_from_manager_to_manager() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("timeout_ms was 50"), "{said}");
     assert_eq!(instance.status().unwrap()["unsaved"], serde_json::json!([]));
+    instance.stop();
+}
+
+/// The cores that a process may run on, as the kernel writes them.
+fn cores_of(process: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mut lines = status.lines();
+    let cores = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cores.unwrap().trim().to_owned()
+}
+
+#[test]
+fn workers_that_were_moved_stay_where_they_are() {
+    let home = Home::new(19);
+    let _clean_up = CleanUp(&home, "local-19");
+    let cores = cores_of("self");
+    let mut cores = cores.split([',', '-']).map(|core| core.parse().unwrap());
+    let first: u32 = cores.next().unwrap();
+    let other = cores.last().unwrap_or(first);
+    let text = config(&home, home.path("clients.sock").to_str().unwrap());
+    let text = std::fs::read_to_string(text).unwrap();
+    let file = home.path("cores.toml");
+    let map = format!("queues = {{ 0 = {first}, 1 = {first} }}");
+    std::fs::write(&file, text.replace("workers = 2", &map)).unwrap();
+    let mut instance = home.run(&file, 2);
+    let moved = format!("0={other}");
+    let (code, said) = home.output(&["queues", "set", "kernel", &moved]);
+    assert_eq!(code, Some(0), "{said}");
+    let core_of = |instance: &Instance<'_>| {
+        let told = instance.status().unwrap()["workers"][0]["core"].clone();
+        (told, cores_of(&instance.worker(0).to_string()))
+    };
+    let there = (serde_json::Value::from(other), other.to_string());
+    assert_eq!(core_of(&instance), there);
+    instance.end_with(Signal::SIGKILL);
+    drop(instance);
+    let mut instance = home.run(&file, 2);
+    assert_eq!(core_of(&instance), there);
+    // Its successor starts there, too; what the file says is a reload away.
+    kill(instance.worker(0), Signal::SIGKILL).unwrap();
+    instance.wait_for("restart", |status| {
+        let worker = &status["workers"][0];
+        worker["restarts"] == 1 && worker["state"] == "running"
+    });
+    assert_eq!(core_of(&instance), there);
+    let (code, said) = home.output(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    let back = (serde_json::Value::from(first), first.to_string());
+    assert_eq!(core_of(&instance), back);
     instance.stop();
 }
