@@ -5,6 +5,8 @@
 //! `record.json`. A manager that is killed cannot clean up; the next start of the same name reads the record, adopts the workers that are
 //! left, or undoes what it says.
 
+mod in_place;
+
 use crate::reload::edit::Edit;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, Uid, geteuid, sysconf};
@@ -385,9 +387,14 @@ impl Recorder {
         self.path.with_file_name(format!("w{worker}.sock"))
     }
 
-    /// Replaces the record; a crash leaves the old one or the new one.
+    /// Replaces the record, also on a disk that has become full; a crash leaves the old one or the new one.
     pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
-        write_whole(&self.path, serde_json::to_vec(record))
+        let text = serde_json::to_vec(record).map_err(std::io::Error::from);
+        let written = text.and_then(|text| in_place::replace(&self.path, &text));
+        written.map_err(|error| RuntimeError::Unwritable {
+            path: self.path.clone(),
+            error,
+        })
     }
 
     /// The same for what processes counted that have ended.
