@@ -169,7 +169,9 @@ impl Manager {
     /// What is in force and not in the file, without values.
     pub fn not_in_the_file(&self) -> Vec<String> {
         let edits = self.unsaved.iter().map(ToString::to_string);
-        edits.chain(self.moved.then(|| "queues".to_owned())).collect()
+        edits
+            .chain(self.moved.then(|| "queues".to_owned()))
+            .collect()
     }
 
     /// Whether the end has begun.
@@ -417,7 +419,8 @@ impl Manager {
         if let Some(left) = self.slots[worker].take_left() {
             let in_force = &self.parts.shared.config;
             let by = left.config(in_force);
-            self.memory.left(by, in_force, worker as u32, &left.statistics);
+            self.memory
+                .left(by, in_force, worker as u32, &left.statistics);
             self.write_totals();
         }
         for said in said {

@@ -165,7 +165,9 @@ fn prepare(
     let of_addresses = preflight::addresses(&config, &facts, taken);
     if found.outdated {
         // They serve it all the same, and the file may be the remedy: its reload looks at its own.
-        of_addresses.iter().for_each(|fault| tracing::warn!("{fault}"));
+        for fault in of_addresses {
+            tracing::warn!("{fault}");
+        }
     } else {
         faults.extend(of_addresses);
     }

@@ -212,18 +212,21 @@ pub fn queues(root: &Path, args: &QueuesArgs) -> anyhow::Result<()> {
 /// A line per queue.
 fn table(report: &Report) -> String {
     let mut table = Table::new(&[
-        "worker", "queue", "core", "pid", "busy", "received", "sent", "dropped",
+        "worker", "queue", "core", "pid", "busy 1s", "10s", "60s", "received", "sent", "dropped",
     ]);
     for worker in &report.workers {
         let core = worker.core.map_or("-".into(), |core| core.to_string());
         let pid = worker.pid.map_or("-".into(), |pid| pid.to_string());
+        let [second, ten_seconds, minute] = busy(worker);
         let mut row = |queue: String, [received, sent, dropped]: [u64; 3]| {
             table.row(vec![
                 worker.worker.to_string(),
                 queue,
                 core.clone(),
                 pid.clone(),
-                busy(worker),
+                second.clone(),
+                ten_seconds.clone(),
+                minute.clone(),
                 received.to_string(),
                 sent.to_string(),
                 dropped.to_string(),

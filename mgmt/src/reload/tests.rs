@@ -105,7 +105,10 @@ fn a_signal_while_a_change_is_under_way_is_not_lost() {
     fixture.manager.reload_by_signal();
     let (_, outcome) = take_up(&mut fixture, &[&workers[0], &workers[1]], &mut client);
     assert!(outcome.applied, "{outcome:?}");
-    assert_eq!(fixture.manager.parts.shared.config.worker.client_stall_ms, 9_000);
+    assert_eq!(
+        fixture.manager.parts.shared.config.worker.client_stall_ms,
+        9_000
+    );
     for message in [PREPARE, ToWorker::TakeUp] {
         fixture.turn();
         for worker in &workers {
@@ -113,7 +116,10 @@ fn a_signal_while_a_change_is_under_way_is_not_lost() {
         }
     }
     fixture.turn();
-    assert_eq!(fixture.manager.parts.shared.config.worker.client_stall_ms, 8_000);
+    assert_eq!(
+        fixture.manager.parts.shared.config.worker.client_stall_ms,
+        8_000
+    );
     assert!(fixture.manager.reload.is_none(), "once for both");
 }
 

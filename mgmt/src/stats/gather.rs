@@ -83,6 +83,22 @@ pub fn stats(manager: &mut Manager) -> Stats {
     }
 }
 
+/// How busy each worker was, per cent.
+pub fn busy(manager: &mut Manager) -> Vec<Windows<f64>> {
+    let totals = totals(manager);
+    let past = Past::of(manager, Instant::now());
+    let none = WorkerTotals::default();
+    let workers = manager.slots.iter().map(|slot| {
+        let worker = slot.worker as u32;
+        let now = totals.workers.get(&worker).unwrap_or(&none);
+        past.windows(|then, span| {
+            let then = then.workers.get(&worker).unwrap_or(&none);
+            worker_rates(now, then, span).busy_percent
+        })
+    });
+    workers.collect()
+}
+
 /// The name of this machine, as the kernel knows it.
 pub fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");

@@ -118,7 +118,11 @@ mod tests {
             let mut totals = Totals::default();
             totals.add(&before, 0, page);
             let server = &totals.pools["sessions"].servers[&("b".into(), "127.0.0.1:6380".into())];
-            (requests(&totals), server.counters.requests, totals.workers[&0].requests)
+            (
+                requests(&totals),
+                server.counters.requests,
+                totals.workers[&0].requests,
+            )
         };
         assert_eq!(nothing(&of_page(&before, &after, &page)), (0, 0, 0));
         after.pools[0].servers.remove(1);

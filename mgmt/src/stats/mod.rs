@@ -46,14 +46,26 @@ impl Memory {
     }
 
     /// A process of `worker` ended that worked by the configuration `by`: its counts go on in the sums.
-    pub fn ended(&mut self, by: &Config, in_force: &Config, worker: u32, counted: &WorkerStatistics) {
+    pub fn ended(
+        &mut self,
+        by: &Config,
+        in_force: &Config,
+        worker: u32,
+        counted: &WorkerStatistics,
+    ) {
         self.ended.add(by, worker, counted);
         self.ended.clear_gauges();
         self.ended.fold(in_force);
     }
 
     /// A process of `worker` counts in another page from now on, which has no place for what is not `in_force`: that goes on in the sums.
-    pub fn left(&mut self, by: &Config, in_force: &Config, worker: u32, counted: &WorkerStatistics) {
+    pub fn left(
+        &mut self,
+        by: &Config,
+        in_force: &Config,
+        worker: u32,
+        counted: &WorkerStatistics,
+    ) {
         self.ended(by, in_force, worker, &left::of_page(by, in_force, counted));
     }
 

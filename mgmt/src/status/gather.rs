@@ -2,7 +2,7 @@
 
 use super::report::{PoolReport, PortReport, QueueReport, Report, ServerReport, WorkerReport};
 use crate::manager::Manager;
-use crate::stats::totals::Totals;
+use crate::stats::{self, totals::Totals};
 use crate::supervisor::{Counted, Slot};
 use crate::worker_process::WorkerProcess;
 use std::collections::BTreeMap;
@@ -23,11 +23,16 @@ const DEVICE_COUNTERS: &[&str] = &[
 
 /// The report of this moment.
 pub fn report(manager: &mut Manager) -> Report {
+    let busy = stats::gather::busy(manager);
     let shared = &manager.parts.shared;
     let config = &shared.config;
     let slots = manager.slots.iter_mut();
     let workers: Vec<WorkerReport> = slots
-        .map(|slot| worker_report(slot, config, shared.layout))
+        .zip(busy)
+        .map(|(slot, busy)| WorkerReport {
+            busy_percent: Some(busy),
+            ..worker_report(slot, config, shared.layout)
+        })
         .collect();
     let unreachable = match shared.packets() {
         Some(packets) => packets.mirror.unreachable().collect(),
@@ -77,6 +82,7 @@ fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> 
         generation: slot.generation,
         state: slot.state().into(),
         uptime_s: process.map_or(0, |process| process.started.elapsed().as_secs()),
+        busy_percent: None,
         restarts: slot.starts.saturating_sub(1),
         hung: slot.hung,
         forbidden_calls: slot.forbidden_calls,

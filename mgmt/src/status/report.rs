@@ -1,6 +1,7 @@
 //! The report. Its JSON is what scripts read: fields are only ever added.
 
 use crate::control::server::ControlCounters;
+use crate::stats::model::Windows;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidegate_channel::counters::{
@@ -57,6 +58,9 @@ pub struct WorkerReport {
     pub state: String,
     /// Seconds since this process started.
     pub uptime_s: u64,
+    /// The part of the time in which its loop had something to do, per cent; an earlier version does not tell.
+    #[serde(default)]
+    pub busy_percent: Option<Windows<f64>>,
     /// Processes started after the first.
     pub restarts: u64,
     /// How often it was killed because its heartbeat stopped.

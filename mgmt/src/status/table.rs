@@ -87,19 +87,24 @@ fn workers(report: &Report, out: &mut String) {
         "core",
         "state",
         "up",
-        "busy",
+        "busy 1s",
+        "10s",
+        "60s",
         "restarts",
         "hung",
         "last exit",
     ]);
     for worker in &report.workers {
+        let [second, ten_seconds, minute] = busy(worker);
         table.row(vec![
             worker.worker.to_string(),
             worker.pid.map_or("-".into(), |pid| pid.to_string()),
             worker.core.map_or("-".into(), |core| core.to_string()),
             worker.state.clone(),
             span(worker.uptime_s),
-            busy(worker),
+            second,
+            ten_seconds,
+            minute,
             worker.restarts.to_string(),
             worker.hung.to_string(),
             worker.last_exit.clone().unwrap_or_else(|| "-".into()),
@@ -108,11 +113,12 @@ fn workers(report: &Report, out: &mut String) {
     table.write(out);
 }
 
-/// Share of the worker's life that its loop had something to do.
-pub fn busy(worker: &WorkerReport) -> String {
-    let lived_ns = u128::from(worker.uptime_s.max(1)) * 1_000_000_000;
-    let percent = u128::from(worker.poll_loop.busy_ns) * 100 / lived_ns;
-    format!("{}%", percent.min(100))
+/// The part of the last second, ten seconds and minute in which the worker's loop had something to do.
+pub fn busy(worker: &WorkerReport) -> [String; 3] {
+    let percent = worker.busy_percent.as_ref();
+    let windows = percent.map(|of| [of.second, of.ten_seconds, of.minute].map(Some));
+    let windows = windows.unwrap_or_default();
+    windows.map(|percent| percent.map_or("-".into(), |percent| format!("{percent:.0}%")))
 }
 
 fn queues(report: &Report, out: &mut String) {
@@ -256,6 +262,7 @@ pub fn span(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::server::ControlCounters;
+    use crate::stats::model::Windows;
     use crate::status::report::{PoolReport, PortReport, QueueReport, ServerReport};
     use tidegate_channel::message::ObtainedMode;
 
@@ -268,6 +275,12 @@ mod tests {
             state: "running".into(),
             generation: 1,
             uptime_s: 75,
+            busy_percent: Some(Windows {
+                second: 99.6,
+                ten_seconds: 41.2,
+                minute: 7.0,
+                start: 1.0,
+            }),
             restarts: 2,
             hung: 0,
             forbidden_calls: 0,
@@ -334,7 +347,7 @@ mod tests {
             "edge 0.1.0 · running · manager 4700 · up 1d01h",
             "not in the file: pool sessions: timeout_ms",
             "4711",
-            "1m15s",
+            "1m15s  100%     41%  7%",
             "killed by SIGKILL",
             "zero-copy",
             "rx_ring_full=7",
