@@ -9,6 +9,7 @@ use ratatui::crossterm::terminal::{
 use ratatui::prelude::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 use std::io::{IsTerminal, Stdout, stdin, stdout};
+use std::mem::ManuallyDrop;
 
 /// Refuses where nothing can be shown or no key can be pressed.
 pub fn check() -> anyhow::Result<()> {
@@ -31,8 +32,9 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The terminal while it is ours.
-pub struct Screen(Terminal<CrosstermBackend<Stdout>>);
+/// The terminal while it is ours. What draws is never dropped: it would show the cursor, which [`give_back`] does, and panic when the
+/// terminal is gone, standard error with it.
+pub struct Screen(ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>);
 
 impl Screen {
     /// Takes it. A panic gives it back before it says what happened.
@@ -47,7 +49,7 @@ impl Screen {
         let taken = execute!(stdout(), EnterAlternateScreen)
             .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
         match taken {
-            Ok(terminal) => Ok(Self(terminal)),
+            Ok(terminal) => Ok(Self(ManuallyDrop::new(terminal))),
             Err(error) => {
                 give_back();
                 Err(error).context("the terminal cannot be taken")
