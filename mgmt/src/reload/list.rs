@@ -69,7 +69,7 @@ fn with_decor_of(old: &Array, mut list: Array) -> Array {
 fn lines(list: &Array) -> (String, Vec<Line>, String) {
     let mut head = String::new();
     let mut lines: Vec<Line> = Vec::new();
-    for value in list {
+    for (index, value) in list.iter().enumerate() {
         let (end, before) = cut(raw(value.decor().prefix()));
         match lines.last_mut() {
             Some(line) => line.after.push_str(end),
@@ -83,7 +83,7 @@ fn lines(list: &Array) -> (String, Vec<Line>, String) {
         // Between the element and its comma there is hardly ever anything.
         if let Some(line) = lines.last_mut()
             && raw(value.decor().suffix()).contains('#')
-            && list.trailing_comma()
+            && (index + 1 < list.len() || list.trailing_comma())
         {
             line.after = raw(value.decor().suffix()).trim_end().to_owned();
         }
