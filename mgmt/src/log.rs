@@ -122,11 +122,11 @@ fn parsed(text: &str) -> Result<EnvFilter, String> {
     let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
     let targets: Targets = text.parse().map_err(|_| "it cannot be read".to_owned())?;
     let known = |target: &str| {
-        let module_of = |part: &&str| {
+        let module_of = |part: &str| {
             let rest = target.strip_prefix(part);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        PARTS.iter().any(|part| module_of(&part))
+        PARTS.iter().any(|part| module_of(part))
     };
     let unknown: Vec<String> = targets
         .iter()

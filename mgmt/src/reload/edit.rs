@@ -208,16 +208,12 @@ fn take_out(table: &mut Table, key: &str) {
         // Behind the line before: of another setting, or of the table itself.
         let lines = format!("\n{}", comments.join("\n"));
         let value = before.and_then(|before| table.get_mut(before)?.as_value_mut());
-        match value {
-            Some(value) => {
-                let decor = value.decor_mut();
-                decor.set_suffix(format!("{}{lines}", raw(decor.suffix())));
-            }
-            None => {
-                let decor = table.decor_mut();
-                decor.set_suffix(format!("{}{lines}", raw(decor.suffix())));
-            }
-        }
+        let decor = if let Some(value) = value {
+            value.decor_mut()
+        } else {
+            table.decor_mut()
+        };
+        decor.set_suffix(format!("{}{lines}", raw(decor.suffix())));
     }
 }
 

@@ -85,7 +85,9 @@ fn lines(list: &Array) -> (String, Vec<Line>, String) {
             && raw(value.decor().suffix()).contains('#')
             && (index + 1 < list.len() || list.trailing_comma())
         {
-            line.after = raw(value.decor().suffix()).trim_end().to_owned();
+            raw(value.decor().suffix())
+                .trim_end()
+                .clone_into(&mut line.after);
         }
     }
     let last = lines.last_mut();

@@ -172,7 +172,7 @@ fn workers_that_were_moved_stay_where_they_are() {
     let cores = cores_of("self");
     let mut cores = cores.split([',', '-']).map(|core| core.parse().unwrap());
     let first: u32 = cores.next().unwrap();
-    let other = cores.last().unwrap_or(first);
+    let other = cores.next_back().unwrap_or(first);
     let text = config(&home, home.path("clients.sock").to_str().unwrap());
     let text = std::fs::read_to_string(text).unwrap();
     let file = home.path("cores.toml");

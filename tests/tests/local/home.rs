@@ -52,14 +52,6 @@ impl Home {
         self.directory.join(name)
     }
 
-    /// Leaves a file to the user that the programs run as, and to nobody else.
-    pub fn keep_from_others(&self, file: &Path) {
-        if geteuid().is_root() {
-            std::os::unix::fs::chown(file, Some(ORDINARY_USER), Some(ORDINARY_USER)).unwrap();
-        }
-        std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
-    }
-
     /// An address of this test.
     pub fn address(&self, port: u16) -> SocketAddr {
         SocketAddr::from(([127, 84, self.number, 1], port))
@@ -270,4 +262,12 @@ pub fn get_over(path: &Path, key: &str) -> std::io::Result<String> {
     let length = lines.next().transpose()?.unwrap_or_default();
     assert!(length.starts_with('$') && length != "$-1", "{length}");
     Ok(lines.next().transpose()?.unwrap_or_default())
+}
+
+/// Leaves a file to the user that the programs run as, and to nobody else.
+pub fn keep_from_others(file: &Path) {
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(file, Some(ORDINARY_USER), Some(ORDINARY_USER)).unwrap();
+    }
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
 }

@@ -1,6 +1,6 @@
 //! Commands that change a running instance, its log, and what the service manager hears.
 
-use crate::home::{Home, wait_until};
+use crate::home::{Home, keep_from_others, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 use std::os::unix::fs::PermissionsExt;
@@ -194,7 +194,7 @@ fn no_password_is_ever_shown() {
     );
     let file = home.path("password");
     std::fs::write(&file, "front-hunter2\n").unwrap();
-    home.keep_from_others(&file);
+    keep_from_others(&file);
     let mut pools = pools(&home).to_vec();
     let auth = format!(
         "redis_auth = {{ file = {file:?} }}\nserver_auth = {{ env = \"TIDEGATE_TEST_PASSWORD\" }}\n"
