@@ -220,7 +220,12 @@ impl Walk<'_> {
         if self.transaction.is_some() {
             return self.in_transaction(asked);
         }
-        let is_held = !self.subscriptions.are_none() && self.resp3 != Some(true);
+        let subscribed = !self.subscriptions.are_none();
+        if subscribed && self.resp3.is_none() {
+            // What a subscriber may ask depends on a dialect that nobody told.
+            return Err(Stop::Over);
+        }
+        let is_held = subscribed && self.resp3 == Some(false);
         match asked.request.route {
             Route::Pinned(
                 Pin::Subscribe

@@ -63,6 +63,10 @@ impl<'a> Walk<'a> {
                 None => self.subscriptions.count(&command),
             };
             if strings != [&command[..], wanted, count.to_string().as_bytes()] {
+                if muted {
+                    // It was refused, and a later one begins like it.
+                    return Err(Stop::Over);
+                }
                 return Err("this does not confirm what was asked for".into());
             }
             self.at = end;
