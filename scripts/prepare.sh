@@ -29,6 +29,20 @@ install_packages() {
     disable_services "${missing[@]}"
 }
 
+# What the feature `dpdk` is built with. Libraries are no programs, so pkg-config is asked. False where there is no DPDK 22.11 to be had.
+install_dpdk() {
+    has_dpdk && return 0
+    [ "$(id -u)" -eq 0 ] && command -v apt-cache >/dev/null 2>&1 || return 1
+    apt-cache show libdpdk-dev 2>/dev/null | grep -q '^Version: .*22\.11' || return 1
+    say "Installing Debian packages: DPDK"
+    without_starting_services apt_install pkg-config clang libclang-dev libdpdk-dev dpdk
+    has_dpdk
+}
+
+has_dpdk() {
+    command -v clang >/dev/null 2>&1 && pkg-config --exists 'libdpdk >= 22.11 libdpdk < 23' >/dev/null 2>&1
+}
+
 apt_install() {
     local log
     log=$(mktemp)
