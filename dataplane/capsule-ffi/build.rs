@@ -99,6 +99,7 @@ fn generate_bindings(flags: &[String]) -> Result<(), Box<dyn Error>> {
         .clang_args(flags)
         .derive_default(true)
         .derive_copy(true)
+        .generate_cstr(true)
         .generate_comments(false)
         .prepend_enum_name(false)
         .default_enum_style(bindgen::EnumVariation::Consts)

@@ -358,6 +358,7 @@ fn obtained(mode: PortMode) -> ObtainedMode {
         PortMode::Copy => ObtainedMode::Copy,
         PortMode::Generic => ObtainedMode::Generic,
         PortMode::Wire => ObtainedMode::Wire,
+        PortMode::Dpdk => ObtainedMode::Dpdk,
     }
 }
 

@@ -3,6 +3,14 @@
 use crate::affinity::MAIN_LCORE;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static IS_UP: AtomicBool = AtomicBool::new(false);
+
+/// Tells whether EAL was initialised, for who has to say what of a longer way failed.
+pub fn eal_is_up() -> bool {
+    IS_UP.load(Ordering::Acquire)
+}
 
 unsafe extern "C" {
     #[link_name = "rte_eal_init"]
@@ -28,7 +36,9 @@ pub unsafe fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     pointers.push(ptr::null_mut());
     let pointers = Box::leak(pointers.into_boxed_slice());
     // SAFETY: `count` strings and a null pointer behind them, for ever.
-    unsafe { dpdk_eal_init(count, pointers.as_mut_ptr()) }
+    let parsed = unsafe { dpdk_eal_init(count, pointers.as_mut_ptr()) };
+    IS_UP.store(parsed >= 0, Ordering::Release);
+    parsed
 }
 
 /// Names that were changed since; devices on the PCI bus, which capsule takes for virtual ones when their address has a letter

@@ -34,6 +34,6 @@ mod renamed;
 
 pub use affinity::{MAIN_LCORE, numa_node_of_cpu, place_main, rte_thread_set_affinity};
 pub use bindings::*;
-pub use eal::rte_eal_init;
+pub use eal::{eal_is_up, rte_eal_init};
 pub use kni::*;
 pub use renamed::*;

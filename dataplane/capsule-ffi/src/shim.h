@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* rte_cpuset_t is glibc's cpu_set_t then */
 #endif
+#include <rte_build_config.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -30,6 +31,9 @@ typedef void (*tidegate_log_sink)(uint32_t level, const char *text, size_t bytes
 
 /* From now on everything that DPDK logs goes to `sink`. 0, or -1 with errno. */
 int tidegate_log_to(tidegate_log_sink sink);
+
+/* The directory that EAL loads drivers from. */
+#define TIDEGATE_DRIVERS RTE_EAL_PMD_PATH
 
 static const uint64_t TIDEGATE_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t TIDEGATE_RSS_TCP = RTE_ETH_RSS_TCP;

@@ -4,6 +4,7 @@
 //! knows nothing of what is in them. This is the only crate of the data plane with `unsafe`.
 //!
 //! * [`afxdp`]: an AF_XDP socket on a queue of a NIC, for a worker.
+//! * `dpdk`: a queue of a device that DPDK drives, with the feature `dpdk`.
 //! * [`wire`]: frames through shared memory between two processes or inside one, for benchmarks and simulation.
 //! * [`handover`]: frames that reached the wrong worker, through the same [`frame_ring`].
 //! * [`capture`]: copies of frames for whoever writes them down, through such rings as well.
@@ -19,6 +20,8 @@ pub mod afxdp;
 pub mod bpf;
 pub mod capture;
 pub mod doorbell;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod frame_ring;
 pub mod handover;
 mod mapping;
@@ -51,6 +54,8 @@ pub enum PortMode {
     Generic,
     /// Shared memory.
     Wire,
+    /// DPDK drives the device.
+    Dpdk,
 }
 
 /// What is fixed about a port once it is open.

@@ -151,6 +151,8 @@ pub enum ObtainedMode {
     Generic,
     /// Shared memory.
     Wire,
+    /// DPDK drives the device.
+    Dpdk,
 }
 
 impl std::fmt::Display for ObtainedMode {
@@ -160,6 +162,7 @@ impl std::fmt::Display for ObtainedMode {
             Self::Copy => "copy",
             Self::Generic => "generic",
             Self::Wire => "wire",
+            Self::Dpdk => "dpdk",
         })
     }
 }

@@ -1,0 +1,182 @@
+//! One queue, on devices in memory.
+
+use super::*;
+use crate::test_support::exclusive;
+use crate::{RxQueue, TxQueue};
+
+/// Sends until nothing goes any more; returns how many frames were queued.
+fn fill(tx: &mut DpdkTx) -> u64 {
+    let mut queued = 0_u64;
+    loop {
+        while tx.room() > 0 {
+            tx.push(64, |frame| {
+                frame.fill(0);
+                frame[..8].copy_from_slice(&queued.to_be_bytes());
+            });
+            queued += 1;
+        }
+        let before = tx.in_use();
+        tx.flush();
+        if tx.room() == 0 {
+            assert_eq!(
+                tx.in_use(),
+                before,
+                "a flush that sent nothing lost something"
+            );
+            return queued;
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_takes_no_more_and_loses_nothing() {
+    let _exclusive = exclusive();
+    let Some(cores) = cores(1) else { return };
+    let child = child(|| {
+        let config = config(DeviceKind::Loop, cores);
+        once(&config, |mut port| {
+            let nothing = port.mbufs_in_use();
+            assert_eq!(nothing, MbufsInUse::default());
+            let (rx, tx) = port.halves();
+            let sent = fill(tx);
+            assert!(
+                sent > 512,
+                "the ring and what waits for it hold more than {sent}"
+            );
+            assert!(tx.flush().pending > 0);
+            let mut received = 0_u64;
+            while received < sent {
+                let waiting = rx.waiting();
+                let burst = rx.burst(7);
+                assert_eq!(burst, waiting.min(7));
+                for index in 0..burst {
+                    let frame = rx.frame(index);
+                    assert_eq!(frame.len(), 64);
+                    assert_eq!(frame[..8], received.to_be_bytes(), "out of order");
+                    received += 1;
+                }
+                rx.release();
+                tx.flush();
+            }
+            assert_eq!((rx.waiting(), tx.flush().pending), (0, 0));
+            assert_eq!(port.mbufs_in_use(), nothing);
+            let counters = port.counters();
+            assert_eq!((counters.tx_frames, counters.rx_frames), (sent, sent));
+            assert_eq!(
+                (counters.tx_bytes, counters.rx_bytes),
+                (64 * sent, 64 * sent)
+            );
+        })
+        .unwrap();
+    });
+    assert!(child.wait());
+}
+
+#[test]
+fn a_port_that_is_dropped_gives_back_what_it_holds() {
+    let _exclusive = exclusive();
+    let Some(cores) = cores(1) else { return };
+    let child = child(|| {
+        let config = config(DeviceKind::Loop, cores);
+        once(&config, |mut port| {
+            let device = port.device().clone();
+            let (rx, tx) = port.halves();
+            for _ in 0..40 {
+                assert!(tx.room() > 0);
+                tx.push(100, |frame| frame.fill(1));
+            }
+            tx.flush();
+            // Ten in a burst, thirty taken off the ring, twenty not sent: all of the queue's pool.
+            assert_eq!(rx.burst(10), 10);
+            for _ in 0..20 {
+                assert!(tx.room() > 0);
+                tx.push(100, |frame| frame.fill(2));
+            }
+            let pool = tx.pool();
+            assert_eq!(tx.in_use(), 60);
+            drop(port);
+            assert_eq!(pool.in_use(), 0, "{}", device.name());
+        })
+        .unwrap();
+    });
+    assert!(child.wait());
+}
+
+#[test]
+fn a_device_tells_what_it_is() {
+    let _exclusive = exclusive();
+    let Some(cores) = cores(1) else { return };
+    let child = child(|| {
+        let config = config(DeviceKind::Null { receives: true }, cores);
+        once(&config, |mut port| {
+            let device = port.device().clone();
+            assert_eq!((device.name(), device.driver()), ("net_null0", "net_null"));
+            assert_eq!(port.info().mac, device.mac());
+            assert_eq!(
+                (device.mtu_bytes(), device.offloads()),
+                (1_500, Offloads::default())
+            );
+            assert!(device.queues_max() > 1);
+            let link = device.link();
+            assert!(link.is_up && link.full_duplex);
+            let (rx, _) = port.halves();
+            assert_eq!(rx.burst(32), 32);
+            rx.release();
+            let named = device.extended_statistics();
+            let good = named.iter().find(|(name, _)| name == "rx_good_packets");
+            assert_eq!(good.unwrap().1, device.statistics().rx_frames);
+            assert!(device.statistics().rx_frames >= 32);
+        })
+        .unwrap();
+    });
+    assert!(child.wait());
+}
+
+#[test]
+fn the_spread_of_flows_is_set_and_read_where_the_device_allows_it() {
+    let _exclusive = exclusive();
+    // There is nothing to spread over one queue.
+    let Some(cores) = cores(2) else { return };
+    let child = child(|| {
+        let config = config(DeviceKind::Null { receives: false }, cores);
+        once(&config, |port| {
+            let device = port.device();
+            let key: Vec<u8> = (0..40).collect();
+            device.set_rss_key(&key).unwrap();
+            assert_eq!(device.rss_key().unwrap(), key);
+            let entries = device.indirection().unwrap().len();
+            let table: Vec<u16> = (0..entries as u16).map(|entry| entry % 2).collect();
+            device.set_indirection(&table).unwrap();
+            assert_eq!(device.indirection().unwrap(), table);
+            for error in [
+                device.set_rss_key(&key[1..]),
+                device.set_indirection(&table[1..]),
+            ] {
+                assert!(
+                    matches!(error, Err(DpdkError::RssShape { .. })),
+                    "{error:?}"
+                );
+            }
+        })
+        .unwrap();
+    });
+    assert!(child.wait());
+    let child = self::child(|| {
+        let config = self::config(DeviceKind::Loop, checks::allowed_cores()[..1].to_vec());
+        once(&config, |port| {
+            let device = port.device();
+            for error in [
+                device.rss_key().map(|_| ()),
+                device.set_rss_key(&[0; 40]),
+                device.indirection().map(|_| ()),
+                device.set_indirection(&[0; 128]),
+            ] {
+                let error = error.unwrap_err();
+                assert!(matches!(error, DpdkError::RssUnsupported { .. }), "{error}");
+                assert!(error.to_string().contains("net_ring"), "{error}");
+            }
+        })
+        .unwrap();
+    });
+    assert!(child.wait());
+}
