@@ -157,3 +157,27 @@ fn a_panic_in_a_loop_ends_the_process() {
     });
     assert!(!child.wait());
 }
+
+#[test]
+fn nothing_is_written_past_our_log() {
+    let _exclusive = exclusive();
+    let Some(one) = cores(1) else { return };
+    let child = child(|| {
+        // SAFETY: a terminated name in, a new descriptor or -1 out.
+        let file = unsafe { libc::memfd_create(c"output".as_ptr(), 0) };
+        assert!(file >= 0);
+        // SAFETY: descriptors of ours; nothing else in this process writes meanwhile.
+        let terminal = unsafe {
+            let terminal = libc::dup(2);
+            libc::dup2(file, 1);
+            libc::dup2(file, 2);
+            terminal
+        };
+        let outcome = once(&config(DeviceKind::Loop, one), |port| port.worker());
+        // SAFETY: as above.
+        unsafe { libc::dup2(terminal, 2) };
+        let written = std::fs::read_to_string(format!("/proc/self/fd/{file}")).unwrap();
+        assert_eq!((outcome.unwrap(), &*written), (0, ""));
+    });
+    assert!(child.wait());
+}
