@@ -180,3 +180,40 @@ fn the_spread_of_flows_is_set_and_read_where_the_device_allows_it() {
     });
     assert!(child.wait());
 }
+
+#[test]
+fn each_worker_gets_its_queue_of_every_device() {
+    let _exclusive = exclusive();
+    let Some(cores) = cores(2) else { return };
+    let child = child(|| {
+        let mut config = config(DeviceKind::Loop, cores);
+        config.devices.push(DeviceConfig {
+            kind: DeviceKind::Null { receives: false },
+            ring_size: 128,
+        });
+        let outcome = run(&config, |worker, mut ports| {
+            let names: Vec<&str> = ports.iter().map(|port| port.device().name()).collect();
+            assert_eq!(names, ["net_ring0", "net_null1"]);
+            assert!(ports.iter().all(|port| port.worker() == worker));
+            for port in &mut ports {
+                let (_, tx) = port.halves();
+                assert!(tx.room() > 0);
+                tx.push(60, |frame| frame.fill(worker as u8));
+                assert_eq!(tx.flush().pending, 0);
+            }
+            // What a worker sends into the loop, it finds on its own queue, and alone.
+            let (rx, _) = ports[0].halves();
+            assert_eq!(rx.burst(64), 1);
+            assert_eq!(rx.frame(0), [worker as u8; 60]);
+            rx.release();
+            let (rx, _) = ports[1].halves();
+            assert_eq!((rx.waiting(), rx.burst(64)), (0, 0));
+            Ok(Loop(move || {
+                assert_eq!(ports.len(), 2);
+                ControlFlow::Break(())
+            }))
+        });
+        assert_eq!(outcome.unwrap(), Outcome::Finished);
+    });
+    assert!(child.wait());
+}
