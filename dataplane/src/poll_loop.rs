@@ -72,6 +72,16 @@ enum Turn {
     Nothing,
 }
 
+/// A loop under way.
+#[derive(Debug)]
+pub struct Running {
+    clock: Clock,
+    now_ns: u64,
+    /// There is something to sleep on.
+    can_sleep: bool,
+    state: State,
+}
+
 /// What is carried from turn to turn.
 #[derive(Debug, Default)]
 struct State {
@@ -85,51 +95,76 @@ struct State {
 impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
     /// Turns until a command or a finished drain ends it.
     pub fn run(&mut self, clock: Clock) -> Ended {
-        let mut state = State::default();
-        let mut now_ns = clock.now_ns();
-        // The first turn runs every layer once: servers to connect to in advance are the proxy's first work.
-        state.pending = true;
-        let can_sleep = self.network.can_wait();
+        let mut running = self.begin(clock);
         loop {
-            let now_us = now_ns / 1_000;
-            self.counters.turns += 1;
-            let turn = self.turn(now_us, &mut state);
-            if let Some(ended) = self.obey(now_us, &mut state) {
-                self.publish(now_us);
+            if let Some(ended) = self.once(&mut running) {
                 return ended;
             }
-            match turn {
-                Turn::Busy => {
-                    self.idle.busy();
-                    self.counters.busy_turns += 1;
-                    let then_ns = clock.now_ns();
-                    self.counters.busy_ns += then_ns - now_ns;
-                    now_ns = self.awake_until(now_ns, then_ns);
-                    self.publisher.counted();
-                }
-                Turn::Lingers => {
-                    std::hint::spin_loop();
-                    now_ns = self.awake_until(now_ns, clock.now_ns());
-                }
-                Turn::Nothing => match self.idle.rest(now_us) {
-                    Rest::Sleep if can_sleep => {
-                        self.sleep(now_us, &state);
-                        now_ns = clock.now_ns();
-                    }
-                    Rest::Spin => {
-                        std::hint::spin_loop();
-                        now_ns = self.awake_until(now_ns, clock.now_ns());
-                    }
-                    Rest::Pause | Rest::Sleep => {
-                        self.idle.pause();
-                        now_ns = clock.now_ns();
-                    }
-                },
-            }
-            if self.publisher.is_due(now_us) {
-                self.publish(now_us);
-            }
         }
+    }
+
+    /// For whoever turns the loop from outside, with [`PollLoop::once`].
+    pub fn begin(&self, clock: Clock) -> Running {
+        Running {
+            clock,
+            now_ns: clock.now_ns(),
+            can_sleep: self.network.can_wait(),
+            // The first turn runs every layer once: servers to connect to in advance are the proxy's first work.
+            state: State {
+                pending: true,
+                ..State::default()
+            },
+        }
+    }
+
+    /// One turn, and the rest after it; `Some`: it was the last.
+    #[inline]
+    pub fn once(&mut self, running: &mut Running) -> Option<Ended> {
+        let Running {
+            clock,
+            now_ns,
+            can_sleep,
+            state,
+        } = running;
+        let now_us = *now_ns / 1_000;
+        self.counters.turns += 1;
+        let turn = self.turn(now_us, state);
+        if let Some(ended) = self.obey(now_us, state) {
+            self.publish(now_us);
+            return Some(ended);
+        }
+        match turn {
+            Turn::Busy => {
+                self.idle.busy();
+                self.counters.busy_turns += 1;
+                let then_ns = clock.now_ns();
+                self.counters.busy_ns += then_ns - *now_ns;
+                *now_ns = self.awake_until(*now_ns, then_ns);
+                self.publisher.counted();
+            }
+            Turn::Lingers => {
+                std::hint::spin_loop();
+                *now_ns = self.awake_until(*now_ns, clock.now_ns());
+            }
+            Turn::Nothing => match self.idle.rest(now_us) {
+                Rest::Sleep if *can_sleep => {
+                    self.sleep(now_us, state);
+                    *now_ns = clock.now_ns();
+                }
+                Rest::Spin => {
+                    std::hint::spin_loop();
+                    *now_ns = self.awake_until(*now_ns, clock.now_ns());
+                }
+                Rest::Pause | Rest::Sleep => {
+                    self.idle.pause();
+                    *now_ns = clock.now_ns();
+                }
+            },
+        }
+        if self.publisher.is_due(now_us) {
+            self.publish(now_us);
+        }
+        None
     }
 
     /// A turn that began at `now_ns` ended at `then_ns`, which is returned. No turn takes as long as a pause by itself: replies wait
