@@ -302,7 +302,11 @@ impl Walk<'_> {
 
     fn quit(&mut self) -> Result<(), Stop> {
         if !self.reader.world.setting.twemproxy {
-            self.take(|got| got == b"+OK\r\n")?;
+            let is_refused = self.take(|got| got == b"+OK\r\n")? == Some(true);
+            if is_refused {
+                // With words that are too many to be held it is no request.
+                return Ok(());
+            }
         }
         self.reader.ends_with_errors(self.at, 0, Some(b""))?;
         Err(Stop::Over)
