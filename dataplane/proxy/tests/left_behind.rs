@@ -4,20 +4,11 @@ mod model;
 
 use model::dialects::{GET, STAT, frame, frames};
 use model::dialogue::{commands, play, text};
+use model::redis::{goes_on, redis};
 use model::traffic::resp;
 use model::{World, limits, pool};
 use tidegate_config::{Protocol, WorkerConfig};
 use tidegate_proxy::streams::{StreamId, Streams};
-
-fn redis(servers: usize) -> World {
-    World::new(&[pool(Protocol::Redis, servers)], &limits(), 5)
-}
-
-fn goes_on(world: &mut World, client: usize, lines: &[&str]) -> String {
-    world.clients[client].to_send.extend(commands(lines));
-    world.settle(20_000);
-    text(&std::mem::take(&mut world.clients[client].got))
-}
 
 #[test]
 fn a_subscription_of_resp3_with_a_long_name_is_one_all_the_same() {

@@ -2,29 +2,15 @@
 
 mod model;
 
-use model::dialogue::{commands, keys_of_both, play, text};
+use model::dialogue::{commands, keys_of_both, text};
+use model::redis::{assert_all_clean, redis, says};
 use model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol};
 use tidegate_proxy::streams::ServerId;
 
-fn world() -> World {
-    World::new(&[pool(Protocol::Redis, 2)], &limits(), 5)
-}
-
-fn says(world: &mut World, lines: &[&str]) -> String {
-    play(world, &commands(lines)).0
-}
-
-fn assert_all_clean(world: &World) {
-    let states = world.servers.iter().flat_map(|s| s.states.values());
-    assert!(states.into_iter().all(model::states::State::is_clean));
-    world.assert_idle("everything was given back");
-    assert_eq!(world.proxy.pool_counters(0).pins, 0);
-}
-
 #[test]
 fn a_client_waits_longer_than_any_timeout_and_nobody_with_it() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, a2], [b, _]] = keys_of_both(&mut world);
     let line = format!("BLPOP {a} {a2} 0");
     let client = world.connect(commands(&[&line, &format!("GET {b}")]));
@@ -46,7 +32,7 @@ fn a_client_waits_longer_than_any_timeout_and_nobody_with_it() {
 
 #[test]
 fn what_is_there_is_had_at_once_and_the_connection_is_used_again() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], _] = keys_of_both(&mut world);
     let connects = world.streams.connects;
     for n in 0..10 {
@@ -62,7 +48,7 @@ fn what_is_there_is_had_at_once_and_the_connection_is_used_again() {
 
 #[test]
 fn its_keys_belong_to_one_server() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], [b, _]] = keys_of_both(&mut world);
     let got = says(&mut world, &[&format!("BLPOP {a} {b} 0"), "PING"]);
     assert!(
@@ -97,7 +83,7 @@ fn with_one_server_wait_counts_the_replicas_that_have_every_write() {
 #[test]
 fn nothing_is_taken_for_a_client_that_is_gone() {
     for half in [false, true] {
-        let mut world = world();
+        let mut world = redis(2);
         let [[a, _], _] = keys_of_both(&mut world);
         let line = format!("BLPOP {a} 0");
         // What it sent behind that waits in vain.
@@ -121,7 +107,7 @@ fn nothing_is_taken_for_a_client_that_is_gone() {
 
 #[test]
 fn a_server_that_dies_or_is_not_there_is_noticed() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], _] = keys_of_both(&mut world);
     let line = format!("BLPOP {a} 0");
     let client = world.connect(commands(&[&line, "PING"]));
@@ -151,7 +137,7 @@ fn a_server_that_dies_or_is_not_there_is_noticed() {
 
 #[test]
 fn a_server_that_babbles_costs_its_connection() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], _] = keys_of_both(&mut world);
     let slots = world.server_slots(0);
     let client = world.connect(commands(&[&format!("BLPOP {a} 0")]));
@@ -205,7 +191,7 @@ fn many_clients_wait_up_to_the_cap() {
 
 #[test]
 fn a_drained_proxy_does_not_wait_for_them() {
-    let mut world = world();
+    let mut world = redis(2);
     let client = world.connect(commands(&["BLPOP a 0"]));
     world.settle(20_000);
     world.proxy.drain(&mut world.streams, world.now_us);
@@ -216,7 +202,7 @@ fn a_drained_proxy_does_not_wait_for_them() {
 
 #[test]
 fn who_waits_for_a_key_that_got_another_server_is_told_and_the_others_wait_on() {
-    let mut world = world();
+    let mut world = redis(2);
     let keys: Vec<String> = (0..20).map(|n| format!("list{n}")).collect();
     let waits = |key: &String| commands(&[&format!("BLPOP {key} 0")]);
     let clients: Vec<usize> = keys.iter().map(|key| world.connect(waits(key))).collect();

@@ -2,41 +2,15 @@
 
 mod model;
 
-use model::dialogue::{commands, keys_of_both, play, text};
+use model::dialogue::{commands, keys_of_both, play};
+use model::redis::{assert_all_clean, goes_on, redis, says, take};
 use model::traffic::resp;
 use model::{World, limits, pool};
-use tidegate_config::{Distribution, PoolConfig, Protocol, WorkerConfig};
-use tidegate_proxy::streams::ServerId;
-
-fn world() -> World {
-    World::new(&[pool(Protocol::Redis, 2)], &limits(), 5)
-}
-
-/// What a client gets for commands, one per line; its connection stays.
-fn says(world: &mut World, lines: &[&str]) -> String {
-    let (got, closed) = play(world, &commands(lines));
-    assert!(!closed, "{lines:?}");
-    got
-}
-
-/// Sends more commands on an open connection and returns what comes back.
-fn goes_on(world: &mut World, client: usize, lines: &[&str]) -> String {
-    world.clients[client].got.clear();
-    world.clients[client].to_send.extend(commands(lines));
-    world.settle(20_000);
-    text(&world.clients[client].got)
-}
-
-fn assert_all_clean(world: &World) {
-    let states = world.servers.iter().flat_map(|s| s.states.values());
-    assert!(states.into_iter().all(model::states::State::is_clean));
-    world.assert_idle("everything was given back");
-    assert_eq!(world.proxy.pool_counters(0).pins, 0);
-}
+use tidegate_config::{Distribution, PoolConfig, Protocol};
 
 #[test]
 fn a_transaction_is_executed_where_its_keys_are_and_its_connection_is_used_again() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], [b, _]] = keys_of_both(&mut world);
     let connects = world.streams.connects;
     for (key, server) in [(&a, 0), (&b, 1)] {
@@ -59,7 +33,7 @@ fn a_transaction_is_executed_where_its_keys_are_and_its_connection_is_used_again
 
 #[test]
 fn mistakes_are_answered_in_the_words_of_redis() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], _] = keys_of_both(&mut world);
     let set = format!("SET {a} x");
     let (watch, get) = (format!("WATCH {a}"), format!("GET {a}"));
@@ -105,7 +79,7 @@ fn mistakes_are_answered_in_the_words_of_redis() {
 
 #[test]
 fn what_belongs_elsewhere_aborts_the_transaction() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, a2], [b, _]] = keys_of_both(&mut world);
     let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
     for line in [
@@ -148,7 +122,7 @@ fn what_belongs_elsewhere_aborts_the_transaction() {
 
 #[test]
 fn several_keys_of_one_server_stay_together() {
-    let mut world = world();
+    let mut world = redis(2);
     let [_, [b, b2]] = keys_of_both(&mut world);
     let lines = [
         "MULTI",
@@ -167,7 +141,7 @@ fn several_keys_of_one_server_stay_together() {
 
 #[test]
 fn commands_without_a_key_wait_for_the_one_that_chooses_the_server() {
-    let mut world = world();
+    let mut world = redis(2);
     let [_, [b, _]] = keys_of_both(&mut world);
     let got = says(
         &mut world,
@@ -198,7 +172,7 @@ fn commands_without_a_key_wait_for_the_one_that_chooses_the_server() {
 
 #[test]
 fn a_publication_belongs_to_the_server_of_all_channels() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], [b, _]] = keys_of_both(&mut world);
     let got = says(
         &mut world,
@@ -215,10 +189,11 @@ fn a_publication_belongs_to_the_server_of_all_channels() {
 
 #[test]
 fn a_watched_key_that_changes_makes_exec_answer_nothing() {
-    let mut world = world();
+    let mut world = redis(2);
     let [_, [b, b2]] = keys_of_both(&mut world);
     let first = world.connect(commands(&[&format!("WATCH {b}"), &format!("GET {b}")]));
     world.settle(20_000);
+    take(&mut world, first);
     says(&mut world, &[&format!("SET {b} other")]);
     let lines = [
         "MULTI",
@@ -256,7 +231,7 @@ fn a_watched_key_that_changes_makes_exec_answer_nothing() {
 
 #[test]
 fn keys_of_several_servers_cannot_be_watched_but_others_can_be_read() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, a2], [b, _]] = keys_of_both(&mut world);
     assert!(says(&mut world, &[&format!("WATCH {a} {b}")]).starts_with("-CROSSSLOT Watched keys"));
     let lines = [
@@ -337,137 +312,9 @@ fn where_keys_have_no_server_the_transaction_stays_where_it_began() {
 }
 
 #[test]
-fn a_server_that_dies_aborts_what_was_not_executed() {
-    let mut world = world();
-    let [[a, _], _] = keys_of_both(&mut world);
-    let client = world.connect(commands(&["MULTI", &format!("SET {a} x")]));
-    world.settle(20_000);
-    world.crash(0);
-    world.settle(20_000);
-    let got = goes_on(
-        &mut world,
-        client,
-        &[
-            &format!("SET {a} x"),
-            &format!("SET {a} x"),
-            "EXEC",
-            &format!("GET {a}"),
-        ],
-    );
-    assert!(
-        got.starts_with(
-            "-ERR the server connection of this transaction was lost\r\n+QUEUED\r\n-EXECABORT"
-        ),
-        "{got}"
-    );
-    assert!(
-        got.ends_with("$3\r\nv10\r\n") || got.contains("\r\n$"),
-        "{got}"
-    );
-    // The same for watched keys, of which nobody knows any more whether they changed.
-    goes_on(&mut world, client, &[&format!("WATCH {a}")]);
-    world.crash(0);
-    world.settle(20_000);
-    let got = goes_on(&mut world, client, &["MULTI", "EXEC"]);
-    assert!(got.starts_with("+OK\r\n-EXECABORT"), "{got}");
-    goes_on(&mut world, client, &[&format!("WATCH {a}")]);
-    world.crash(0);
-    world.settle(20_000);
-    assert_eq!(
-        goes_on(&mut world, client, &["UNWATCH", "PING"]),
-        "+OK\r\n+PONG\r\n"
-    );
-    world.streams.refuse.push(ServerId(0));
-    world.crash(0);
-    let set = format!("SET {a} x");
-    let got = goes_on(&mut world, client, &["MULTI", &set]);
-    assert_eq!(got, "+OK\r\n-ERR Connection refused\r\n");
-    let got = goes_on(&mut world, client, &["EXEC"]);
-    assert!(got.starts_with("-EXECABORT"), "{got}");
-    world.streams.refuse.clear();
-    world.streams.unreachable.push(ServerId(0));
-    let got = goes_on(
-        &mut world,
-        client,
-        &["MULTI", &format!("SET {a} x"), "EXEC"],
-    );
-    assert!(got.contains("-ERR No route to host\r\n-EXECABORT"), "{got}");
-    assert_all_clean(&world);
-}
-
-#[test]
-fn a_server_that_stalls_aborts_and_its_late_answers_reach_nobody() {
-    let mut world = world();
-    let [[a, _], _] = keys_of_both(&mut world);
-    let client = world.connect(commands(&["MULTI", &format!("SET {a} x")]));
-    world.settle(20_000);
-    world.servers[0].stopped = true;
-    world.clients[client].to_send = commands(&[&format!("SET {a} y")]);
-    world.pass(500_000);
-    assert!(text(&world.clients[client].got).ends_with("-ERR Connection timed out\r\n"));
-    world.servers[0].stopped = false;
-    let got = goes_on(&mut world, client, &["EXEC", &format!("GET {a}")]);
-    assert!(got.starts_with("-EXECABORT"), "{got}");
-    assert!(
-        !got.contains("QUEUED") && !got.ends_with("$1\r\ny\r\n"),
-        "{got}"
-    );
-    assert_all_clean(&world);
-    // EXEC itself: whether it was executed is not known, and the connection is not used before it has answered.
-    goes_on(&mut world, client, &["MULTI", &format!("SET {a} z")]);
-    world.servers[0].stopped = true;
-    world.clients[client].got.clear();
-    world.clients[client].to_send = commands(&["EXEC"]);
-    world.pass(500_000);
-    assert_eq!(
-        text(&world.clients[client].got),
-        "-ERR Connection timed out\r\n"
-    );
-    world.servers[0].stopped = false;
-    let got = goes_on(&mut world, client, &["MULTI", &format!("GET {a}"), "EXEC"]);
-    assert_eq!(got, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nz\r\n");
-    assert_all_clean(&world);
-}
-
-#[test]
-fn a_client_that_goes_away_leaves_nothing_behind() {
-    let mut world = world();
-    let [[a, _], _] = keys_of_both(&mut world);
-    for lines in [
-        &["MULTI"][..],
-        &["MULTI", "PING"],
-        &["MULTI", &format!("SET {a} gone")],
-        &["MULTI", &format!("SET {a} gone"), "BOGUS"],
-        &[&format!("WATCH {a}")],
-        &[&format!("WATCH {a}"), "MULTI", &format!("SET {a} gone")],
-    ] {
-        for half in [false, true] {
-            let client = world.connect(commands(lines));
-            world.clients[client].half_close_when_sent = half;
-            world.settle(20_000);
-            if half {
-                assert!(world.clients[client].finished, "{lines:?}");
-            } else {
-                world.vanish(client);
-                world.settle(20_000);
-            }
-            assert_all_clean(&world);
-        }
-    }
-    for end in ["QUIT", "EXEC"] {
-        let client = world.connect(commands(&["MULTI", &format!("GET {a}"), end]));
-        world.clients[client].half_close_when_sent = true;
-        world.settle(20_000);
-        assert!(world.clients[client].finished);
-        assert_all_clean(&world);
-    }
-    assert!(!says(&mut world, &[&format!("GET {a}")]).contains("gone"));
-}
-
-#[test]
 fn large_values_are_part_of_a_transaction() {
     for piece in [3, 700] {
-        let mut world = world();
+        let mut world = redis(2);
         world.piece = piece;
         let [[a, _], [b, _]] = keys_of_both(&mut world);
         let value = vec![b'x'; 9_000];
@@ -530,7 +377,7 @@ fn large_values_are_part_of_a_transaction() {
 
 #[test]
 fn requests_before_and_behind_a_transaction_keep_their_order() {
-    let mut world = world();
+    let mut world = redis(2);
     let [[a, _], [b, _]] = keys_of_both(&mut world);
     let mut requests = Vec::new();
     let mut expected = String::new();
@@ -550,72 +397,5 @@ fn requests_before_and_behind_a_transaction_keep_their_order() {
     }
     let (got, _) = play(&mut world, &requests);
     assert_eq!(got, expected);
-    assert_all_clean(&world);
-}
-
-#[test]
-fn at_the_cap_a_client_is_told_so_and_a_place_that_is_free_is_used() {
-    let config = PoolConfig {
-        own_connections_max: 2,
-        ..pool(Protocol::Redis, 2)
-    };
-    let mut world = World::new(&[config], &limits(), 5);
-    let first = world.connect(commands(&["MULTI", "SET a b"]));
-    let second = world.connect(commands(&["WATCH a"]));
-    world.settle(20_000);
-    let full =
-        "-ERR No server connection left for a client of its own (limit own_connections_max)\r\n";
-    for line in ["WATCH a", "BLPOP a 0", "SUBSCRIBE a"] {
-        assert_eq!(
-            says(&mut world, &[line, "PING"]),
-            format!("{full}+PONG\r\n")
-        );
-    }
-    let got = says(&mut world, &["MULTI", "SET a b", "GET a", "EXEC", "PING"]);
-    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
-    let expected = format!("+OK\r\n{full}+QUEUED\r\n{aborted}+PONG\r\n");
-    assert_eq!(got, expected, "nothing of it is executed");
-    assert_eq!(world.proxy.pool_counters(0).pins_refused, 4);
-    assert_eq!(goes_on(&mut world, first, &["DISCARD"]), "+OK\r\n");
-    assert_eq!(
-        says(&mut world, &["MULTI", "GET a", "EXEC"]),
-        "+OK\r\n+QUEUED\r\n*1\r\n$-1\r\n"
-    );
-    world.vanish(second);
-    world.settle(20_000);
-    assert_all_clean(&world);
-}
-
-#[test]
-fn own_connections_leave_the_shared_ones_their_places() {
-    let limits = WorkerConfig {
-        server_connections_max: 4,
-        ..limits()
-    };
-    let mut world = World::new(&[pool(Protocol::Redis, 2)], &limits, 5);
-    let clients: Vec<usize> = (0..5)
-        .map(|_| world.connect(commands(&["WATCH a"])))
-        .collect();
-    world.settle(20_000);
-    let watching = clients
-        .iter()
-        .filter(|&&client| world.clients[client].got == b"+OK\r\n");
-    assert_eq!(watching.count(), 2);
-    let [[_, _], [_, _]] = keys_of_both(&mut world);
-}
-
-#[test]
-fn a_drained_proxy_finishes_transactions_and_nothing_else() {
-    let mut world = world();
-    let [[a, _], _] = keys_of_both(&mut world);
-    let busy = world.connect(commands(&["MULTI", &format!("SET {a} last")]));
-    let watching = world.connect(commands(&[&format!("WATCH {a}")]));
-    world.settle(20_000);
-    world.proxy.drain(&mut world.streams, world.now_us);
-    world.settle(20_000);
-    assert!(world.clients[watching].finished && !world.clients[busy].finished);
-    let got = goes_on(&mut world, busy, &[&format!("GET {a}"), "EXEC", "PING"]);
-    assert_eq!(got, "+QUEUED\r\n*2\r\n+OK\r\n$4\r\nlast\r\n");
-    assert!(world.clients[busy].finished && world.proxy.is_drained());
     assert_all_clean(&world);
 }

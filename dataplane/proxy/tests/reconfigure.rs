@@ -3,6 +3,7 @@
 mod model;
 
 use model::dialogue::{commands, play, text};
+use model::redis::{goes_on, take};
 use model::traffic::resp;
 use model::{World, limits, pool};
 use std::net::SocketAddr;
@@ -40,16 +41,6 @@ fn world(servers: &[usize]) -> World {
 
 fn got(world: &World, client: usize) -> String {
     text(&world.clients[client].got)
-}
-
-fn take(world: &mut World, client: usize) -> String {
-    text(&std::mem::take(&mut world.clients[client].got))
-}
-
-fn goes_on(world: &mut World, client: usize, lines: &[&str]) -> String {
-    world.clients[client].to_send.extend(commands(lines));
-    world.settle(20_000);
-    take(world, client)
 }
 
 fn assert_nothing_left(world: &mut World) {

@@ -1,39 +1,20 @@
-//! Connections of clients that differ: in their dialect, their database, who they are, and whether they want replies.
+//! Clients that differ: in their dialect, who they are, and whether they want replies.
 
 mod model;
 
 use model::dialogue::{commands, play, text};
+use model::redis::{HELLO_2, HELLO_3, redis, says, vanish_all};
 use model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
 
-fn redis(servers: usize) -> World {
-    World::new(&[pool(Protocol::Redis, servers)], &limits(), 5)
-}
-
-/// What a new client gets for these lines, each a command.
-fn ask(world: &mut World, lines: &[&str]) -> String {
-    play(world, &commands(lines)).0
-}
-
-/// Ends the connections of all clients.
-fn vanish_all(world: &mut World) {
-    for client in 0..world.clients.len() {
-        world.vanish(client);
-    }
-    world.settle(1_000);
-}
-
-const HELLO_2: &str =
-    "*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:2\r\n";
-const HELLO_3: &str =
-    "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n";
 const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+
 const NO_AUTH: &str = "-NOAUTH Authentication required.\r\n";
 
 #[test]
 fn hello_chooses_the_dialect_of_the_proxy_and_of_the_servers() {
     let mut world = redis(2);
-    let got = ask(
+    let got = says(
         &mut world,
         &[
             "HELLO",
@@ -67,8 +48,8 @@ fn hello_chooses_the_dialect_of_the_proxy_and_of_the_servers() {
 #[test]
 fn elements_of_both_dialects_are_merged() {
     let mut world = redis(3);
-    ask(&mut world, &["MSET a 1 b 2 c 3 d 4"]);
-    let got = ask(
+    says(&mut world, &["MSET a 1 b 2 c 3 d 4"]);
+    let got = says(
         &mut world,
         &["HELLO 3", "MGET a x b y c z d", "EXISTS a b x", "DEL a b x"],
     );
@@ -106,7 +87,7 @@ fn hello_is_refused_in_the_words_of_redis() {
     ] {
         // The dialect stays what it was.
         assert_eq!(
-            ask(&mut world, &[line, "GET k"]),
+            says(&mut world, &[line, "GET k"]),
             format!("{reply}$-1\r\n"),
             "{line}"
         );
@@ -123,248 +104,11 @@ fn a_server_that_does_not_know_resp3_is_named_and_stays_in_use() {
     world.servers[0].databases.resp3 = false;
     let refused = "-ERR Server refused RESP3 (HELLO 3)\r\n";
     for _ in 0..4 {
-        let got = ask(&mut world, &["HELLO 3", "GET k"]);
+        let got = says(&mut world, &["HELLO 3", "GET k"]);
         assert!(got.ends_with(refused), "{got:?}");
     }
-    assert_eq!(ask(&mut world, &["SET k v"]), "+OK\r\n");
+    assert_eq!(says(&mut world, &["SET k v"]), "+OK\r\n");
     assert_eq!(world.proxy.pool_counters(0).ejects, 0);
-}
-
-#[test]
-fn clients_start_in_the_database_of_their_pool() {
-    let config = PoolConfig {
-        database: 3,
-        ..pool(Protocol::Redis, 2)
-    };
-    let mut world = World::new(&[config, pool(Protocol::Redis, 2)], &limits(), 5);
-    let got = ask(
-        &mut world,
-        &[
-            "SET k three",
-            "SELECT 0",
-            "GET k",
-            "SET k zero",
-            "SELECT 3",
-            "GET k",
-            "SELECT 1",
-            "GET k",
-            "RESET",
-            "GET k",
-        ],
-    );
-    assert_eq!(
-        got,
-        "+OK\r\n+OK\r\n$-1\r\n+OK\r\n+OK\r\n$5\r\nthree\r\n+OK\r\n$-1\r\n+RESET\r\n$5\r\nthree\r\n"
-    );
-    let got = ask(&mut world, &["HELLO 3", "GET k", "CLIENT INFO"]);
-    assert!(got.contains("$5\r\nthree\r\n"), "{got}");
-    assert!(got.contains(" db=3 "), "{got}");
-    let stored = |world: &World, database: usize| -> usize {
-        let kept = |server: &model::server::ModelServer| match database {
-            0 => server.store.len(),
-            other => server
-                .databases
-                .others
-                .get(&other)
-                .map_or(0, std::collections::HashMap::len),
-        };
-        world.servers.iter().map(kept).sum()
-    };
-    assert_eq!((stored(&world, 0), stored(&world, 3)), (1, 1));
-    world.assert_idle("after the dialogues");
-}
-
-#[test]
-fn a_first_database_that_servers_do_not_have_is_named() {
-    let config = PoolConfig {
-        database: 9,
-        ..pool(Protocol::Redis, 1)
-    };
-    let mut world = World::new(&[config], &limits(), 5);
-    world.servers[0].databases.count = 4;
-    assert_eq!(
-        ask(&mut world, &["GET k", "PING"]),
-        "-ERR Server refused to select the database (setting databases)\r\n+PONG\r\n"
-    );
-    world.assert_idle("after the dialogue");
-}
-
-#[test]
-fn databases_are_apart_and_those_that_servers_do_not_have_are_named() {
-    let mut world = redis(2);
-    world.servers[0].databases.count = 4;
-    world.servers[1].databases.count = 4;
-    assert_eq!(
-        ask(
-            &mut world,
-            &[
-                "SET k zero",
-                "SELECT 1",
-                "GET k",
-                "SET k one",
-                "SELECT 0",
-                "GET k",
-                "SELECT 1",
-                "GET k"
-            ]
-        ),
-        "+OK\r\n+OK\r\n$-1\r\n+OK\r\n+OK\r\n$4\r\nzero\r\n+OK\r\n$3\r\none\r\n"
-    );
-    assert_eq!(ask(&mut world, &["GET k"]), "$4\r\nzero\r\n");
-    let refused = "-ERR Server refused to select the database (setting databases)\r\n";
-    assert_eq!(
-        ask(&mut world, &["SELECT 9", "GET k"]),
-        format!("+OK\r\n{refused}")
-    );
-    let range = "-ERR DB index is out of range\r\n";
-    let number = "-ERR value is not an integer or out of range\r\n";
-    assert_eq!(
-        ask(
-            &mut world,
-            &[
-                "SELECT 16",
-                "SELECT -1",
-                "SELECT x",
-                "SELECT 99999999999",
-                "SELECT 15"
-            ]
-        ),
-        format!("{range}{range}{number}{number}+OK\r\n")
-    );
-    world.assert_idle("after the dialogues");
-}
-
-#[test]
-fn what_a_server_refuses_changes_nothing_however_late_it_says_so() {
-    let mut world = redis(1);
-    world.servers[0].databases.count = 4;
-    assert_eq!(ask(&mut world, &["SET k zero"]), "+OK\r\n");
-    for trickles in [false, true] {
-        world.servers[0].trickles = trickles;
-        world.servers[0].stopped = true;
-        let large = "x".repeat(20_000);
-        let set = format!("SET k {large}");
-        let lines = [
-            &["SELECT 9", "SET k nine", "GET k"][..],
-            &["SELECT 9", &set],
-            &["HELLO 3", "SELECT 9", "DEL k", "MSET k 1 l 2"],
-        ];
-        let clients = lines.map(|lines| world.connect(commands(lines)));
-        world.pass(300_000);
-        world.servers[0].stopped = false;
-        world.pass(500_000);
-        for client in clients {
-            let got = text(&world.clients[client].got);
-            assert!(
-                got.contains("-ERR Server refused to select the database"),
-                "{got:?}"
-            );
-        }
-        assert_eq!(ask(&mut world, &["GET k"]), "$4\r\nzero\r\n");
-    }
-    world.assert_idle("after refusals");
-}
-
-#[test]
-fn a_server_that_does_not_answer_a_greeting_costs_its_time_and_no_more() {
-    let mut world = redis(1);
-    world.servers[0].stopped = true;
-    let large = format!("SET k {}", "x".repeat(20_000));
-    let lines = [
-        &["SELECT 1", "GET k"][..],
-        &["SELECT 1", &large],
-        &["HELLO 3", "GET k"],
-    ];
-    let clients = lines.map(|lines| world.connect(commands(lines)));
-    world.pass(600_000);
-    for client in clients {
-        let got = text(&world.clients[client].got);
-        assert!(got.ends_with("-ERR Connection timed out\r\n"), "{got:?}");
-    }
-    world.servers[0].stopped = false;
-    world.pass(300_000);
-    assert_eq!(
-        ask(&mut world, &["SELECT 1", &large, "EXISTS k"]),
-        "+OK\r\n+OK\r\n:1\r\n"
-    );
-    world.assert_idle("after timeouts");
-}
-
-#[test]
-fn requests_do_not_overtake_those_before_a_change_of_database() {
-    let mut world = redis(1);
-    for server in &mut world.servers {
-        server.trickles = true;
-    }
-    let mut lines = Vec::new();
-    let mut expected = Vec::new();
-    for n in 0..60 {
-        lines.push(format!("SELECT {}", n % 3));
-        lines.push(format!("SET k {n}"));
-        lines.push("GET k".to_owned());
-        lines.push("HELLO".to_owned());
-        let value = n.to_string();
-        expected.push(format!("+OK\r\n+OK\r\n${}\r\n{value}\r\n", value.len()));
-    }
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let got = ask(&mut world, &lines);
-    let replies: Vec<&str> = got.split(HELLO_2).collect();
-    let between = "$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
-    let replies: String = replies
-        .iter()
-        .map(|part| part.strip_prefix(between).unwrap_or(part))
-        .collect();
-    assert_eq!(replies, expected.concat());
-    assert_eq!(
-        world.streams.connects, 3,
-        "one connection for each database"
-    );
-}
-
-#[test]
-fn connections_that_are_not_plain_are_closed_when_nobody_needs_them() {
-    let mut world = redis(1);
-    ask(
-        &mut world,
-        &["SET k v", "SELECT 1", "GET k", "HELLO 3", "GET k"],
-    );
-    assert_eq!(world.server_slots(0).len(), 3);
-    world.pass(29_000_000);
-    assert_eq!(world.server_slots(0).len(), 3);
-    world.pass(3_000_000);
-    assert_eq!(world.server_slots(0).len(), 1, "the plain one stays");
-    assert_eq!(ask(&mut world, &["SELECT 1", "GET k"]), "+OK\r\n$-1\r\n");
-}
-
-#[test]
-fn at_the_limit_of_connections_idle_ones_give_way_and_nobody_gets_an_error() {
-    let few = WorkerConfig {
-        server_connections_max: 3,
-        ..limits()
-    };
-    let mut world = World::new(&[pool(Protocol::Redis, 1)], &few, 5);
-    assert_eq!(ask(&mut world, &["SET k v"]), "+OK\r\n");
-    for database in 1..16 {
-        let got = ask(
-            &mut world,
-            &[&format!("SELECT {database}"), "SET k v", "GET k"],
-        );
-        assert_eq!(got, "+OK\r\n+OK\r\n$1\r\nv\r\n", "database {database}");
-        assert_eq!(ask(&mut world, &["GET k"]), "$1\r\nv\r\n");
-    }
-    world.assert_idle("after all databases");
-}
-
-#[test]
-fn connections_that_are_all_busy_are_an_error_with_a_name() {
-    let few = WorkerConfig {
-        server_connections_max: 1,
-        ..limits()
-    };
-    let mut world = World::new(&[pool(Protocol::Redis, 1)], &few, 5);
-    let got = ask(&mut world, &["SET k v", "SELECT 1", "GET k"]);
-    let full = "-ERR Proxy is out of server connections (limit server_connections_max)\r\n";
-    assert_eq!(got, format!("+OK\r\n+OK\r\n{full}"));
 }
 
 #[test]
@@ -389,9 +133,9 @@ fn users_log_in_with_their_passwords() {
         (&["HELLO 3 AUTH alice no", "GET k"], format!("{WRONG}{NO_AUTH}")),
         (&["AUTH a b c"], "-ERR syntax error\r\n".into()),
     ] {
-        assert_eq!(ask(&mut world, lines), reply, "{lines:?}");
+        assert_eq!(says(&mut world, lines), reply, "{lines:?}");
     }
-    let got = ask(
+    let got = says(
         &mut world,
         &[
             "HELLO 3 AUTH alice sesame SETNAME me",
@@ -414,7 +158,7 @@ fn a_pool_without_a_password_lets_the_default_user_in() {
     let mut world = redis(1);
     let none = "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n";
     assert_eq!(
-        ask(
+        says(
             &mut world,
             &["AUTH x", "AUTH default x", "AUTH bob x", "PING"]
         ),
@@ -427,7 +171,7 @@ fn clients_name_themselves_and_are_told_of_themselves_alone() {
     let mut world = redis(1);
     let bad = "-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
     assert_eq!(
-        ask(
+        says(
             &mut world,
             &[
                 "CLIENT GETNAME",
@@ -444,7 +188,7 @@ fn clients_name_themselves_and_are_told_of_themselves_alone() {
     let long = "x".repeat(129);
     let set_long = format!("CLIENT SETNAME {long}");
     assert_eq!(
-        ask(
+        says(
             &mut world,
             &[
                 &set_long,
@@ -456,7 +200,7 @@ fn clients_name_themselves_and_are_told_of_themselves_alone() {
         ),
         "-ERR Client names can have at most 128 bytes at this proxy\r\n+OK\r\n+OK\r\n-ERR Unrecognized option: CLIENT SETINFO knows lib-name and lib-ver\r\n-ERR lib-name cannot contain spaces, newlines or special characters.\r\n"
     );
-    let got = ask(
+    let got = says(
         &mut world,
         &[
             "HELLO 3 SETNAME n",
@@ -489,10 +233,10 @@ fn clients_name_themselves_and_are_told_of_themselves_alone() {
     ] {
         assert!(words.contains(&word), "{word} in {line}");
     }
-    let got = ask(&mut world, &["CLIENT LIST"]);
+    let got = says(&mut world, &["CLIENT LIST"]);
     assert!(got.contains("id=4 ") && got.ends_with("\n\r\n"), "{got:?}");
     assert_eq!(
-        ask(
+        says(
             &mut world,
             &[
                 "CLIENT LIST TYPE pubsub",
@@ -505,7 +249,7 @@ fn clients_name_themselves_and_are_told_of_themselves_alone() {
         "$0\r\n\r\n$0\r\n\r\n-ERR Unknown client type\r\n-ERR Invalid client ID\r\n-ERR syntax error\r\n"
     );
     assert_eq!(
-        ask(
+        says(
             &mut world,
             &[
                 "CLIENT NO-EVICT on",
@@ -553,10 +297,11 @@ fn replies_are_left_out_as_the_client_asks() {
             &["CLIENT REPLY x", "PING"],
             "-ERR syntax error\r\n+PONG\r\n",
         ),
-        (&["CLIENT REPLY OFF", "QUIT"], ""),
     ] {
-        assert_eq!(ask(&mut world, lines), reply, "{lines:?}");
+        assert_eq!(says(&mut world, lines), reply, "{lines:?}");
     }
+    let outcome = play(&mut world, &commands(&["CLIENT REPLY OFF", "QUIT"]));
+    assert_eq!(outcome, (String::new(), true));
     world.assert_idle("after the dialogues");
 }
 
@@ -564,16 +309,16 @@ fn replies_are_left_out_as_the_client_asks() {
 fn small_things_are_answered_as_redis_answers_them() {
     let mut world = redis(1);
     world.proxy.set_wall_clock(0, 1_700_000_000_000_123);
-    let got = ask(&mut world, &["TIME"]);
+    let got = says(&mut world, &["TIME"]);
     assert!(got.starts_with("*2\r\n$10\r\n1700000000\r\n"), "{got:?}");
     let long = "x".repeat(3000);
     let echo = format!("ECHO {long}");
     assert_eq!(
-        ask(&mut world, &["ECHO hello", &echo, "PING hello", "PING"]),
+        says(&mut world, &["ECHO hello", &echo, "PING hello", "PING"]),
         format!("$5\r\nhello\r\n$3000\r\n{long}\r\n$5\r\nhello\r\n+PONG\r\n")
     );
     assert_eq!(
-        ask(
+        says(
             &mut world,
             &[
                 "CONFIG GET databases",
@@ -590,22 +335,9 @@ fn small_things_are_answered_as_redis_answers_them() {
     );
     let many = format!("CONFIG GET{}", " x".repeat(17));
     assert_eq!(
-        ask(&mut world, &[&many]),
+        says(&mut world, &[&many]),
         "-ERR the proxy takes at most 16 patterns of at most 64 bytes\r\n"
     );
-}
-
-#[test]
-fn a_push_on_a_shared_connection_ends_it() {
-    let mut world = redis(1);
-    ask(&mut world, &["HELLO 3", "GET k"]);
-    world.servers[0].garbage = Some(b">2\r\n+invalidate\r\n*0\r\n".to_vec());
-    let got = ask(&mut world, &["HELLO 3", "GET k"]);
-    assert!(
-        got.ends_with("-ERR Invalid reply from server\r\n"),
-        "{got:?}"
-    );
-    assert_eq!(world.proxy.server_counters(0).protocol_errors, 1);
 }
 
 #[test]
@@ -652,55 +384,6 @@ fn an_inline_command_may_be_larger_than_the_receive_buffer_but_not_than_a_hold()
     assert!(!closed, "it has not sent everything");
     assert!(world.clients[2].finished);
     world.assert_idle("after large inline commands");
-}
-
-/// Clients of all flavours at once: each sees its own database in its own dialect, and nobody else's replies.
-#[test]
-fn clients_of_all_flavours_are_served_side_by_side() {
-    for seed in 0..20 {
-        serve_all_flavours(seed);
-    }
-}
-
-fn serve_all_flavours(seed: u64) {
-    let mut world = World::new(&[pool(Protocol::Redis, 3)], &limits(), seed);
-    let requests = 5 + world.rng.below(30);
-    let clients: Vec<(usize, String)> = (0..8)
-        .map(|n| {
-            let (resp3, database) = (n % 2 == 1, n / 2);
-            let mut lines = vec![format!("CLIENT SETNAME c{n}"), format!("SELECT {database}")];
-            let mut expected = vec!["+OK\r\n+OK\r\n".to_owned()];
-            if resp3 {
-                lines.push("HELLO 3".to_owned());
-            }
-            for request in 0..requests {
-                let key = format!("c{n}:{request}");
-                lines.extend([
-                    format!("SET {key} {n}"),
-                    format!("MGET {key} none {key}"),
-                    format!("GET none:{n}"),
-                ]);
-                let null = if resp3 { "_\r\n" } else { "$-1\r\n" };
-                expected.push(format!(
-                    "+OK\r\n*3\r\n$1\r\n{n}\r\n{null}$1\r\n{n}\r\n{null}"
-                ));
-            }
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            (world.connect(commands(&lines)), expected.concat())
-        })
-        .collect();
-    world.settle(50_000);
-    for (client, expected) in clients {
-        let got = text(&world.clients[client].got);
-        let end = "$7\r\nmodules\r\n*0\r\n";
-        let got = match (got.find(HELLO_3), got.find(end)) {
-            (Some(start), Some(tail)) => got[..start].to_owned() + &got[tail + end.len()..],
-            _ => got,
-        };
-        assert_eq!(got, expected, "seed {seed}");
-    }
-    vanish_all(&mut world);
-    world.assert_idle("after all clients");
 }
 
 #[test]

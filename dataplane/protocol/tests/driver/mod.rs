@@ -1,6 +1,7 @@
 //! Plays a client connection against the parser: bytes arrive in pieces, and what the parser says becomes a list of lines to compare.
 #![allow(dead_code)] // Each test file uses a part.
 
+pub mod replies;
 pub mod server;
 
 use std::fmt::Write;

@@ -7,6 +7,7 @@ pub mod dialogue;
 pub mod fit;
 pub mod joined;
 pub mod many;
+pub mod redis;
 pub mod server;
 pub mod session;
 pub mod states;

@@ -4,11 +4,13 @@ mod changes;
 mod http;
 mod kernel;
 mod made;
+mod numbers;
+mod queues;
 mod random;
 mod shipped;
+mod users;
 
-use crate::{Compat, Config, HashKind, Partial, Protocol, QueueMap, Queues, Secret, limits};
-use std::collections::BTreeMap;
+use crate::{Compat, Config, HashKind, Partial, Protocol, Queues, limits};
 
 /// The least that is a configuration.
 const MINIMAL: &str = r#"
@@ -145,7 +147,9 @@ client_requests_max = 200
 source_ports = "60000-62000"
 idle = 3
 "#;
+
     let found = faults(text);
+
     let expected = [
         "1:8 name = \"a b\" must be",
         "2:1 unknown key \"colour\"",
@@ -234,42 +238,6 @@ fn tables_of_the_wrong_shape_say_how_to_write_them() {
 }
 
 #[test]
-fn passwords_stand_in_no_output() {
-    let config = parse(REDIS);
-    assert_eq!(
-        config.pools[0]
-            .redis_auth
-            .as_ref()
-            .map(crate::Secret::reveal),
-        Some("hunter2")
-    );
-    let outputs = [
-        config.effective_toml(),
-        config.to_string(),
-        format!("{config:?}"),
-    ];
-    for output in outputs {
-        assert!(!output.contains("hunter"), "{output}");
-    }
-    // Nor in any fault, wherever the password went wrong.
-    for broken in [
-        REDIS.replace("\"redis\"", "\"memcached\""),
-        REDIS.replace("redis_auth", "redis_aut"),
-        REDIS.replace("\"hunter2\"", "\"hunter2"),
-        REDIS.replace("\"hunter2\"", "hunter2"),
-        REDIS.replace("\"hunter2\"", "[\"hunter2\"]"),
-        REDIS.replace("redis_auth =", "redis_auth"),
-        REDIS.replace("10.0.1.21:6379:2", "redis://:hunter4@10.0.1.21:6379"),
-        REDIS.replace("10.0.0.10:6379", "user:hunter4@10.0.0.10:6379"),
-        REDIS.replace("hash_tag", "x = 1\nserver_auth"),
-    ] {
-        let found = faults(&broken);
-        assert!(!found.is_empty(), "{broken}");
-        assert!(!found.concat().contains("hunter"), "{found:#?}");
-    }
-}
-
-#[test]
 fn a_pool_keeps_its_own_habits_or_those_of_twemproxy() {
     let compat = |line: &str| parse(&format!("{MINIMAL}{line}")).pools[0].compat;
     assert_eq!(compat(""), Compat::None);
@@ -328,100 +296,6 @@ fn a_configuration_travels_as_json() {
 }
 
 #[test]
-fn the_command_line_replaces_the_queues_of_a_port() {
-    let mut config = parse(MINIMAL);
-    let maps: [QueueMap; 1] = ["eth1:0=4,1=5".parse().expect("a map")];
-    config.apply_maps(&maps).expect("the port is there");
-    assert_eq!(config.queue_map(), Some(&BTreeMap::from([(0, 4), (1, 5)])));
-}
-
-#[test]
-fn maps_that_do_not_fit_are_all_reported_and_change_nothing() {
-    let text = format!("[[port]]\ninterface = \"eth2\"\nqueues = {{ 0 = 2 }}\n{MINIMAL}");
-    let before = parse(&text);
-    let mut config = before.clone();
-    let maps: Vec<QueueMap> = ["eth1:0=3", "eth9:0=1", "eth1:0=2,1=3"]
-        .iter()
-        .map(|map| map.parse().expect("a map"))
-        .collect();
-    let errors = config.apply_maps(&maps).expect_err("three faults");
-    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    assert_eq!(errors.len(), 3, "{errors:#?}");
-    assert!(
-        errors[0].contains("\"eth9\"; the file has eth2, eth1"),
-        "{errors:#?}"
-    );
-    assert!(
-        errors[1].contains("\"eth1\" is mapped twice"),
-        "{errors:#?}"
-    );
-    assert!(
-        errors[2].contains("eth1 lacks a queue that eth2 has"),
-        "{errors:#?}"
-    );
-    assert_eq!(config, before);
-}
-
-#[test]
-fn ports_with_other_queues_or_cores_are_faults() {
-    let second = |queues: &str| {
-        faults(&format!(
-            "{REDIS}\n[[port]]\ninterface = \"eth2\"\nqueues = {queues}\n"
-        ))
-    };
-    assert_eq!(second("\"auto\""), Vec::<String>::new());
-    assert_eq!(second("{ 0 = 2, 1 = 3 }"), Vec::<String>::new());
-    assert_one(
-        &second("{ 0 = 2 }"),
-        &["17:10", "port \"eth2\"", "worker 1 owns queue 1"],
-    );
-    assert_one(
-        &second("{ 0 = 2, 1 = 7 }"),
-        &["queue 1 is on core 7, but on core 3 for eth1"],
-    );
-}
-
-#[test]
-fn queues_may_be_a_table_of_their_own() {
-    let text = MINIMAL.replace("[[pool]]", "[port.queues]\n0 = 2\n1 = 3\n[[pool]]");
-    assert_eq!(
-        parse(&text).queue_map(),
-        Some(&BTreeMap::from([(0, 2), (1, 3)]))
-    );
-}
-
-#[test]
-fn each_mistake_in_queues_is_named() {
-    let with = |queues: &str| {
-        faults(&MINIMAL.replace("\"eth1\"", &format!("\"eth1\"\nqueues = {queues}")))
-    };
-    let cases = [
-        ("{}", "name at least queue 0"),
-        ("\"all\"", "must be \"auto\" or a table"),
-        ("2", "must be \"auto\" or a table"),
-        (
-            "{ 0 = 1024 }",
-            "core \"1024\" is not a number from 0 to 1023",
-        ),
-        ("{ 0 = -1 }", "core \"-1\" is not a number"),
-        ("{ rx0 = 1 }", "queue \"rx0\" is not a number below 256"),
-        ("{ 0 = 1, 00 = 2 }", "queue 0 is named twice"),
-        ("{ 1 = 1 }", "queue 0 has no core"),
-    ];
-    for (queues, part) in cases {
-        assert_one(&with(queues), &["port \"eth1\": queues", part]);
-    }
-}
-
-#[test]
-fn an_interface_twice_is_a_fault() {
-    assert_one(
-        &faults_with("[[port]]", "interface = \"eth1\""),
-        &["12:13", "port of line 3"],
-    );
-}
-
-#[test]
 fn a_listening_address_twice_is_a_fault_even_in_one_pool() {
     let text = MINIMAL.replace("\"10.0.0.10:11211\"", "[\"10.0.0.10:1\", \"10.0.0.10:1\"]");
     assert_one(&faults(&text), &["7:26", "taken by line 7"]);
@@ -446,101 +320,6 @@ fn a_server_that_is_our_own_address_is_a_fault() {
 }
 
 #[test]
-fn numbers_have_ranges_and_relations() {
-    let cases = [
-        ("clients_max = 0", "must be between 1 and 1048576"),
-        ("clients_max = -5", "clients_max = -5 must be between"),
-        ("clients_max = 99999999999999999999999", "must be between"),
-        ("clients_max = 1.5", "must be an integer, not of type float"),
-        (
-            "client_buffer_bytes = 5000",
-            "power of two, for example 4096 or 8192",
-        ),
-        (
-            "clients_max = 100\nhalf_open_max = 101",
-            "must not exceed clients_max = 100",
-        ),
-        (
-            "client_reply_hold_bytes = 67108865",
-            "must not exceed reply_hold_bytes",
-        ),
-        (
-            "request_hold_bytes = 4096\nclient_buffer_bytes = 8192",
-            "at least client_buffer_bytes",
-        ),
-        ("source_ports = \"70-80\"", "within 1024-65535"),
-        ("source_ports = \"5000-4000\"", "first not above last"),
-        ("source_ports = \"5000\"", "FIRST-LAST"),
-        ("source_ports = \"5000-5003\"", "4 ports for 1 workers"),
-        ("source_ports = \"11000-12000\"", "lies within source_ports"),
-        ("user = \"root\"", "unprivileged user"),
-        ("source_address = \"here\"", "\"here\" is not an IP address"),
-        (
-            "server_buffer_bytes = 16777216",
-            "ring_size must be at least 32768",
-        ),
-    ];
-    for (line, part) in cases {
-        assert_one(&faults_with("[worker]", line), &[part]);
-    }
-}
-
-#[test]
-fn a_default_follows_a_smaller_limit_that_is_written() {
-    let config = parse(&format!(
-        "{MINIMAL}[worker]\nclients_max = 10\nrequests_max = 64\nreply_hold_bytes = 65536\nclient_buffer_bytes = 1048576\n"
-    ));
-    assert_eq!(config.worker.half_open_max, 10);
-    assert_eq!(config.worker.client_requests_max, 64);
-    assert_eq!(config.worker.client_reply_hold_bytes, 65_536);
-    assert_eq!(config.worker.request_hold_bytes, 1_048_576);
-    assert_eq!(config.worker.server_buffer_bytes, 2_097_152);
-}
-
-#[test]
-fn server_connections_have_to_fit_the_worker() {
-    assert_one(
-        &faults(&format!(
-            "{MINIMAL}server_connections = 10\n[worker]\nserver_connections_max = 9\n"
-        )),
-        &["server_connections_max = 9 is less than the 10 connections"],
-    );
-}
-
-#[test]
-fn a_small_mtu_is_a_fault_only_with_ipv6() {
-    let small = |text: &str| faults(&text.replace("interface", "mtu_bytes = 1000\ninterface"));
-    assert_eq!(small(MINIMAL), Vec::<String>::new());
-    assert_one(&small(REDIS), &["3:13", "which need 1280"]);
-}
-
-#[test]
-fn zero_turns_timeouts_and_probes_off() {
-    let config = parse(&format!(
-        "{MINIMAL}timeout_ms = 0\nclient_keepalive_s = 0\n"
-    ));
-    assert_eq!(config.pools[0].timeout_ms, None);
-    assert_eq!(config.pools[0].client_keepalive_s, None);
-}
-
-#[test]
-fn more_servers_than_numbers_is_a_fault() {
-    let servers: Vec<String> = (0..=limits::SERVERS_MAX)
-        .map(|n| {
-            format!(
-                "\"10.{}.{}.{}:1:1\"",
-                1 + (n >> 16),
-                (n >> 8) & 255,
-                n & 255
-            )
-        })
-        .collect();
-    let text = MINIMAL.replace("\"10.0.1.11:11211:1\"", &servers.join(","));
-    let text = format!("{text}[worker]\nserver_connections_max = 65536\n");
-    assert_one(&faults(&text), &["more than 65535 servers"]);
-}
-
-#[test]
 fn warnings_name_what_is_seldom_meant() {
     let text = MINIMAL
         .replace(
@@ -559,109 +338,6 @@ fn warnings_name_what_is_seldom_meant() {
     ];
     for (warning, part) in warnings.iter().zip(parts) {
         assert!(warning.contains(part), "{warning}");
-    }
-}
-
-#[test]
-fn users_of_memcached_have_a_name_and_a_password() {
-    let both = "memcached_auth = \"hunter2\"\nmemcached_user = \"alice\"\n";
-    let config = parse(&format!("{MINIMAL}\n{both}"));
-    let pool = &config.pools[0];
-    assert_eq!(pool.memcached_user.as_deref(), Some("alice"));
-    assert_eq!(
-        pool.memcached_auth.as_ref().map(Secret::reveal),
-        Some("hunter2")
-    );
-    let effective = config.effective_toml();
-    assert!(effective.contains("memcached_user = \"alice\"") && !effective.contains("hunter2"));
-    for (text, expected) in [
-        (
-            format!("{MINIMAL}\nmemcached_auth = \"x\"\n"),
-            "memcached_auth needs memcached_user",
-        ),
-        (
-            format!("{MINIMAL}\nmemcached_user = \"x\"\n"),
-            "memcached_user needs memcached_auth",
-        ),
-        (
-            format!("{MINIMAL}\ncompat = \"twemproxy\"\n{both}"),
-            "memcached_auth is not for pools with compat",
-        ),
-        (
-            format!("{MINIMAL}\n{both}").replace("hunter2", "a b"),
-            "memcached_auth must be 1 to 255 bytes without blanks",
-        ),
-        (
-            format!("{REDIS}{both}"),
-            "memcached_auth needs protocol = \"memcached\"",
-        ),
-    ] {
-        let faults = faults(&text);
-        assert!(
-            faults.iter().any(|fault| fault.contains(expected)),
-            "{expected}: {faults:#?}"
-        );
-        assert!(faults.iter().all(|fault| !fault.contains("hunter2")));
-    }
-}
-
-#[test]
-fn users_and_databases_are_those_of_redis() {
-    let users = "redis_user = \"alice\"\nserver_user = \"proxy\"\ndatabases = 4\ndatabase = 3\n";
-    let config = parse(&format!("{REDIS}{users}"));
-    let pool = &config.pools[0];
-    assert_eq!(pool.redis_user.as_deref(), Some("alice"));
-    assert_eq!(pool.server_user.as_deref(), Some("proxy"));
-    assert_eq!((pool.databases, pool.database), (4, 3));
-    let effective = config.effective_toml();
-    for line in users.lines() {
-        assert!(effective.contains(line), "{line} in {effective}");
-    }
-    let pool = &parse(REDIS).pools[0];
-    assert_eq!((pool.databases, pool.database), (16, 0));
-    for (text, expected) in [
-        (format!("{REDIS}databases = 0\n"), "databases = 0"),
-        (format!("{REDIS}databases = 1025\n"), "databases = 1025"),
-        (
-            format!("{REDIS}database = 16\n"),
-            "database = 16 is none of the 16 databases",
-        ),
-        (
-            REDIS.replace(
-                "protocol = \"redis\"",
-                "protocol = \"memcached\"\ndatabase = 2",
-            ),
-            "database needs protocol = \"redis\"",
-        ),
-        (
-            format!("{REDIS}redis_user = \"a b\"\n"),
-            "redis_user = \"a b\" must be",
-        ),
-        (
-            format!("{REDIS}server_user = \"\"\n"),
-            "server_user = \"\" must be",
-        ),
-        (
-            format!("{REDIS}redis_user = \"{}\"\n", "x".repeat(256)),
-            "must be 1 to 255 bytes",
-        ),
-        (
-            format!("{REDIS}redis_user = \"a\"\n").replace("redis_auth", "#redis_auth"),
-            "redis_user needs redis_auth",
-        ),
-        (
-            REDIS.replace(
-                "protocol = \"redis\"",
-                "protocol = \"memcached\"\ndatabases = 2",
-            ),
-            "databases needs protocol = \"redis\"",
-        ),
-    ] {
-        let found = faults(&text);
-        assert!(
-            found.iter().any(|fault| fault.contains(expected)),
-            "{expected}: {found:#?}"
-        );
     }
 }
 
