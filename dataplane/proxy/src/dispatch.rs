@@ -336,8 +336,7 @@ impl Proxy {
         self.pendings[pending].answer = if self.hold.append(&mut chain, bytes) {
             Answer::Held
         } else {
-            let pool = self.clients[client as usize].pool;
-            Answer::Text(self.not_held(pool, Fault::HoldFull))
+            self.no_room(client)
         };
         self.pendings[pending].chain = chain;
         self.flush(streams, client);

@@ -13,7 +13,7 @@ use crate::pinned::Pinned;
 use crate::routing::Router;
 use crate::slab::{NIL, Slab};
 use crate::state::{
-    Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
+    Answer, Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
 };
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use std::collections::VecDeque;
@@ -384,6 +384,13 @@ impl Proxy {
             pool.counters.replies_over_hold += 1;
         }
         pool.text(fault)
+    }
+
+    /// What a client gets for whom there is no room to hold what the proxy would answer.
+    #[cold]
+    pub(crate) fn no_room(&mut self, client: u32) -> Answer {
+        let pool = self.clients[client as usize].pool;
+        Answer::Text(self.not_held(pool, crate::Fault::HoldFull))
     }
 
     #[inline]

@@ -368,7 +368,7 @@ impl Proxy {
     /// Calls `f` with the bytes of the request at the front.
     #[inline]
     pub(crate) fn with_bytes<S: Streams, R>(
-        &mut self,
+        &self,
         streams: &mut S,
         client: u32,
         source: Source,

@@ -184,8 +184,7 @@ impl Proxy {
         let answer = if is_held {
             Answer::Held
         } else {
-            let pool = self.clients[client as usize].pool;
-            Answer::Text(self.not_held(pool, Fault::HoldFull))
+            self.no_room(client)
         };
         let entry = &mut self.pendings[pending];
         entry.binary = Some(head);

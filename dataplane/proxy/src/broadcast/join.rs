@@ -154,7 +154,7 @@ impl Proxy {
         }
     }
 
-    /// The text of all fields. `None`: it is too large to be held.
+    /// The text of all fields, or why it cannot be held.
     fn write_fields(
         &mut self,
         fields: &Fields,

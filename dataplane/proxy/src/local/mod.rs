@@ -154,14 +154,9 @@ impl Proxy {
             }
             return;
         };
-        let (chain, answer) = if let Some(chain) = reply {
-            (chain, Answer::Held)
-        } else {
-            let pool = self.clients[client as usize].pool;
-            (
-                Chain::EMPTY,
-                Answer::Text(self.not_held(pool, Fault::HoldFull)),
-            )
+        let (chain, answer) = match reply {
+            Some(chain) => (chain, Answer::Held),
+            None => (Chain::EMPTY, self.no_room(client)),
         };
         let entry = &mut self.pendings[pending];
         (entry.chain, entry.answer) = (chain, answer);

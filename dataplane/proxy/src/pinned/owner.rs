@@ -1,6 +1,7 @@
 //! Which server of the pool a request needs that is to go to one server alone.
 
 use crate::fault::Fault;
+use crate::notes::key_of;
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::read::Source;
@@ -55,16 +56,11 @@ impl Proxy {
         source: Source,
     ) -> Option<Hashed> {
         let router = &self.pools[self.clients[client as usize].pool as usize].router;
-        let bytes = match source {
-            Source::Ring { scratch: false } => streams.peek(StreamId(client)),
-            Source::Ring { scratch: true } => &self.scratch,
-            Source::Hold(hold) => &self.holds[hold as usize],
-        };
-        let key = match request.route {
-            Route::Key => request.key.clone(),
-            _ => request.keys(bytes).next()?.key,
-        };
-        Some(router.hashed(bytes.get(key)?))
+        self.with_bytes(streams, client, source, |bytes| {
+            // No key stands at the very front, not even an empty one.
+            let has_key = request.key.end > 0;
+            has_key.then(|| router.hashed(key_of(request, bytes)))
+        })
     }
 
     /// The server of all keys of a request that is not in a transaction; `not_one` is said if there are several.
