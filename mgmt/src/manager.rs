@@ -272,15 +272,13 @@ impl Manager {
             let worker = slot.worker as u32;
             let in_force = &self.parts.shared.config;
             if let Some(left) = slot.take_left() {
-                let by = left.config(in_force);
-                self.memory.left(by, in_force, worker, &left.statistics);
+                self.memory.left(in_force, worker, &left);
             }
             if let Some(packets) = self.parts.shared.packets() {
                 packets.steering.remove(worker);
             }
             if let Some(counted) = slot.ended.take() {
-                let by = counted.config(in_force);
-                self.memory.ended(by, in_force, worker, &counted.statistics);
+                self.memory.ended(in_force, worker, &counted);
             }
         }
         if !ended.is_empty() {
@@ -418,9 +416,7 @@ impl Manager {
         // Before anything else is done: no sum may be taken without it.
         if let Some(left) = self.slots[worker].take_left() {
             let in_force = &self.parts.shared.config;
-            let by = left.config(in_force);
-            self.memory
-                .left(by, in_force, worker as u32, &left.statistics);
+            self.memory.left(in_force, worker as u32, &left);
             self.write_totals();
         }
         for said in said {

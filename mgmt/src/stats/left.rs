@@ -78,8 +78,7 @@ impl PoolTotals {
         }
         for (key, server) in other.servers {
             let totals = self.servers.entry(key).or_default();
-            totals.counters.add(&server.counters);
-            totals.latency.add(&server.latency);
+            totals.add(&server.counters, &server.latency);
         }
     }
 
@@ -92,8 +91,7 @@ impl PoolTotals {
                 (name, address)
             };
             let totals = self.servers.entry(key).or_default();
-            totals.counters.add(&server.counters);
-            totals.latency.add(&server.latency);
+            totals.add(&server.counters, &server.latency);
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod table;
 pub mod totals;
 pub mod twemproxy;
 
+use crate::supervisor::Counted;
 use ejections::Ejections;
 use history::History;
 use std::time::Instant;
@@ -45,28 +46,27 @@ impl Memory {
         }
     }
 
-    /// A process of `worker` ended that worked by the configuration `by`: its counts go on in the sums.
-    pub fn ended(
-        &mut self,
-        by: &Config,
-        in_force: &Config,
-        worker: u32,
-        counted: &WorkerStatistics,
-    ) {
-        self.ended.add(by, worker, counted);
-        self.ended.clear_gauges();
-        self.ended.fold(in_force);
+    /// A process of `worker` ended: its counts go on in the sums.
+    pub fn ended(&mut self, in_force: &Config, worker: u32, counted: &Counted<WorkerStatistics>) {
+        self.keep(
+            in_force,
+            worker,
+            counted.config(in_force),
+            &counted.statistics,
+        );
     }
 
     /// A process of `worker` counts in another page from now on, which has no place for what is not `in_force`: that goes on in the sums.
-    pub fn left(
-        &mut self,
-        by: &Config,
-        in_force: &Config,
-        worker: u32,
-        counted: &WorkerStatistics,
-    ) {
-        self.ended(by, in_force, worker, &left::of_page(by, in_force, counted));
+    pub fn left(&mut self, in_force: &Config, worker: u32, counted: &Counted<WorkerStatistics>) {
+        let by = counted.config(in_force);
+        let left = left::of_page(by, in_force, &counted.statistics);
+        self.keep(in_force, worker, by, &left);
+    }
+
+    fn keep(&mut self, in_force: &Config, worker: u32, by: &Config, counted: &WorkerStatistics) {
+        self.ended.add(by, worker, counted);
+        self.ended.clear_gauges();
+        self.ended.fold(in_force);
     }
 
     /// What processes counted that have ended: the next manager goes on with it.

@@ -114,8 +114,7 @@ impl Totals {
             for (server, (counters, latency)) in pool.servers.iter().zip(&mut servers) {
                 let key = (server.name.clone(), server.address.to_string());
                 let totals = totals.servers.entry(key).or_default();
-                totals.counters.add(counters);
-                totals.latency.add(latency);
+                totals.add(counters, latency);
             }
         }
     }
@@ -169,6 +168,14 @@ impl PoolTotals {
         let mut sum = Traffic::default();
         self.commands.values().for_each(|command| sum.add(command));
         sum
+    }
+}
+
+impl ServerTotals {
+    /// Adds what was counted of it elsewhere, or later.
+    pub(super) fn add(&mut self, counters: &ServerCounters, latency: &Histogram) {
+        self.counters.add(counters);
+        self.latency.add(latency);
     }
 }
 
