@@ -112,7 +112,6 @@ impl Proxy {
         let Some(pending) = self.push_pending(streams, client, request.is_silent()) else {
             return false;
         };
-        self.count_taken();
         let state = &mut self.clients[client as usize];
         state.need = 1;
         let pool = &mut self.pools[state.pool as usize];
@@ -139,6 +138,7 @@ impl Proxy {
         }
         let entry = Entry::new(Target::Pending(pending), request.reply);
         self.enqueue(link, entry, request.bytes);
+        self.count_taken();
         true
     }
 

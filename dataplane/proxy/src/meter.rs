@@ -42,9 +42,10 @@ impl AtHand {
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     row: Row,
+    /// All are of one turn, which has far fewer than fit.
+    number: u32,
     /// When they began.
     since_us: u64,
-    number: u64,
     bytes: u64,
 }
 
@@ -58,15 +59,17 @@ impl Burst {
         }
     }
 
-    /// Adds one. False: it is of another kind.
+    /// Whether one like that is of the same kind.
     #[inline]
-    fn joins(&mut self, row: Row, since_us: u64, bytes: u64) -> bool {
-        let same = self.row == row && self.since_us == since_us;
-        if same {
-            self.number += 1;
-            self.bytes += bytes;
-        }
-        same
+    fn is_of(&self, row: Row, since_us: u64) -> bool {
+        self.row == row && self.since_us == since_us
+    }
+
+    /// Adds one of the same kind.
+    #[inline]
+    fn add(&mut self, bytes: u64) {
+        self.number += 1;
+        self.bytes += bytes;
     }
 
     fn one(row: Row, since_us: u64, bytes: u64) -> Self {
@@ -104,6 +107,13 @@ struct Known {
     row: Row,
 }
 
+impl Known {
+    /// No command.
+    fn nothing(row: Row) -> Self {
+        Self { name: "", row }
+    }
+}
+
 /// The commands of a pool that have a row.
 #[derive(Debug)]
 pub(crate) struct Commands {
@@ -111,6 +121,8 @@ pub(crate) struct Commands {
     pool: Option<usize>,
     /// In the order of their rows, which begin behind that of all others.
     names: Vec<&'static str>,
+    /// The one that was asked for last. What comes in bursts is mostly of one kind.
+    last: Known,
     known: [Known; KNOWN_NAMES],
     other: Row,
 }
@@ -118,13 +130,12 @@ pub(crate) struct Commands {
 impl Commands {
     pub fn new(meters: &Meters, pool: usize) -> Self {
         let other = meters.command(pool, OTHER_ROW);
+        let nothing = Known::nothing(other);
         Self {
             pool: Some(pool),
             names: Vec::with_capacity(COMMAND_ROWS - 1),
-            known: [Known {
-                name: "",
-                row: other,
-            }; KNOWN_NAMES],
+            last: nothing,
+            known: [nothing; KNOWN_NAMES],
             other,
         }
     }
@@ -138,10 +149,8 @@ impl Commands {
     fn leave(&mut self, nobodys: Row) {
         self.pool = None;
         self.other = nobodys;
-        self.known = [Known {
-            name: "",
-            row: nobodys,
-        }; KNOWN_NAMES];
+        self.last = Known::nothing(nobodys);
+        self.known = [self.last; KNOWN_NAMES];
     }
 
     /// The row of what is no command.
@@ -152,9 +161,19 @@ impl Commands {
     /// The row of a command.
     #[inline]
     pub fn row(&mut self, meters: &Meters, name: &'static str) -> Row {
-        let known = &self.known[place_of(name)];
         // Names come from tables of the parser, so nearly always it is the very same one.
+        if std::ptr::eq(self.last.name, name) {
+            return self.last.row;
+        }
+        self.other_row(meters, name)
+    }
+
+    /// The row of another command than the last.
+    #[inline(never)]
+    fn other_row(&mut self, meters: &Meters, name: &'static str) -> Row {
+        let known = self.known[place_of(name)];
         if std::ptr::eq(known.name, name) {
+            self.last = known;
             return known.row;
         }
         self.find(meters, name)
@@ -173,7 +192,8 @@ impl Commands {
             }
             _ => self.other,
         };
-        self.known[place_of(name)] = Known { name, row };
+        self.last = Known { name, row };
+        self.known[place_of(name)] = self.last;
         row
     }
 }
@@ -190,7 +210,10 @@ impl Proxy {
     #[inline]
     pub(crate) fn count_taken(&mut self) {
         let AtHand { row, bytes, .. } = self.at_hand;
-        if !self.turn.taken.joins(row, 0, bytes as u64) {
+        // All that is taken in a turn is taken at once.
+        if self.turn.taken.row == row {
+            self.turn.taken.add(bytes as u64);
+        } else {
             self.begin_taken(row, bytes as u64);
         }
     }
@@ -208,28 +231,19 @@ impl Proxy {
     #[inline]
     pub(crate) fn count_answer<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
         let entry = &self.pendings[pending];
-        if entry.failed {
-            self.meters.failed(entry.row);
-        }
-        let since_us = if entry.untimed {
-            UNTIMED
+        if entry.is_plain() && self.turn.answered.is_of(entry.row, entry.taken_us) {
+            self.turn.answered.add(entry.sent_bytes);
         } else {
-            entry.taken_us
-        };
-        let (row, bytes) = (entry.row, entry.sent_bytes);
-        if entry.watched {
-            self.note_key_seen(client, pending);
-        }
-        if !self.turn.answered.joins(row, since_us, bytes) {
-            let one = Burst::one(row, since_us, bytes);
-            self.begin_answered(streams, client, pending, one);
+            self.count_unlike(streams, client, pending);
         }
     }
 
     /// A server has replied to what it was sent then.
     #[inline]
     pub(crate) fn count_served(&mut self, row: Row, sent_us: u64) {
-        if !self.turn.served.joins(row, sent_us, 0) {
+        if self.turn.served.is_of(row, sent_us) {
+            self.turn.served.add(0);
+        } else {
             self.begin_served(row, sent_us);
         }
     }
@@ -240,9 +254,31 @@ impl Proxy {
         self.write_taken(before);
     }
 
-    /// An answer is not like the one before: begins with it, and compares it with what its pool calls slow on behalf of those that will
-    /// be like it. What is slow is looked at one by one, and so is what has the row that pools share.
+    /// An answer is not like the one before, or more has to be done than to count it.
     #[inline(never)]
+    fn count_unlike<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
+        let entry = &self.pendings[pending];
+        if entry.failed {
+            self.meters.failed(entry.row);
+        }
+        let since_us = if entry.untimed {
+            UNTIMED
+        } else {
+            entry.taken_us
+        };
+        let one = Burst::one(entry.row, since_us, entry.sent_bytes);
+        if entry.watched {
+            self.note_key_seen(client, pending);
+        }
+        if self.turn.answered.is_of(one.row, since_us) {
+            self.turn.answered.add(one.bytes);
+        } else {
+            self.begin_answered(streams, client, pending, one);
+        }
+    }
+
+    /// Begins with an answer, and compares it with what its pool calls slow on behalf of those that will be like it. What is slow is
+    /// looked at one by one, and so is what has the row that pools share.
     fn begin_answered<S: Streams>(&mut self, streams: &S, client: u32, pending: u32, one: Burst) {
         let slow_us = self.pool_of(client).slow_us;
         let is_slow = self.now_us.checked_sub(one.since_us) >= Some(slow_us);
@@ -263,13 +299,14 @@ impl Proxy {
     }
 
     fn write_taken(&self, burst: Burst) {
-        self.meters.taken(burst.row, burst.number, burst.bytes);
+        self.meters
+            .taken(burst.row, burst.number.into(), burst.bytes);
     }
 
     fn write_answered(&self, burst: Burst) {
         let took_us = self.now_us.checked_sub(burst.since_us);
         self.meters
-            .answered(burst.row, burst.number, burst.bytes, took_us);
+            .answered(burst.row, burst.number.into(), burst.bytes, took_us);
     }
 
     /// The clock is about to go on: everything of this turn goes to the page.

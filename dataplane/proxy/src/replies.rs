@@ -384,8 +384,8 @@ impl Proxy {
             server.failures = 0;
         }
         let row = server.row;
-        self.count_served(row, entry.sent_us);
         self.leave_flight(link);
+        self.count_served(row, entry.sent_us);
         entry.target
     }
 

@@ -258,6 +258,14 @@ pub(crate) struct Pending {
     pub chain: Chain,
 }
 
+impl Pending {
+    /// It ends like most: with a reply that is counted and of which nothing else has to be known.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        !(self.failed | self.untimed | self.watched)
+    }
+}
+
 /// Whose reply a server connection brings next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
