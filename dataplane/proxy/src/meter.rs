@@ -227,15 +227,15 @@ impl Proxy {
         counters
     }
 
-    /// The client has all that it is given for this request.
+    /// The client has all that it is given for this request. Counts it if it is like the one before, and tells whether it is.
     #[inline]
-    pub(crate) fn count_answer<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
+    pub(crate) fn joins_answers(&mut self, pending: u32) -> bool {
         let entry = &self.pendings[pending];
-        if entry.is_plain() && self.turn.answered.is_of(entry.row, entry.taken_us) {
+        let joins = entry.is_plain() && self.turn.answered.is_of(entry.row, entry.taken_us);
+        if joins {
             self.turn.answered.add(entry.sent_bytes);
-        } else {
-            self.count_unlike(streams, client, pending);
         }
+        joins
     }
 
     /// A server has replied to what it was sent then.
@@ -254,9 +254,8 @@ impl Proxy {
         self.write_taken(before);
     }
 
-    /// An answer is not like the one before, or more has to be done than to count it.
-    #[inline(never)]
-    fn count_unlike<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
+    /// The client has all that it is given for this request, which is not like the one before, or of which more has to be known.
+    pub(crate) fn count_answer<S: Streams>(&mut self, streams: &S, client: u32, pending: u32) {
         let entry = &self.pendings[pending];
         if entry.failed {
             self.meters.failed(entry.row);

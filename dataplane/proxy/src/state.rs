@@ -262,7 +262,7 @@ impl Pending {
     /// It ends like most: with a reply that is counted and of which nothing else has to be known.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        !(self.failed | self.untimed | self.watched)
+        !(self.failed | self.untimed | self.watched | self.push)
     }
 }
 
