@@ -54,6 +54,7 @@ mod supervisor;
 mod top;
 mod try_out;
 mod units;
+mod virtio;
 mod worker_process;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};

@@ -3,7 +3,10 @@
 //! A plan follows from the configuration and from what is known of this machine; nothing is changed yet. Every fault is
 //! reported at once.
 
-use std::collections::BTreeMap;
+use crate::host::{Host, System, numbers};
+use crate::netlink::query::Query;
+use crate::virtio;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_channel::message::{Oracle, WORKERS_MAX};
 use tidegate_config::{Config, Driver, PortConfig, RssMode};
 use tidegate_port::nic::{Nic, Rss, RssFunction};
@@ -17,6 +20,10 @@ pub struct Facts {
     pub cores: Vec<u32>,
     /// Cores of each memory node.
     pub node_cores: BTreeMap<u32, Vec<u32>>,
+    /// CPUs that the kernel has prepared for, those that could be plugged in among them.
+    pub processors: u32,
+    /// Interfaces with an XDP program in the driver: ours, if an instance runs.
+    pub attached: BTreeSet<String>,
 }
 
 impl Facts {
@@ -36,11 +43,28 @@ impl Facts {
             .filter_map(|node| Some((node, cores_of_node(node)?)))
             .collect();
         Self {
+            attached: with_program(nics.values().flatten()),
             nics,
             cores: tidegate_dataplane::affinity::available_cores(),
             node_cores,
+            processors: processors(&System::new()),
         }
     }
+}
+
+fn with_program<'a>(nics: impl Iterator<Item = &'a Nic>) -> BTreeSet<String> {
+    let Ok(mut query) = Query::open() else {
+        return BTreeSet::new();
+    };
+    let attached = nics.filter(|nic| query.has_program(nic.ifindex).unwrap_or(false));
+    attached.map(|nic| nic.name.clone()).collect()
+}
+
+/// Numbers of CPUs go up to here.
+fn processors(host: &dyn Host) -> u32 {
+    let possible = host.read("/sys/devices/system/cpu/possible");
+    let last = numbers(&possible.unwrap_or_default()).last().copied();
+    last.map_or(0, |last| last.saturating_add(1))
 }
 
 fn cores_of_node(node: u32) -> Option<Vec<u32>> {
@@ -63,6 +87,8 @@ pub struct PlannedPort {
     pub mtu_bytes: u32,
     /// How the queue of a tuple is known.
     pub oracle: Oracle,
+    /// What the device is told of RSS once a program is attached; `None`: nothing.
+    pub rss: Option<Rss>,
 }
 
 /// What will be done.
@@ -101,14 +127,18 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     let ports: Vec<PlannedPort> = nics
         .iter()
         .map(|(port, nic)| {
-            check_queues(port, nic, workers, &mut faults, &mut warnings);
+            check_queues(nic, workers, facts, &mut faults, &mut warnings);
+            faults.extend(virtio::bypass(nic));
             if !nic.is_up {
                 faults.push(format!("{0} is down: ip link set {0} up", port.interface));
             }
+            let rss = virtio::rss_to_set(nic, workers, facts);
+            let told = virtio::spread(nic, rss.as_ref());
             PlannedPort {
                 nic: (*nic).clone(),
                 mtu_bytes: port.mtu_bytes.unwrap_or(nic.mtu_bytes as u32),
-                oracle: oracle(port, nic, workers, &mut faults, &mut warnings),
+                oracle: oracle(port, told, workers, &mut faults, &mut warnings),
+                rss,
             }
         })
         .collect();
@@ -144,14 +174,19 @@ fn cores_of_nics(config: &Config, nics: &[(&PortConfig, &Nic)], facts: &Facts) -
     cores.into_iter().map(Some).collect()
 }
 
-/// `queues = "auto"`: as many workers as the narrowest port has queues, on the cores next to the first NIC.
+/// `queues = "auto"`: as many workers as the narrowest port has queues, on the cores next to the first NIC. A core has one, unless a
+/// queue without a worker would lose frames.
 fn spread(nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<u32> {
     let queues = nics
         .iter()
-        .map(|(_, nic)| nic.rx_queues)
+        .map(|(_, nic)| virtio::queues_for_auto(nic, facts))
         .min()
         .unwrap_or(1)
         .max(1);
+    let to_serve = nics
+        .iter()
+        .filter_map(|(_, nic)| virtio::queues_to_serve(nic, facts));
+    let to_serve = to_serve.max().unwrap_or(0).min(queues);
     let node = nics.iter().find_map(|(_, nic)| nic.numa_node);
     let near = node.and_then(|node| facts.node_cores.get(&node));
     let near = near.map_or(&facts.cores, |cores| cores);
@@ -162,8 +197,9 @@ fn spread(nics: &[(&PortConfig, &Nic)], facts: &Facts) -> Vec<u32> {
         .collect();
     // The first core takes most interrupts and the kernel's own work: it is used last.
     let first = cores.first().copied();
-    let rest = cores.into_iter().skip(1).chain(first);
-    rest.take(queues as usize).collect()
+    let rest = cores.iter().copied().skip(1).chain(first);
+    let workers = (cores.len() as u32).max(to_serve).min(queues);
+    rest.cycle().take(workers as usize).collect()
 }
 
 /// Faults and warnings of the cores that a configuration maps queues to. It is what of a plan can become another one while an instance
@@ -210,16 +246,17 @@ pub fn check_cores(
 }
 
 fn check_queues(
-    port: &PortConfig,
     nic: &Nic,
     workers: u32,
+    facts: &Facts,
     faults: &mut Vec<String>,
     warnings: &mut Vec<String>,
 ) {
-    let (name, has, most) = (&port.interface, nic.rx_queues, nic.rx_queues_max);
+    let (name, has, most) = (&nic.name, nic.rx_queues, nic.rx_queues_max);
     if has < workers {
         faults.push(if most >= workers {
-            format!("{name} has {has} receive queues, the plan needs {workers}: ethtool -L {name} combined {workers}")
+            let why = virtio::why_so_many(nic, workers, facts);
+            format!("{name} has {has} receive queues, the plan needs {workers}: ethtool -L {name} combined {workers}{why}")
         } else {
             format!(
                 "{name} has {has} receive queues and can have at most {most}, the plan needs {workers}: map fewer queues \
@@ -227,7 +264,9 @@ fn check_queues(
             )
         });
     }
-    if has > workers {
+    if let Some(fault) = virtio::fault(nic, workers, facts) {
+        faults.push(fault);
+    } else if has > workers && virtio::rss_to_set(nic, workers, facts).is_none() {
         warnings.push(format!(
             "{name} has {has} receive queues but only {workers} are served: what arrives for us on the others is dropped; \
              ethtool -L {name} combined {workers}"
@@ -237,7 +276,7 @@ fn check_queues(
 
 fn oracle(
     port: &PortConfig,
-    nic: &Nic,
+    rss: Result<&Rss, &str>,
     workers: u32,
     faults: &mut Vec<String>,
     warnings: &mut Vec<String>,
@@ -246,7 +285,7 @@ fn oracle(
         return Oracle::Single;
     }
     let name = &port.interface;
-    match (port.rss, toeplitz(nic.rss.as_ref(), workers)) {
+    match (port.rss, toeplitz(rss, workers)) {
         (RssMode::PortXor, _) => Oracle::PortXor { queues: workers },
         (RssMode::Software, _) => Oracle::Software { workers },
         (RssMode::Auto | RssMode::Toeplitz, Ok(oracle)) => oracle,
@@ -265,10 +304,8 @@ fn oracle(
     }
 }
 
-fn toeplitz(rss: Option<&Rss>, workers: u32) -> Result<Oracle, String> {
-    let Some(rss) = rss else {
-        return Err("the driver does not tell its RSS key and table".into());
-    };
+fn toeplitz(rss: Result<&Rss, &str>, workers: u32) -> Result<Oracle, String> {
+    let rss = rss?;
     if rss.function != RssFunction::Toeplitz {
         return Err(format!(
             "its RSS function is {:?}, not Toeplitz",
@@ -378,6 +415,7 @@ mod tests {
             rx_queues: queues,
             rx_queues_max: 8,
             rss: None,
+            virtio: None,
             numa_node: None,
         }
     }
@@ -389,7 +427,7 @@ mod tests {
                 .map(|nic| (nic.name.clone(), Ok(nic)))
                 .collect(),
             cores: vec![0, 1, 2, 3],
-            node_cores: BTreeMap::new(),
+            ..Facts::default()
         }
     }
 

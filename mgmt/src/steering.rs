@@ -1,12 +1,15 @@
 //! The steering programs of all ports: attached by the manager, detached when it drops this.
 
 use crate::plan::PlannedPort;
+use crate::virtio;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tidegate_config::Config;
-use tidegate_port::xdp::{AttachMode, AttachPolicy, STEERING_DESCRIPTORS, Verdict, XdpSteering};
+use tidegate_port::xdp::{
+    AttachMode, AttachPolicy, STEERING_DESCRIPTORS, Verdict, XdpError, XdpSteering,
+};
 
 /// One program per port.
 pub struct Steering {
@@ -20,13 +23,23 @@ impl Steering {
         let mut attached = Vec::with_capacity(ports.len());
         for (port, planned) in config.ports.iter().zip(ports) {
             // Zero copy needs the driver's own hook.
-            let policy = if port.require_zero_copy {
-                AttachPolicy::NativeOnly
+            let (policy, why) = if port.require_zero_copy {
+                let why = ", with require_zero_copy = true, which rules generic mode out";
+                (AttachPolicy::NativeOnly, why)
+            } else if virtio::spoils_generic_mode(&planned.nic) {
+                let why = ", where generic mode would lose frames of machines on the same host";
+                (AttachPolicy::NativeOnly, why)
             } else {
-                AttachPolicy::NativeThenGeneric
+                (AttachPolicy::NativeThenGeneric, "")
             };
             let (steering, mode) = XdpSteering::attach(planned.nic.ifindex, queues, policy)
-                .with_context(|| format!("interface {}", port.interface))?;
+                .map_err(|error| {
+                    let why = match error {
+                        XdpError::NoNative { .. } => why,
+                        _ => "",
+                    };
+                    anyhow::Error::new(error).context(format!("interface {}{why}", port.interface))
+                })?;
             let addresses = config.listeners();
             for address in addresses.filter_map(|(_, listen)| listen.endpoint.ip()) {
                 steering.add_listener(address)?;
@@ -35,8 +48,9 @@ impl Steering {
             steering.own_ports(first..=last)?;
             if let Some(refusal) = steering.native_refusal() {
                 tracing::warn!(
-                    "{}: the driver cannot run the steering program ({refusal}): generic mode, which is slower",
-                    port.interface
+                    "{}: the driver cannot run the steering program ({refusal}): generic mode, which is slower; to mend it: {}",
+                    port.interface,
+                    refusal.remedy(&port.interface)
                 );
             }
             tracing::info!(
@@ -44,6 +58,7 @@ impl Steering {
                 port.interface,
                 name(mode)
             );
+            virtio::settle(planned, queues)?;
             attached.push((steering, mode));
         }
         Ok(Self {

@@ -1,7 +1,8 @@
 //! What the configuration asks of the machine.
 
 use crate::plan::{self, Facts};
-use tidegate_config::{Config, Driver};
+use crate::virtio;
+use tidegate_config::{Config, Driver, PortConfig};
 
 /// An interface that is named in the configuration; no other is ever touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct Port {
     pub interface: String,
     /// Descriptors of the sockets' rings.
     pub ring_size: u32,
+    /// Queues that have to be there whatever the number of workers; `None`: as many as there are workers.
+    pub queues: Option<u32>,
 }
 
 /// What stages need to know.
@@ -40,6 +43,7 @@ impl Target {
                 .map(|port| Port {
                     interface: port.interface.clone(),
                     ring_size: port.ring_size,
+                    queues: queues(config, port, facts),
                 })
                 .collect(),
             cores: plan::cores(config, facts),
@@ -49,5 +53,14 @@ impl Target {
                 .is_none()
                 .then_some(config.worker.source_ports),
         }
+    }
+}
+
+/// Where workers follow from the queues: those that virtio_net would open by itself, without workers.
+fn queues(config: &Config, port: &PortConfig, facts: &Facts) -> Option<u32> {
+    let nic = facts.nics.get(&port.interface)?.as_ref().ok()?;
+    match config.queue_map() {
+        Some(_) => None,
+        None => virtio::queues_to_serve(nic, facts),
     }
 }

@@ -29,6 +29,7 @@ impl Bench {
                 ports: vec![Port {
                     interface: "eth1".into(),
                     ring_size: 2_048,
+                    queues: None,
                 }],
                 cores: vec![Some(2), Some(3)],
                 workers: Some(2),
@@ -73,6 +74,30 @@ fn said(
         text.push('\n');
     });
     (outcome, text)
+}
+
+#[test]
+fn queues_that_a_driver_needs_are_raised_where_workers_follow_from_queues() {
+    let mut bench = Bench::new("raise");
+    let now = |combined| {
+        let mut nics = bench.host.nics.borrow_mut();
+        let channels = nics.get_mut("eth1").unwrap().channels.as_mut().unwrap();
+        channels.now.combined = combined;
+    };
+    now(2);
+    bench.target.workers = None;
+    let (well, text) = said(|say| Ok(check(&bench.target, &bench.host, &[Stage::Channels], say)));
+    assert!(
+        well.unwrap() && text.contains("takes what is there"),
+        "{text}"
+    );
+    bench.target.ports[0].queues = Some(4);
+    let (outcome, text) = bench.init(&[Stage::Channels]);
+    assert!(outcome.unwrap() && text.contains("done"), "{text}");
+    let combined = || bench.host.channels("eth1").unwrap().unwrap().now.combined;
+    assert_eq!(combined(), 4);
+    bench.fini(&[]).0.unwrap();
+    assert_eq!(combined(), 2);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The interfaces and their drivers.
 
 use super::{Findings, Patient};
-use crate::host::numbers;
-use crate::host::value;
+use crate::virtio;
 use tidegate_config::PortConfig;
 use tidegate_port::nic::Nic;
 
@@ -53,7 +52,7 @@ pub fn look(patient: &Patient<'_>, findings: &mut Findings) {
         if let Some(Ok(nic)) = patient.facts.nics.get(&port.interface) {
             of_driver(port, nic, findings);
             of_link(port, nic, findings);
-            of_virtio(patient, nic, findings);
+            of_virtio(nic, findings);
             of_fixed_features(patient, nic, findings);
         }
     }
@@ -118,33 +117,27 @@ fn of_link(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
     }
 }
 
-/// Attaching a program makes virtio open one more queue per CPU where it has them, and nobody serves those.
-fn of_virtio(patient: &Patient<'_>, nic: &Nic, findings: &mut Findings) {
-    let possible = value(patient.host, "/sys/devices/system/cpu/possible").unwrap_or_default();
-    let processors = numbers(&possible).len() as u32;
-    let workers = patient.target.cores.len() as u32;
-    if nic.driver.as_deref() != Some("virtio_net")
-        || processors == 0
-        || workers + processors > nic.rx_queues_max
-    {
+/// What keeps virtio_net from running the steering program. Its queues are a matter of the plan, and so is what makes `tidegate run`
+/// refuse to start.
+fn of_virtio(nic: &Nic, findings: &mut Findings) {
+    if virtio::bypass(nic).is_some() {
         return;
     }
-    findings.blocks(
-        ABOUT,
-        format!(
-            "{}: with a steering program virtio_net spreads over {} queues and {workers} are served: what arrives on the others is lost",
-            nic.name,
-            workers + processors
-        ),
-        format!(
-            "map more queues (it has {}), or give the machine a card of {workers} queues",
-            nic.rx_queues_max
-        ),
-    );
+    if let Some((what, mend)) = virtio::complaint(nic) {
+        if virtio::spoils_generic_mode(nic) {
+            findings.blocks(ABOUT, what, mend);
+        } else {
+            findings.slower(ABOUT, what, mend);
+        }
+    }
 }
 
 /// What joins frames and cannot be switched off.
 fn of_fixed_features(patient: &Patient<'_>, nic: &Nic, findings: &mut Findings) {
+    // Of virtio_net more is known than that.
+    if nic.virtio.is_some() {
+        return;
+    }
     let features = patient.host.features(&nic.name).unwrap_or_default();
     let joins = features.iter().filter(|feature| {
         let joins = ["rx-lro", "rx-gro-hw"].contains(&feature.name.as_str());

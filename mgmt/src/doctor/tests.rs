@@ -4,6 +4,7 @@ use crate::plan::Facts;
 use std::collections::BTreeMap;
 use tidegate_config::Config;
 use tidegate_port::nic::Nic;
+use tidegate_port::nic::virtio::Virtio;
 
 const CONFIG: &str = r#"
     [[port]]
@@ -30,6 +31,7 @@ fn nic() -> Nic {
         rx_queues: 2,
         rx_queues_max: 4,
         rss: None,
+        virtio: None,
         numa_node: Some(0),
     }
 }
@@ -39,6 +41,8 @@ fn facts(nic: Nic) -> Facts {
         nics: BTreeMap::from([("eth1".into(), Ok(nic))]),
         cores: vec![0, 1, 2, 3],
         node_cores: BTreeMap::from([(0, vec![2, 3])]),
+        processors: 4,
+        ..Facts::default()
     }
 }
 
@@ -223,13 +227,62 @@ fn what_keeps_it_from_running_comes_first_and_is_another_exit_code() {
         "eth1 has 1 receive queues, the plan needs 2",
         "eth1 has an MTU of 9000 bytes",
         "eth1 has no carrier",
-        "virtio_net spreads over 6 queues and 2 are served",
+        "virtio_net spreads over 6 receive queues and 2 are served",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
     assert_eq!(code, 2);
     let first_slower = text.find("Slower ").unwrap();
     assert!(!text[first_slower..].contains("Blocks "), "{text}");
+}
+
+#[test]
+fn a_virtio_device_that_cannot_serve_is_explained_before_the_start() {
+    let host = healthy("virtio");
+    // Features by their number: offloads of the host, ctrl_guest_offloads (2), mrg_rxbuf (15), virtio 1.0 (32).
+    let device = |on: &[usize]| {
+        let digit = |number| if on.contains(&number) { '1' } else { '0' };
+        let features: String = (0..64).map(digit).collect();
+        Nic {
+            driver: Some("virtio_net".into()),
+            rx_queues_max: 2,
+            virtio: Virtio::read(&features),
+            ..nic()
+        }
+    };
+    for (on, word, expected) in [
+        (
+            &[1, 7, 8, 15, 32][..],
+            "Blocks interface",
+            "ctrl_guest_offloads=on",
+        ),
+        (
+            &[1, 2, 7, 32],
+            "Blocks plan",
+            "mrg_rxbuf=on or all of guest_tso4=off",
+        ),
+        (&[1, 2, 15], "Blocks interface", "any_layout=on"),
+        (&[2, 15], "Slower interface", "any_layout=on"),
+    ] {
+        let (text, _) = examine(&host, Some(CONFIG), &facts(device(on)));
+        let line = text.lines().find(|line| line.contains(expected));
+        assert!(
+            line.is_some_and(|line| line.starts_with(word)),
+            "{expected}: {text}"
+        );
+        assert_eq!(
+            text.matches("virtio_net").count(),
+            2,
+            "said once, and the copy: {text}"
+        );
+    }
+    let fine = facts(device(&[1, 2, 7, 8, 15, 32]));
+    let (text, code) = examine(&host, Some(CONFIG), &fine);
+    assert_eq!(
+        (text.lines().count(), code),
+        (1, 1),
+        "one copy per frame: {text}"
+    );
 }
 
 #[test]

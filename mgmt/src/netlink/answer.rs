@@ -1,6 +1,7 @@
-//! Understands routes, neighbours and addresses as the kernel tells them.
+//! Understands routes, neighbours, addresses and links as the kernel tells them.
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
@@ -112,6 +113,19 @@ pub fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
     Some((message.header.index, find(true).or_else(|| find(false))?))
 }
 
+/// Whether an interface has an XDP program in its driver.
+pub fn has_program(message: &LinkMessage) -> bool {
+    let attributes = message.attributes.iter();
+    let xdp = attributes.filter_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => Some(xdp),
+        _ => None,
+    });
+    xdp.flatten().any(|xdp| {
+        let attached = LinkXdp::Attached;
+        *xdp == attached(XdpAttached::Driver) || *xdp == attached(XdpAttached::Multiple)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,5 +207,22 @@ mod tests {
             };
             assert_eq!(neighbour(&message), expected, "state {state:#x}");
         }
+    }
+
+    #[test]
+    fn a_program_counts_where_the_driver_runs_it() {
+        for (attached, expected) in [
+            (XdpAttached::None, false),
+            (XdpAttached::SocketBuffer, false),
+            (XdpAttached::Driver, true),
+            (XdpAttached::Multiple, true),
+        ] {
+            let mut message = LinkMessage::default();
+            let xdp = vec![LinkXdp::Attached(attached), LinkXdp::ProgId(7)];
+            message.attributes.push(LinkAttribute::Mtu(1_500));
+            message.attributes.push(LinkAttribute::Xdp(xdp));
+            assert_eq!(has_program(&message), expected, "{attached:?}");
+        }
+        assert!(!has_program(&LinkMessage::default()));
     }
 }

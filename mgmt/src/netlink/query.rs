@@ -6,6 +6,7 @@ use netlink_packet_core::{
     NetlinkPayload,
 };
 use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
@@ -107,6 +108,17 @@ impl Query {
             _ => None,
         });
         Ok(addresses.collect())
+    }
+
+    /// Whether the driver of an interface has an XDP program.
+    pub fn has_program(&mut self, ifindex: u32) -> io::Result<bool> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        let answers = self.ask(RouteNetlinkMessage::GetLink(message), 0)?;
+        Ok(answers.iter().any(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => answer::has_program(message),
+            _ => false,
+        }))
     }
 
     /// Sends a question and collects the answers: one message, an acknowledgement, or a list that ends with Done.
@@ -213,6 +225,13 @@ mod tests {
             addresses.iter().any(|(_, address)| address.is_loopback()),
             "{addresses:?}"
         );
+    }
+
+    #[test]
+    fn loopback_has_no_program_and_no_interface_is_an_error() {
+        let mut query = Query::open().unwrap();
+        assert!(!query.has_program(1).unwrap());
+        assert!(query.has_program(i32::MAX as u32).is_err());
     }
 
     #[test]

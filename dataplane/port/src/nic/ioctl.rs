@@ -20,6 +20,7 @@ const ETHTOOL_SFEATURES: u32 = 0x0000_003b;
 const ETHTOOL_GCHANNELS: u32 = 0x0000_003c;
 const ETHTOOL_SCHANNELS: u32 = 0x0000_003d;
 const ETHTOOL_GRSSH: u32 = 0x0000_0046;
+const ETHTOOL_SRSSH: u32 = 0x0000_0047;
 
 /// `ETH_RSS_HASH_TOP`
 const HASH_TOEPLITZ: u8 = 1;
@@ -320,5 +321,20 @@ impl Query {
             key,
             indirection: all[RXFH_WORDS..table_end].to_vec(),
         })
+    }
+
+    /// Writes key and indirection table, of the sizes that were read; the hash function stays.
+    pub(super) fn set_rss(&self, rss: &Rss) -> io::Result<()> {
+        let mut words = vec![0u32; RXFH_WORDS];
+        words[0] = ETHTOOL_SRSSH;
+        words[2] = rss.indirection.len() as u32;
+        words[3] = rss.key.len() as u32;
+        words.extend(&rss.indirection);
+        words.extend(rss.key.chunks(4).map(|bytes| {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u32::from_ne_bytes(word)
+        }));
+        self.ethtool(&mut words).map(drop)
     }
 }

@@ -6,11 +6,13 @@
 
 mod ioctl;
 pub mod settings;
+pub mod virtio;
 
 use std::ffi::CStr;
 use std::io;
 
 use ioctl::Query;
+use virtio::Virtio;
 
 /// Why an interface could not be described.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,8 @@ pub struct Nic {
     pub rx_queues_max: u32,
     /// `None`: the driver does not tell (veth, TAP), or spreads nothing.
     pub rss: Option<Rss>,
+    /// What a device of virtio_net and its driver agreed on. `None`: another driver, or nobody tells.
+    pub virtio: Option<Virtio>,
     /// The memory node next to the NIC. `None`: a machine with one node, or a virtual interface.
     pub numa_node: Option<u32>,
 }
@@ -127,6 +131,11 @@ impl Nic {
         let (rx_queues, rx_queues_max) = channels
             .and_then(|channels| channels.rx_queues())
             .unwrap_or_else(|| sysfs_rx_queues(name, ifindex));
+        let driver = query.driver();
+        let features = match driver.as_deref() {
+            Some(virtio::DRIVER) => sysfs(name, ifindex, "device/features"),
+            _ => None,
+        };
         Ok(Self {
             name: name.to_owned(),
             ifindex,
@@ -134,7 +143,8 @@ impl Nic {
             mtu_bytes: query.mtu().map_err(system("the MTU"))?,
             is_up: flags & libc::IFF_UP != 0,
             is_running: flags & libc::IFF_RUNNING != 0,
-            driver: query.driver(),
+            virtio: features.and_then(|features| Virtio::read(&features)),
+            driver,
             rx_queues,
             rx_queues_max,
             rss: query.rss(),

@@ -2,6 +2,7 @@
 //!
 //! Questions need no privilege; each change needs `CAP_NET_ADMIN`. Everything is of the network namespace of the calling thread.
 
+use super::Rss;
 use super::ioctl::Query;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -106,6 +107,16 @@ pub fn set_feature(interface: &str, feature: &str, wanted: bool) -> io::Result<(
     query(interface)?.set_feature(feature, wanted)
 }
 
+/// Receive side scaling; `None`: the driver does not tell.
+pub fn rss(interface: &str) -> Option<Rss> {
+    query(interface).ok()?.rss()
+}
+
+/// Changes key and indirection table, which have to be as long as they are.
+pub fn set_rss(interface: &str, to: &Rss) -> io::Result<()> {
+    query(interface)?.set_rss(to)
+}
+
 /// The index of an interface of this namespace.
 pub fn index(interface: &str) -> io::Result<u32> {
     query(interface)?.index()
@@ -114,7 +125,16 @@ pub fn index(interface: &str) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nic::RssFunction;
     use crate::test_lab::Lab;
+
+    fn rss_of(queues: u32) -> Rss {
+        Rss {
+            function: RssFunction::Toeplitz,
+            key: vec![7; 41],
+            indirection: (0..queues).collect(),
+        }
+    }
 
     fn feature(name: &str) -> Feature {
         let all = features("tg0").unwrap();
@@ -132,6 +152,7 @@ mod tests {
                 features(name).map(drop),
                 index(name).map(drop),
                 set_feature(name, "rx-gro", true),
+                set_rss(name, &rss_of(2)),
             ];
             for outcome in errors {
                 assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::ENODEV));
@@ -187,6 +208,16 @@ mod tests {
                 let error = set_feature("tg0", fixed, true).unwrap_err();
                 assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "{fixed}");
             }
+        });
+    }
+
+    #[test]
+    fn a_driver_that_spreads_nothing_takes_no_table() {
+        let Some(lab) = Lab::new() else { return };
+        lab.appliance.run(|| {
+            assert_eq!(rss("tg0"), None);
+            let error = set_rss("tg0", &rss_of(2)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
         });
     }
 

@@ -19,6 +19,7 @@
 
 mod maps;
 mod program;
+mod refusal;
 mod steering;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod tests;
 
 pub use maps::{LISTENERS_MAX, SOURCES_MAX, SteeringMaps};
 pub use program::load;
+pub use refusal::NativeRefusal;
 pub use steering::{AttachMode, AttachPolicy, STEERING_DESCRIPTORS, XdpError, XdpSteering};
 
 /// What the program decided, for each frame exactly one.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::maps::{MAPS, SteeringMaps};
+use super::refusal::NativeRefusal;
 use super::{Verdicts, program};
 use crate::bpf::{BpfError, Link, Program, ProgramKind};
 use crate::nic;
@@ -22,7 +23,7 @@ pub enum AttachMode {
 
 impl AttachMode {
     /// `XDP_FLAGS_DRV_MODE`, `XDP_FLAGS_SKB_MODE`.
-    fn flags(self) -> u32 {
+    pub(super) fn flags(self) -> u32 {
         match self {
             Self::Native => 1 << 2,
             Self::Generic => 1 << 1,
@@ -55,14 +56,14 @@ pub enum XdpError {
     },
     /// The driver cannot, and generic mode was not allowed.
     #[error(
-        "{interface} cannot run an XDP program in its driver ({source}): lower its MTU to 1500, turn LRO off (ethtool -K \
-         {interface} lro off), or allow generic mode"
+        "{interface} cannot run an XDP program in its driver ({refusal}): {}",
+        refusal.remedy(interface)
     )]
     NoNative {
         /// The interface.
         interface: String,
         /// The kernel's answer.
-        source: BpfError,
+        refusal: Box<NativeRefusal>,
     },
     /// Gone, or in another network namespace.
     #[error("there is no interface with index {ifindex} in this network namespace")]
@@ -85,7 +86,7 @@ pub struct XdpSteering {
     link: Link,
     program: Program,
     maps: SteeringMaps,
-    native_refusal: Option<BpfError>,
+    native_refusal: Option<NativeRefusal>,
 }
 
 impl XdpSteering {
@@ -103,15 +104,16 @@ impl XdpSteering {
             AttachPolicy::NativeOnly => (attach(AttachMode::Native), AttachMode::Native, None),
             AttachPolicy::GenericOnly => (attach(AttachMode::Generic), AttachMode::Generic, None),
             AttachPolicy::NativeThenGeneric => match attach(AttachMode::Native) {
-                Err(refusal) if is_drivers_refusal(&refusal) => (
-                    attach(AttachMode::Generic),
-                    AttachMode::Generic,
-                    Some(refusal),
-                ),
+                Err(error) if is_drivers_refusal(&error) => {
+                    // Asked first: with a program in generic mode the kernel would speak of that.
+                    let refusal = NativeRefusal::explain(error, ifindex, program.as_fd());
+                    let generic = attach(AttachMode::Generic);
+                    (generic, AttachMode::Generic, Some(refusal))
+                }
                 outcome => (outcome, AttachMode::Native, None),
             },
         };
-        let link = outcome.map_err(|source| explain(ifindex, mode, source))?;
+        let link = outcome.map_err(|source| explain(ifindex, mode, source, program.as_fd()))?;
         Ok((
             Self {
                 link,
@@ -151,7 +153,7 @@ impl XdpSteering {
     }
 
     /// Why native mode was not obtained, to be logged.
-    pub fn native_refusal(&self) -> Option<&BpfError> {
+    pub fn native_refusal(&self) -> Option<&NativeRefusal> {
         self.native_refusal.as_ref()
     }
 
@@ -214,7 +216,7 @@ fn is_drivers_refusal(error: &BpfError) -> bool {
     )
 }
 
-fn explain(ifindex: u32, mode: AttachMode, source: BpfError) -> XdpError {
+fn explain(ifindex: u32, mode: AttachMode, source: BpfError, program: BorrowedFd<'_>) -> XdpError {
     // For an interface that is not there the kernel says EINVAL, as for much else.
     let Some(interface) = nic::name_of(ifindex) else {
         return XdpError::NoInterface { ifindex };
@@ -223,7 +225,10 @@ fn explain(ifindex: u32, mode: AttachMode, source: BpfError) -> XdpError {
         Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
         Some(libc::ENODEV) => XdpError::NoInterface { ifindex },
         Some(libc::EPERM) => XdpError::Bpf(source),
-        _ if mode == AttachMode::Native => XdpError::NoNative { interface, source },
+        _ if mode == AttachMode::Native => XdpError::NoNative {
+            interface,
+            refusal: Box::new(NativeRefusal::explain(source, ifindex, program)),
+        },
         _ => XdpError::Bpf(source),
     }
 }

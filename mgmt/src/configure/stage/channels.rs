@@ -1,4 +1,5 @@
-//! Channels: one queue per worker.
+//! Channels: one queue per worker. With `queues = "auto"` there are as many workers as queues, and only virtio_net needs another number
+//! than it has.
 
 use super::{Item, interface, unreadable};
 use crate::configure::setting::{Change, Setting, Value};
@@ -19,7 +20,7 @@ pub fn inspect(target: &Target, port: &Port, host: &dyn Host) -> Vec<Item> {
         Err(error) => return vec![unreadable(&setting, host, &error)],
     };
     let (now, max) = channels.rx_queues().unwrap_or_default();
-    let Some(workers) = target.workers else {
+    let Some(workers) = target.workers.or(port.queues) else {
         return vec![Item::Fine(format!(
             "{name}: {now} of {max} queues, and queues = \"auto\" takes what is there"
         ))];
