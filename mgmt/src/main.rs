@@ -17,6 +17,7 @@ mod out;
 mod accept_pause;
 mod adoption;
 mod backoff;
+mod bypass;
 mod capabilities;
 mod capture;
 mod check;

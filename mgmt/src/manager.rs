@@ -222,7 +222,11 @@ impl Manager {
 
     fn do_what_is_due(&mut self, now: Instant) {
         let packets = self.parts.shared.packets_mut();
-        if packets.is_some_and(|packets| packets.refresh_if_due(now)) {
+        let refreshed = packets.is_some_and(|packets| {
+            packets.watch_if_due(now);
+            packets.refresh_if_due(now)
+        });
+        if refreshed {
             self.parts.shared.ring_bells();
         }
         if now >= self.heartbeat_at {

@@ -1,6 +1,7 @@
 //! What the manager does for workers on the queues of NICs: steering, the way to the servers, hand-over rings.
 
 use crate::adoption::heritage::{Heritage, Rings};
+use crate::bypass::Watch;
 use crate::netlink::events::Events;
 use crate::netlink::mirror::Mirror;
 use crate::netlink::query::Query;
@@ -37,6 +38,7 @@ pub struct Packets {
     /// `rings[from][to]`; none from a worker to itself.
     rings: Rings,
     refresh_at: Instant,
+    bypass: Watch,
 }
 
 impl Packets {
@@ -75,7 +77,10 @@ impl Packets {
         paths: PathWriter,
         rings: Rings,
     ) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let interfaces = plan.ports.iter().map(|port| port.nic.name.as_str());
         Ok(Self {
+            bypass: Watch::new(interfaces, now),
             attached: steering.modes(),
             steering,
             mirror: mirror(config, plan),
@@ -84,7 +89,7 @@ impl Packets {
             query: Query::open().context("cannot ask the kernel for routes and neighbours")?,
             paths,
             rings: complete(rings)?,
-            refresh_at: Instant::now(),
+            refresh_at: now,
         })
     }
 
@@ -114,9 +119,20 @@ impl Packets {
         }
     }
 
-    /// When [`Self::refresh_if_due`] has something to do.
+    /// When [`Self::refresh_if_due`] or [`Self::watch_if_due`] has something to do.
     pub fn due(&self) -> Instant {
-        self.refresh_at
+        self.refresh_at.min(self.bypass.due())
+    }
+
+    /// Looks whether frames go round the steering programs, if it is time.
+    pub fn watch_if_due(&mut self, now: Instant) {
+        self.bypass
+            .look_if_due(now, |port| self.steering.seen(port));
+    }
+
+    /// Frames that went round the program of a port; `None`: it is not known to be so.
+    pub fn bypassed(&self, port: usize) -> Option<u64> {
+        self.bypass.missed(port)
     }
 
     /// Looks at routes and neighbours if it is time; returns whether workers have to see a change.

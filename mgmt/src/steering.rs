@@ -161,6 +161,12 @@ impl Steering {
         self.sources.extend(sources);
     }
 
+    /// Frames that the program of a port has counted; `None`: the kernel does not say.
+    pub fn seen(&self, port: usize) -> Option<u64> {
+        let (steering, _) = self.ports.get(port)?;
+        Some(steering.verdicts().ok()?.total())
+    }
+
     /// For `tidegate status`: the mode of a port and what its program decided.
     pub fn report(&self, port: usize) -> (String, BTreeMap<String, u64>) {
         let (steering, mode) = &self.ports[port];

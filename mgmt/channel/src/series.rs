@@ -80,6 +80,8 @@ series! {
         "part of the last ten seconds in which there was something to do";
     STEERING_FRAMES: Counter "tidegate_steering_frames_total" of "interface, verdict",
         "frames by what the steering program decided";
+    STEERING_BYPASSED: Gauge "tidegate_steering_bypassed" of "interface",
+        "1 while frames arrive that the steering program does not see";
     DEVICE_FRAMES: Counter "tidegate_device_frames_total" of "interface, reason",
         "frames that the interface itself dropped or failed to send, since it exists";
 }

@@ -17,11 +17,15 @@ pub fn complaint(snapshot: Option<&Snapshot>, now: Instant) -> Option<String> {
         ));
     }
     let stats = &snapshot.stats;
+    let bypassed = stats.ports.iter().filter(|port| port.bypassed.is_some());
+    let bypassed =
+        bypassed.map(|port| format!("{}: the driver goes round the program", port.interface));
     let idle: Vec<String> = stats
         .workers
         .iter()
         .filter(|worker| worker.state != "running")
         .map(|worker| format!("worker {} is {}", worker.worker, worker.state))
+        .chain(bypassed)
         .collect();
     if stats.state != "running" {
         Some(stats.state.clone())
@@ -36,6 +40,7 @@ pub fn complaint(snapshot: Option<&Snapshot>, now: Instant) -> Option<String> {
 mod tests {
     use super::*;
     use crate::http::sample;
+    use crate::status::report::PortReport;
 
     #[test]
     fn every_worker_has_to_run_and_the_manager_to_speak() {
@@ -50,8 +55,18 @@ mod tests {
         let said = |snapshot: &Snapshot, now| complaint(Some(snapshot), now).unwrap();
         assert!(complaint(None, now).unwrap().contains("starting"));
         assert!(said(&snapshot, now + STALE).contains("said nothing for 10 s"));
+        snapshot.stats.ports.push(PortReport {
+            interface: "eth1".into(),
+            steering: "native".into(),
+            bypassed: Some(100),
+            verdicts: [].into(),
+            device: [].into(),
+        });
+        let bypassed = "eth1: the driver goes round the program";
+        assert_eq!(said(&snapshot, now), bypassed);
         snapshot.stats.workers[1].state = "waiting".into();
-        assert_eq!(said(&snapshot, now), "worker 1 is waiting");
+        let both = format!("worker 1 is waiting; {bypassed}");
+        assert_eq!(said(&snapshot, now), both);
         snapshot.stats.state = "draining".into();
         assert_eq!(said(&snapshot, now), "draining");
     }

@@ -47,6 +47,11 @@ pub fn render(stats: &Stats, format: Format) -> String {
     }
     for port in &stats.ports {
         let interface = ("interface", port.interface.as_str());
+        families.value(
+            &series::STEERING_BYPASSED,
+            &[interface],
+            &u8::from(port.bypassed.is_some()),
+        );
         for (verdict, frames) in &port.verdicts {
             families.value(
                 &series::STEERING_FRAMES,

@@ -119,6 +119,7 @@ pub(in crate::stats) fn stats() -> Stats {
         ports: vec![PortReport {
             interface: "eth1".into(),
             steering: "native".into(),
+            bypassed: None,
             verdicts: [("pass".to_owned(), 4)].into(),
             device: [("tx_dropped".to_owned(), 9)].into(),
         }],

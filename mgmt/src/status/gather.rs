@@ -187,6 +187,7 @@ pub fn port_reports(manager: &Manager) -> Vec<PortReport> {
             PortReport {
                 interface: port.interface.clone(),
                 steering,
+                bypassed: packets.bypassed(index),
                 verdicts,
                 device: device.collect(),
             }

@@ -132,6 +132,9 @@ pub struct PortReport {
     pub interface: String,
     /// Whether the steering program runs in the driver (`native`) or behind it (`generic`).
     pub steering: String,
+    /// Frames that arrived without that it saw one since; `None`: it is not known to be so. Nothing is served here while they do.
+    #[serde(default)]
+    pub bypassed: Option<u64>,
     /// What the steering program decided, by verdict: frames since it was attached.
     pub verdicts: BTreeMap<String, u64>,
     /// Frames the interface itself dropped or failed to send, by the kernel's name, since it exists.

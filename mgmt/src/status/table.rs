@@ -191,6 +191,12 @@ fn steering(report: &Report, out: &mut String) {
             port.steering,
             verdicts.join(" ")
         );
+        if let Some(frames) = port.bypassed {
+            let _infallible = writeln!(
+                out,
+                "    BYPASSED: {frames} frames arrived that the steering program did not see; the log and `tidegate doctor` say more"
+            );
+        }
     }
 }
 
@@ -333,6 +339,7 @@ mod tests {
             ports: vec![PortReport {
                 interface: "eth1".into(),
                 steering: "native".into(),
+                bypassed: Some(4_096),
                 verdicts: [("pass".to_owned(), 4), ("drop".to_owned(), 0)].into(),
                 device: [("tx_dropped".to_owned(), 9)].into(),
             }],

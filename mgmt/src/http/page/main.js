@@ -104,6 +104,12 @@ function problemsOf(stats) {
       }
     }
   }
+  for (const port of stats.ports) {
+    if (port.bypassed !== null) {
+      const what = `${name(port.interface)}: its driver goes round the steering program, and nothing is served there.`;
+      found.push({ tone: "bad", what });
+    }
+  }
   for (const pool of stats.pools) {
     for (const server of pool.servers) {
       const [tone, why] = stateOfServer(server, stats.workers.length);
