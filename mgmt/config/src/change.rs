@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::effective;
 use crate::endpoint::{Endpoint, Listen};
 use crate::pool::PoolConfig;
+use crate::port::Driver;
 use crate::queues::Queues;
 use crate::secret::Secret;
 use crate::server::ServerConfig;
@@ -87,6 +88,9 @@ const OF_PORT: &[(&str, Effect)] = &[
     ("rss", Restart),
     ("ring_size", Replace),
     ("mtu_bytes", Restart),
+    ("pmd", Restart),
+    ("addresses", Restart),
+    ("routes", InPlace),
 ];
 
 const OF_WORKER: &[(&str, Effect)] = &[
@@ -209,7 +213,9 @@ impl Config {
             let (old, new) = (effective::port(port), effective::port(other));
             found.settings(&label, OF_PORT, &old, &new);
             if port.queues != other.queues {
-                let effect = if same_queues(&port.queues, &other.queues) {
+                // The threads of DPDK are bound to their cores for good.
+                let moves = port.driver != Driver::Dpdk;
+                let effect = if moves && same_queues(&port.queues, &other.queues) {
                     InPlace
                 } else {
                     Restart

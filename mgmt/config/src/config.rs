@@ -1,5 +1,6 @@
 //! A whole configuration: its objects, and how they have to fit together.
 
+use crate::dpdk::{self, Way};
 use crate::endpoint::Listen;
 use crate::fault::{ConfigErrors, Faults, Place};
 use crate::http::{self, HttpConfig};
@@ -14,7 +15,7 @@ use crate::server::ServerConfig;
 use crate::worker::{self, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use toml::de::{DeTable, DeValue};
 
 /// The name of an instance that has none in its file.
@@ -97,6 +98,23 @@ impl Config {
     /// The port of kernel sockets, which is then the only one.
     pub fn kernel_port(&self) -> Option<&PortConfig> {
         self.ports.iter().find(|port| port.driver == Driver::Kernel)
+    }
+
+    /// Whether its ports are DPDK's, which all are then.
+    pub fn is_on_dpdk(&self) -> bool {
+        self.ports.iter().any(|port| port.driver == Driver::Dpdk)
+    }
+
+    /// The way to an address over ports on DPDK, of which the kernel knows nothing; on others it knows all.
+    pub fn way(&self, destination: IpAddr) -> Option<Way> {
+        let mut way = dpdk::way(
+            self.ports.iter().filter_map(|port| port.dpdk.as_ref()),
+            destination,
+        )?;
+        let source = self.worker.source_address;
+        let source = source.filter(|source| source.is_ipv4() == destination.is_ipv4());
+        way.source = source.unwrap_or(way.source);
+        Some(way)
     }
 
     /// Listening addresses with the position of their pool, in the order that numbers them.

@@ -2,6 +2,7 @@
 
 use crate::compat::Compat;
 use crate::config::Config;
+use crate::dpdk::Pmd;
 use crate::http::HttpConfig;
 use crate::log_format::LogFormat;
 use crate::partial::Partial;
@@ -88,6 +89,7 @@ fn write_port(out: &mut String, port: &PortConfig) -> fmt::Result {
     match port.driver {
         Driver::Afxdp => write_nic(out, port),
         Driver::Kernel => write_kernel(out, port),
+        Driver::Dpdk => write_dpdk(out, port),
     }
 }
 
@@ -99,12 +101,36 @@ fn write_kernel(out: &mut String, port: &PortConfig) -> fmt::Result {
     writeln!(out, "reuseport = {}", port.reuseport)
 }
 
+fn write_dpdk(out: &mut String, port: &PortConfig) -> fmt::Result {
+    writeln!(out, "interface = {}", quoted(&port.interface))?;
+    if let Some(dpdk) = &port.dpdk {
+        if dpdk.pmd != Pmd::Pci {
+            writeln!(out, "pmd = {}", word(Pmd::NAMES, dpdk.pmd))?;
+        }
+        writeln!(out, "addresses = [{}]", list(&dpdk.addresses))?;
+        writeln!(out, "routes = [{}]", list(&dpdk.routes))?;
+    }
+    writeln!(out, "queues = {}", port.queues)?;
+    writeln!(out, "rss = {}", word(RssMode::NAMES, port.rss))?;
+    writeln!(out, "ring_size = {}", port.ring_size)?;
+    write_mtu(out, port)
+}
+
+fn list(values: &[impl Display]) -> String {
+    let values = values.iter().map(|value| quoted(&value.to_string()));
+    values.collect::<Vec<_>>().join(", ")
+}
+
 fn write_nic(out: &mut String, port: &PortConfig) -> fmt::Result {
     writeln!(out, "interface = {}", quoted(&port.interface))?;
     writeln!(out, "queues = {}", port.queues)?;
     writeln!(out, "require_zero_copy = {}", port.require_zero_copy)?;
     writeln!(out, "rss = {}", word(RssMode::NAMES, port.rss))?;
     writeln!(out, "ring_size = {}", port.ring_size)?;
+    write_mtu(out, port)
+}
+
+fn write_mtu(out: &mut String, port: &PortConfig) -> fmt::Result {
     match port.mtu_bytes {
         Some(bytes) => writeln!(out, "mtu_bytes = {bytes}"),
         None => writeln!(out, "# mtu_bytes: that of the interface"),
@@ -114,11 +140,7 @@ fn write_nic(out: &mut String, port: &PortConfig) -> fmt::Result {
 fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result {
     writeln!(out, "\n[[pool]]")?;
     writeln!(out, "name = {}", quoted(&pool.name))?;
-    let listen = pool
-        .listen
-        .iter()
-        .map(|address| quoted(&address.to_string()));
-    writeln!(out, "listen = [{}]", listen.collect::<Vec<_>>().join(", "))?;
+    writeln!(out, "listen = [{}]", list(&pool.listen))?;
     if kernel {
         writeln!(out, "backlog = {}", pool.backlog)?;
     }

@@ -35,6 +35,17 @@ const GIB: u64 = 1 << 30;
 /// (`rx_ring_full`, `rx_fill_ring_empty`). Too high: each descriptor pins a 2,048-byte frame, and a long queue is latency.
 pub const RING_SIZE: Limit = Limit::new(8_192, 128, 32_768);
 
+/// `ring_size` with `driver = "dpdk"`. Why: its cores belong to it alone, so that a queue waits for a turn and not for the scheduler;
+/// cards have 4,096 or 8,192 descriptors at most, and drivers round to what theirs has. Too low: frames are lost in bursts
+/// (`rx_ring_full`). Too high: mbufs for all of it are reserved at start, about 10 KB per descriptor and queue.
+pub const DPDK_RING_SIZE: Limit = Limit::new(2_048, 128, 8_192);
+
+/// `addresses` of a port on DPDK. Why: an appliance has a handful; each frame that is not TCP is compared with all of them.
+pub const PORT_ADDRESSES_MAX: usize = 64;
+
+/// `routes` of a port on DPDK. Why: a default route and some exceptions; they are looked through for every server at each reload.
+pub const PORT_ROUTES_MAX: usize = 256;
+
 /// `mtu_bytes`. Why the range: 576 bytes is what every IPv4 host must take; a frame holds 2,048 bytes, of which the
 /// kernel keeps 256 in front. Too low: more frames per reply. Too high: peers send what cannot be received. The default is
 /// the interface's own MTU; the number here only stands in for it.

@@ -1,6 +1,7 @@
 //! `[[port]]`: one interface, or the sockets of the kernel.
 
-use crate::limits::{INTERFACE_NAME_BYTES_MAX, MTU_BYTES, RING_SIZE, WORKERS};
+use crate::dpdk::{self, DpdkOptions};
+use crate::limits::{DPDK_RING_SIZE, INTERFACE_NAME_BYTES_MAX, MTU_BYTES, RING_SIZE, WORKERS};
 use crate::queues::{self, Queues};
 use crate::reader::{Field, Reader};
 use serde::{Deserialize, Serialize};
@@ -16,12 +17,17 @@ pub enum Driver {
     Afxdp,
     /// Sockets of the kernel and epoll: no privileges, no NIC.
     Kernel,
+    /// Queues of a device that DPDK drives.
+    Dpdk,
 }
 
 impl Driver {
     /// Every driver with its name in a file.
-    pub const NAMES: &'static [(&'static str, Self)] =
-        &[("afxdp", Driver::Afxdp), ("kernel", Driver::Kernel)];
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("afxdp", Driver::Afxdp),
+        ("kernel", Driver::Kernel),
+        ("dpdk", Driver::Dpdk),
+    ];
 }
 
 /// What stands in place of an interface where a port is the kernel's sockets.
@@ -83,7 +89,7 @@ impl RssMode {
 /// One interface, or the sockets of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortConfig {
-    /// Name of the interface, at most 15 bytes; [`KERNEL_PORT`] for kernel sockets.
+    /// Name of the interface, at most 15 bytes; the PCI address of a card on DPDK; [`KERNEL_PORT`] for kernel sockets.
     pub interface: String,
     /// The engine.
     pub driver: Driver,
@@ -105,6 +111,9 @@ pub struct PortConfig {
     pub ring_size: u32,
     /// Largest packet; `None`: what the interface says. Frames hold 2,048 bytes, so it is at most 1,792.
     pub mtu_bytes: Option<u32>,
+    /// What only a port on DPDK has: all of those and no other.
+    #[serde(default)]
+    pub dpdk: Option<DpdkOptions>,
 }
 
 /// A port and what is needed to check it against the rest of the file.
@@ -116,6 +125,8 @@ pub(crate) struct Draft {
     pub(crate) queues: Field<()>,
     pub(crate) ring_size: Field<u32>,
     pub(crate) mtu_bytes: Field<Option<u32>>,
+    /// What only DPDK has, with its places.
+    pub(crate) dpdk: Option<dpdk::Draft>,
 }
 
 /// Reads the table of one port.
@@ -123,17 +134,37 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
     let driver = reader.choice("driver", Driver::NAMES, Driver::default());
     // The keys of the other driver are read all the same: their own faults count as well, and `finish` knows them.
     let interface = match driver {
-        Driver::Afxdp => interface(&mut reader),
+        Driver::Afxdp | Driver::Dpdk => interface(&mut reader),
         Driver::Kernel => kernel_interface(&mut reader),
+    };
+    let dpdk = match driver {
+        Driver::Dpdk => Some(dpdk::read(&mut reader, &interface)),
+        Driver::Afxdp | Driver::Kernel => {
+            dpdk::refuse(&mut reader);
+            None
+        }
     };
     let queues = queues(&mut reader);
     let workers = workers(&mut reader, driver, &queues);
     let reuseport = reader.flag("reuseport", true);
-    if driver == Driver::Afxdp && reader.has("reuseport") {
+    if driver != Driver::Kernel && reader.has("reuseport") {
         let at = reader.at_of("reuseport");
         reader.fault(at, "reuseport needs driver = \"kernel\"");
     }
-    let ring_size = reader.power_of_two("ring_size", &RING_SIZE);
+    if driver == Driver::Dpdk && reader.has("require_zero_copy") {
+        let at = reader.at_of("require_zero_copy");
+        reader.fault(
+            at,
+            "require_zero_copy needs driver = \"afxdp\": DPDK says itself what a device can do",
+        );
+    }
+    let ring_size = reader.power_of_two(
+        "ring_size",
+        match driver {
+            Driver::Dpdk => &DPDK_RING_SIZE,
+            Driver::Afxdp | Driver::Kernel => &RING_SIZE,
+        },
+    );
     let mtu = reader.number_u32("mtu_bytes", &MTU_BYTES);
     // Without the key the interface's own MTU counts, not the default of the range.
     let written = mtu.at.is_some();
@@ -149,6 +180,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         rss: reader.choice("rss", RssMode::NAMES, RssMode::default()),
         ring_size: ring_size.value,
         mtu_bytes: mtu_bytes.value,
+        dpdk: dpdk.as_ref().map(|draft| draft.options.clone()),
     };
     let at = reader.at();
     reader.finish();
@@ -160,6 +192,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         queues: queues.map(drop),
         ring_size,
         mtu_bytes,
+        dpdk,
     }
 }
 
@@ -180,7 +213,7 @@ fn kernel_interface(reader: &mut Reader<'_>) -> Field<String> {
 fn workers(reader: &mut Reader<'_>, driver: Driver, queues: &Field<Queues>) -> Option<u32> {
     let workers = reader.number_u32("workers", &WORKERS);
     let at = workers.at?;
-    if driver == Driver::Afxdp {
+    if driver != Driver::Kernel {
         reader.fault(
             at,
             "workers needs driver = \"kernel\": a NIC has one worker for each queue, see queues",

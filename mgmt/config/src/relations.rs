@@ -1,5 +1,7 @@
 //! How the objects of a configuration have to fit together.
 
+mod dpdk;
+
 use crate::address::AddressError;
 use crate::config::Draft;
 use crate::endpoint::{Endpoint, Listen};
@@ -29,6 +31,7 @@ pub(crate) fn check(draft: &Draft, faults: &Faults<'_>) {
         source_ports(draft, faults);
         rings_hold_a_window(draft, faults);
         mtu_carries_ipv6(draft, faults);
+        dpdk::check(draft, faults);
     }
     totals(draft, faults);
 }

@@ -110,6 +110,7 @@ pub(crate) struct Draft {
     pub(crate) server_buffer_bytes: Field<u32>,
     pub(crate) server_connections_max: Field<u32>,
     pub(crate) source_ports: Field<(u16, u16)>,
+    pub(crate) source_address_at: usize,
 }
 
 /// Reads the worker table.
@@ -149,6 +150,7 @@ pub(crate) fn read(mut reader: Reader<'_>) -> Draft {
         outlive_manager: reader.flag("outlive_manager", true),
         seccomp: reader.choice("seccomp", Seccomp::NAMES, Seccomp::default()),
     };
+    let source_address_at = reader.at_of("source_address");
     reader.finish();
     Draft {
         config,
@@ -156,6 +158,7 @@ pub(crate) fn read(mut reader: Reader<'_>) -> Draft {
         server_buffer_bytes,
         server_connections_max,
         source_ports,
+        source_address_at,
     }
 }
 

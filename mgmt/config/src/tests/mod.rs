@@ -1,6 +1,7 @@
 //! Whole files: what they become, and what is wrong with them.
 
 mod changes;
+mod dpdk;
 mod http;
 mod kernel;
 mod made;
