@@ -4,7 +4,7 @@
 //! knows nothing of what is in them. This is the only crate of the data plane with `unsafe`.
 //!
 //! * [`afxdp`]: an AF_XDP socket on a queue of a NIC, for a worker.
-//! * `dpdk`: a queue of a device that DPDK drives, with the feature `dpdk`.
+//! * `dpdk`: a queue of a device that DPDK drives, with the feature `dpdk`; [`dpdk_memory`] says what it takes.
 //! * [`wire`]: frames through shared memory between two processes or inside one, for benchmarks and simulation.
 //! * [`handover`]: frames that reached the wrong worker, through the same [`frame_ring`].
 //! * [`capture`]: copies of frames for whoever writes them down, through such rings as well.
@@ -22,6 +22,7 @@ pub mod capture;
 pub mod doorbell;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod dpdk_memory;
 pub mod frame_ring;
 pub mod handover;
 mod mapping;

@@ -8,8 +8,8 @@ use capsule::config::RuntimeConfig;
 use capsule_ffi::MAIN_LCORE;
 
 use super::error::DpdkError;
-use super::pool::{self, CACHE, CACHE_HELD};
 use crate::BURST_MAX;
+use crate::dpdk_memory::{self, CACHE, receive_ring_mbufs, transmit_mbufs};
 
 /// Fewest entries of a ring: two bursts.
 pub const RING_SIZE_MIN: u16 = 2 * BURST_MAX as u16;
@@ -175,8 +175,7 @@ impl DeviceKind {
         match self {
             // What it sends, it copies into the pool that it receives into.
             Self::AfXdp { .. } => AF_XDP_FILL + 2 * ring,
-            // Drivers may round the ring up.
-            _ => 2 * ring,
+            _ => receive_ring_mbufs(ring),
         }
     }
 }
@@ -185,20 +184,18 @@ impl DpdkConfig {
     /// Mbufs of capsule's pool.
     fn receive_mbufs(&self) -> usize {
         let of_queue = |device: &DeviceConfig| device.kind.receive_mbufs(device.ring_size);
-        let queue: usize = self.devices.iter().map(of_queue).sum();
-        let in_hand = BURST_MAX * self.devices.len() + CACHE_HELD;
-        // One less than a power of two wastes nothing.
-        ((queue + in_hand) * self.cores.len()).next_power_of_two() - 1
+        let queue = self.devices.iter().map(of_queue).sum();
+        dpdk_memory::receive_mbufs(queue, self.devices.len(), self.cores.len())
     }
 
     fn transmit_mbufs(&self) -> usize {
-        let of_queue = |device: &DeviceConfig| pool::transmit_size(device.ring_size);
+        let of_queue = |device: &DeviceConfig| transmit_mbufs(device.ring_size.into());
         self.devices.iter().map(of_queue).sum::<usize>() * self.cores.len()
     }
 
     /// All memory that DPDK will need, with cores on this many memory nodes.
     pub(super) fn megabytes(&self, nodes: usize) -> usize {
-        pool::megabytes(self.receive_mbufs() * nodes.max(1) + self.transmit_mbufs())
+        dpdk_memory::megabytes(self.receive_mbufs() * nodes.max(1) + self.transmit_mbufs())
     }
 
     /// What capsule is told. It makes the arguments of EAL of this; `--no-pci` comes from capsule-ffi where no card is named.

@@ -95,7 +95,7 @@ fn memory_is_reckoned_before_it_is_asked_for() {
         arguments.contains(&format!("-m {megabytes}")),
         "{arguments}"
     );
-    let mbufs = told.mempool.capacity + 2 * pool::transmit_size(1_024);
+    let mbufs = told.mempool.capacity + 2 * transmit_mbufs(1_024);
     assert!(
         megabytes * 1_024 * 1_024 > mbufs * 2_432,
         "an mbuf has 2,432 bytes and a header"

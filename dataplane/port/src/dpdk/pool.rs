@@ -7,34 +7,10 @@ use capsule_ffi as ffi;
 
 use super::device::Device;
 use super::error::DpdkError;
-use super::tx::QUEUED_MAX;
-use crate::BURST_MAX;
-
-/// Mbufs that a thread keeps to itself: four bursts, so that the pool's common ring is touched once for several.
-pub(super) const CACHE: u32 = 4 * BURST_MAX as u32;
-
-/// What a pool may hold back in one thread's cache.
-pub(super) const CACHE_HELD: usize = CACHE as usize * 3 / 2;
-
-/// Memory of one mbuf: its buffer of 2,176 bytes, its two cache lines, the pool's header, and what its alignment costs.
-const MBUF_BYTES: usize = 2_560;
-
-/// What EAL needs for itself, roughly; and memory comes in pieces.
-const EAL_BYTES: usize = 64 << 20;
+use crate::dpdk_memory::{CACHE, transmit_mbufs};
 
 /// Memory nodes that are looked at. More have never been built.
 const NODES_MAX: usize = 64;
-
-/// Mbufs that one queue sends from: twice what was asked for as a ring, because drivers round up; what waits for the device; and
-/// what is held back.
-pub(super) fn transmit_size(ring_size: u16) -> usize {
-    2 * usize::from(ring_size) + QUEUED_MAX + BURST_MAX + CACHE_HELD
-}
-
-/// Megabytes for so many mbufs.
-pub(super) fn megabytes(mbufs: usize) -> usize {
-    (mbufs * MBUF_BYTES + EAL_BYTES).div_ceil(1 << 20)
-}
 
 /// A pool. It lives until EAL is cleaned up, with which every port ends.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +63,7 @@ pub(super) fn for_transmission(
     queue: u16,
     ring_size: u16,
 ) -> Result<Pool, DpdkError> {
-    let mbufs = transmit_size(ring_size);
+    let mbufs = transmit_mbufs(usize::from(ring_size));
     let name = CString::new(format!("send{}.{queue}", device.id())).unwrap_or_default();
     // SAFETY: a terminated string; no private area.
     let pool = unsafe {

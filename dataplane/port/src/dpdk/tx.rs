@@ -6,11 +6,8 @@ use capsule_ffi as ffi;
 
 use super::device::Device;
 use super::pool::Pool;
+use crate::dpdk_memory::QUEUED_MAX;
 use crate::{BURST_MAX, Flushed, TxQueue};
-
-/// Frames that wait for the device. Eight full bursts: what one turn of the poll loop answers fits even while the device takes
-/// nothing. More would only be older when they leave.
-pub(super) const QUEUED_MAX: usize = 8 * BURST_MAX;
 
 /// The transmit half of a DPDK port.
 #[derive(Debug)]
