@@ -173,7 +173,10 @@ fn card(
         return Err(DpdkError::NoDriver(address));
     };
     if driver == "vfio-pci" {
-        group_is_free(vfio, &address, link("iommu_group"))?;
+        // vfio makes a group of its own where it was told to do without an IOMMU.
+        let name = fs::read_to_string(device.join("iommu_group/name")).unwrap_or_default();
+        let group = link("iommu_group").filter(|_| name.trim() != "vfio-noiommu");
+        group_is_free(vfio, &address, group)?;
     } else if !HANDING_OVER.contains(&&*driver) && !SHARING.contains(&&*driver) {
         return Err(DpdkError::KernelDriver { address, driver });
     }

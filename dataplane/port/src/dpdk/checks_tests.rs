@@ -58,6 +58,9 @@ fn a_card_has_to_be_ours() {
     refused("in no IOMMU group");
     tree.link("0000:3b:00.1/iommu_group", "../groups/17");
     look().unwrap();
+    tree.file("groups/17/name", "vfio-noiommu\n");
+    refused("in no IOMMU group");
+    tree.file("groups/17/name", "DMA\n");
     tree.file("0000:3b:00.1/numa_node", "1\n");
     refused("memory node 1");
     tree.file("0000:3b:00.1/numa_node", "0\n");

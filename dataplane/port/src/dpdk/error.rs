@@ -69,8 +69,8 @@ pub enum DpdkError {
     NoPciDevice(String),
     /// The kernel drives it.
     #[error(
-        "PCI device {address} is with the kernel's driver {driver}: give it to DPDK with dpdk-devbind.py --bind=vfio-pci {address} \
-         (the kernel then no longer has that interface)"
+        "PCI device {address} is with the kernel's driver {driver}: give it to DPDK with `tidegate configure init cards` (the \
+         kernel then no longer has that interface)"
     )]
     KernelDriver {
         /// The device.
@@ -79,15 +79,12 @@ pub enum DpdkError {
         driver: String,
     },
     /// Nobody drives it.
-    #[error(
-        "PCI device {0} has no driver: modprobe vfio-pci && dpdk-devbind.py --bind=vfio-pci {0}"
-    )]
+    #[error("PCI device {0} has no driver: give it to DPDK with `tidegate configure init cards`")]
     NoDriver(String),
     /// vfio cannot keep it from the rest of the memory.
     #[error(
-        "PCI device {0} is in no IOMMU group: switch the IOMMU on (firmware, and intel_iommu=on or amd_iommu=on for the kernel), \
-         or, knowing that the device can then write anywhere, echo 1 > \
-         /sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+        "PCI device {0} is in no IOMMU group: switch the IOMMU on (firmware, and intel_iommu=on for the kernel; in a virtual \
+         machine the hypervisor's); without one the card could write to all memory"
     )]
     NoIommuGroup(String),
     /// /dev/vfio is not there.
@@ -127,8 +124,8 @@ pub enum DpdkError {
     },
     /// Too few huge pages.
     #[error(
-        "{free_mb} MB of huge pages are free, and {needed_mb} MB are needed: sysctl vm.nr_hugepages={pages} (and in \
-         /etc/sysctl.d for the next boot), or let DPDK do without them, slower"
+        "{free_mb} MB of huge pages are free, and {needed_mb} MB are needed: `tidegate configure init memory` sets aside what is missing, or \
+         sysctl vm.nr_hugepages={pages}"
     )]
     HugePages {
         /// What is free.
