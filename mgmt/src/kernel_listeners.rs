@@ -5,22 +5,52 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// `TCP_ESTABLISHED` in the state column.
+pub const ESTABLISHED: u8 = 0x01;
 /// `TCP_LISTEN` in the state column.
-const LISTEN: &str = "0A";
+pub const LISTEN: u8 = 0x0a;
+
+/// A TCP socket, as a line of `/proc/net/tcp` or `/proc/net/tcp6` tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSocket {
+    /// Our end. An IPv4 address is one, also where IPv6 carries it.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// The state.
+    pub state: u8,
+    /// Which of the links of a process leads to it.
+    pub inode: u64,
+}
+
+impl TcpSocket {
+    /// `None`: the line tells of none, such as the headline.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut columns = line.split_ascii_whitespace();
+        let local = address(columns.nth(1)?)?;
+        let remote = address(columns.next()?)?;
+        let state = u8::from_str_radix(columns.next()?, 16).ok()?;
+        let inode = columns.nth(5).and_then(|inode| inode.parse().ok());
+        Some(Self {
+            local,
+            remote,
+            state,
+            inode: inode.unwrap_or_default(),
+        })
+    }
+}
 
 /// Addresses in the text of `/proc/net/tcp` or `/proc/net/tcp6` that are listened on.
 pub fn parse(text: &str) -> Vec<SocketAddr> {
-    text.lines().filter_map(listener).collect()
+    let sockets = text.lines().filter_map(TcpSocket::parse);
+    sockets
+        .filter(|socket| socket.state == LISTEN)
+        .map(|socket| socket.local)
+        .collect()
 }
 
-fn listener(line: &str) -> Option<SocketAddr> {
-    let mut columns = line.split_ascii_whitespace();
-    let local = columns.nth(1)?;
-    let state = columns.nth(1)?;
-    if state != LISTEN {
-        return None;
-    }
-    let (address, port) = local.split_once(':')?;
+fn address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     // Each 32-bit word of the address is printed as a number of this machine's byte order.
     let word = |index: usize| {
@@ -34,7 +64,7 @@ fn listener(line: &str) -> Option<SocketAddr> {
             for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
                 chunk.copy_from_slice(&word(index)?);
             }
-            IpAddr::V6(Ipv6Addr::from(bytes))
+            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
         }
         _ => return None,
     };

@@ -38,6 +38,7 @@ mod log;
 mod manager;
 mod netlink;
 mod packets;
+mod pci;
 mod plan;
 mod preflight;
 mod reload;

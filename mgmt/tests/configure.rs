@@ -200,6 +200,43 @@ fn without_an_interface_check_says_so_and_init_changes_nothing() {
 }
 
 #[test]
+fn a_device_that_is_no_card_is_named_and_nothing_is_done() {
+    let scratch = Scratch::new("device");
+    for (device, expected) in [
+        ("ffff:ff:1f.7", "there is no PCI device ffff:ff:1f.7"),
+        ("lo", "lo is no interface of a PCI card of its own"),
+        ("tg-nowhere0", "tg-nowhere0 is neither the address"),
+    ] {
+        for what in ["check", "init"] {
+            let (code, text) = scratch.tidegate(&["configure", what, "--device", device]);
+            assert_eq!(code, Some(1), "{text}");
+            assert!(
+                text.contains(&format!("cards      WRONG  {expected}")),
+                "{text}"
+            );
+            assert_eq!(text.lines().count(), 1, "only cards are looked at: {text}");
+        }
+    }
+    let (code, text) = scratch.tidegate(&["configure", "fini", "--name", "tidegate"]);
+    assert!(
+        code == Some(0) && text.contains("nothing to undo"),
+        "{text}"
+    );
+    let (code, text) = scratch.tidegate(&[
+        "configure",
+        "check",
+        "--device",
+        "lo",
+        "--name",
+        "../elsewhere",
+    ]);
+    assert!(
+        code == Some(1) && text.contains("names no instance"),
+        "{text}"
+    );
+}
+
+#[test]
 fn usage_and_faults_of_the_file_are_told_apart() {
     let scratch = Scratch::new("usage");
     std::fs::write(scratch.config(), CONFIG.replace("memcached", "memcash")).unwrap();

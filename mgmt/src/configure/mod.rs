@@ -4,10 +4,13 @@
 //! needs no privileges. `init` changes what is not as it should be, and records each change before it makes it. `fini` undoes
 //! what the record says and nothing else; what somebody changed since is left as it is. Both can be said again at any time.
 //!
-//! Only interfaces that the configuration names are touched.
+//! Only interfaces and cards that the configuration or the command line names are touched.
 
+mod binding;
 mod interrupts;
 mod irqbalance;
+mod pages;
+mod privilege;
 mod record;
 mod setting;
 mod stage;
@@ -15,6 +18,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 
+pub use pages::nodes_of;
 pub use stage::{Item, Stage};
 
 use crate::ConfigArgs;
@@ -27,6 +31,7 @@ use setting::{Change, Undone};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use target::Target;
+use tidegate_config::{QueueMap, is_name};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -45,8 +50,56 @@ pub struct StageArgs {
     /// Which stages; all of them when none is named.
     #[arg(value_enum, value_name = "STAGE")]
     stages: Vec<Stage>,
-    #[command(flatten)]
-    config: ConfigArgs,
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "device")]
+    config: Option<PathBuf>,
+    /// Queues and cores of a port instead of the configuration's: eth1:0=2,1=3, or kernel:0=2,1=3 for workers over kernel
+    /// sockets. Once per port.
+    #[arg(long, value_name = "PORT:QUEUE=CORE,…", requires = "config")]
+    map: Vec<QueueMap>,
+    /// A card that DPDK is to drive, besides those of the configuration: its PCI address, or the interface that the kernel has on it.
+    /// Without a configuration the only stage is cards. Once per card.
+    #[arg(long, value_name = "CARD")]
+    device: Vec<String>,
+    /// Name of the instance whose record it is, where there is no configuration.
+    #[arg(long, default_value = "tidegate", conflicts_with = "config")]
+    name: String,
+}
+
+impl StageArgs {
+    /// Goes on with what is asked of the machine, and with the stages that are to be done.
+    fn with_target(
+        &self,
+        root: &Path,
+        then: impl FnOnce(&Target, &[Stage]) -> anyhow::Result<ExitCode>,
+    ) -> anyhow::Result<ExitCode> {
+        let complete = |target: Target| Target {
+            running: is_running(root, &target.name),
+            cards: [target.cards, self.device.clone()].concat(),
+            ..target
+        };
+        let Some(file) = &self.config else {
+            anyhow::ensure!(is_name(&self.name), "{:?} names no instance", self.name);
+            let target = complete(Target {
+                name: self.name.clone(),
+                ..Target::default()
+            });
+            // Without a configuration nothing else is known of what the machine should be.
+            let stages = match self.stages.as_slice() {
+                [] => &[Stage::Cards],
+                named => named,
+            };
+            return then(&target, stages);
+        };
+        let config = ConfigArgs {
+            config: file.clone(),
+            map: self.map.clone(),
+        };
+        config.with_config(|config| {
+            let target = Target::of(&config, &Facts::gather(&config));
+            then(&complete(target), &self.stages)
+        })
+    }
 }
 
 /// Stages of what init recorded.
@@ -74,20 +127,17 @@ pub fn run(command: &ConfigureCommand, root: &Path) -> anyhow::Result<ExitCode> 
     let host = System::new();
     let mut say = |line: String| say!("{line}");
     match command {
-        ConfigureCommand::Check(args) => args.config.with_config(|config| {
-            let target = Target::of(&config, &Facts::gather(&config));
-            Ok(code(check(&target, &host, &args.stages, &mut say)))
+        ConfigureCommand::Check(args) => args.with_target(root, |target, stages| {
+            Ok(code(check(target, &host, stages, &mut say)))
         }),
-        ConfigureCommand::Init(args) => args.config.with_config(|config| {
-            let target = Target::of(&config, &Facts::gather(&config));
-            let running = is_running(root, &target.name);
+        ConfigureCommand::Init(args) => args.with_target(root, |target, stages| {
             let work = Work {
                 host: &host,
                 root,
                 name: &target.name,
-                running,
+                running: target.running,
             };
-            Ok(code(work.init(&target, &args.stages, &mut say)?))
+            Ok(code(work.init(target, stages, &mut say)?))
         }),
         ConfigureCommand::Fini(args) => {
             let name = match (&args.name, &args.config) {
@@ -204,7 +254,14 @@ impl Work<'_> {
                     continue;
                 };
                 match self.make(&mut record, change) {
-                    Ok(made) => say(format!("{:<10} done   {made}", stage.name())),
+                    Ok(made) => {
+                        say(format!("{:<10} done   {made}", stage.name()));
+                        let short = change.setting.shortfall(&change.after, &made.after);
+                        well &= short.is_none();
+                        if let Some(short) = short {
+                            say(format!("{:<10} WRONG  {short}", stage.name()));
+                        }
+                    }
                     Err(error) => {
                         say(format!("{:<10} FAILED {error:#}", stage.name()));
                         let left: Vec<&str> = rest.map(Stage::name).collect();
@@ -247,6 +304,9 @@ impl Work<'_> {
             Ok(now) if now == change.after => Ok(change.clone()),
             Ok(now) if now == change.before => {
                 record.forget(change)?;
+                if let Some(short) = change.setting.shortfall(&change.after, &now) {
+                    anyhow::bail!(short);
+                }
                 anyhow::bail!(
                     "{}: was set to {} and has {now} all the same",
                     change.setting,

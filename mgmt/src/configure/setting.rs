@@ -1,9 +1,12 @@
 //! One thing of the machine that can be changed, and a change of it that can be undone.
 
+use super::binding::Binding;
 use super::irqbalance;
+use super::pages::Pages;
+use super::privilege::Privilege;
 use super::stage::Stage;
-use crate::capabilities::{self, Capability};
 use crate::host::{self, Host, numbers};
+use crate::pci::Address;
 use crate::runtime_dir::network_namespace;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -49,6 +52,10 @@ pub enum Setting {
         /// The core.
         core: u32,
     },
+    /// The driver of the card with this address.
+    Driver(String),
+    /// Huge pages that are set aside.
+    Pages(Pages),
 }
 
 /// An interface that cannot be mistaken for another that got the same name later.
@@ -74,15 +81,10 @@ pub enum Value {
     Word(String),
     /// A set to which others may add as well: written `0-3,8`. Undoing takes away what was added, no more.
     Set(String),
-}
-
-/// The privilege that a change needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privilege {
-    /// A capability over the network namespace.
-    Network,
-    /// To write files that are root's.
-    Files,
+    /// A number that others may raise as well. Undoing takes away what was added, no more.
+    Count(u64),
+    /// Of a card.
+    Driver(Box<Binding>),
 }
 
 impl Setting {
@@ -120,6 +122,14 @@ impl Setting {
                 let text = present(host.read(&governor_file(*core)))?;
                 text.map(|text| Value::Word(text.trim().to_owned()))
             }
+            Self::Driver(card) => Address::parse(card)
+                .and_then(|card| Binding::get(host, &card))
+                .map(|binding| Value::Driver(Box::new(binding))),
+            Self::Pages(pages) => {
+                let text = present(host.read(&pages.file()))?;
+                let count = text.and_then(|text| text.trim().parse().ok());
+                count.map(Value::Count)
+            }
         })
     }
 
@@ -141,6 +151,13 @@ impl Setting {
             (Self::Governor { core }, Value::Word(governor)) => {
                 host.write(&governor_file(*core), governor)
             }
+            (Self::Driver(card), Value::Driver(binding)) => match Address::parse(card) {
+                Some(card) => binding.set(host, &card),
+                None => Err(io::ErrorKind::InvalidInput.into()),
+            },
+            (Self::Pages(pages), Value::Count(count)) => {
+                host.write(&pages.file(), &count.to_string())
+            }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the record names a value of another kind",
@@ -159,28 +176,48 @@ impl Setting {
             Self::HugePages => Stage::Hugepages,
             Self::Ports => Stage::Ports,
             Self::Governor { .. } => Stage::Governor,
+            Self::Driver(_) => Stage::Cards,
+            Self::Pages(_) => Stage::Memory,
         }
     }
 
-    /// Whether a change stops the interface for a moment, or takes queues or ports from under workers.
+    /// Whether a change stops the interface for a moment, or takes queues, ports or the card from under workers.
     pub fn disturbs(&self) -> bool {
         matches!(
             self,
-            Self::Channels(_) | Self::Rings(_) | Self::Feature { .. } | Self::Ports
+            Self::Channels(_)
+                | Self::Rings(_)
+                | Self::Feature { .. }
+                | Self::Ports
+                | Self::Driver(_)
         )
     }
 
-    /// Whether each network namespace has its own.
+    /// Whether each network namespace has its own. A card is the machine's, and its interface is in one.
     pub fn is_of_a_namespace(&self) -> bool {
         self.disturbs()
     }
 
     /// What a change needs.
     pub fn privilege(&self) -> Privilege {
-        if self.is_of_a_namespace() {
+        let is_a_file = matches!(self, Self::Driver(_));
+        if self.is_of_a_namespace() && !is_a_file {
             Privilege::Network
         } else {
             Privilege::Files
+        }
+    }
+
+    /// What to do when a change came to less than was asked for; `None`: drivers round, and that is fine.
+    pub fn shortfall(&self, wanted: &Value, got: &Value) -> Option<String> {
+        match (self, wanted, got) {
+            (Self::Pages(_), Value::Count(wanted), Value::Count(got)) if got < wanted => {
+                Some(format!(
+                    "{self}: the kernel gave {got} of {wanted}: no more memory is free in pieces that large; end what uses it, or \
+                     echo 3 > /proc/sys/vm/drop_caches, then init again; surest is hugepages={wanted} on the kernel's command line"
+                ))
+            }
+            _ => None,
         }
     }
 
@@ -244,6 +281,10 @@ impl std::fmt::Display for Setting {
             Self::HugePages => f.write_str("transparent huge pages"),
             Self::Ports => f.write_str("reserved ports"),
             Self::Governor { core } => write!(f, "governor of core {core}"),
+            Self::Driver(card) => write!(f, "{card}: driver"),
+            Self::Pages(pages) => {
+                write!(f, "{}: huge pages of {} KB", pages.place(), pages.size_kb)
+            }
         }
     }
 }
@@ -261,42 +302,9 @@ impl std::fmt::Display for Value {
             Self::Switch(false) => f.write_str("off"),
             Self::Set(text) if text.is_empty() => f.write_str("none"),
             Self::Word(text) | Self::Set(text) => f.write_str(text),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Driver(binding) => write!(f, "{binding}"),
         }
-    }
-}
-
-impl Privilege {
-    fn capability(self) -> Capability {
-        match self {
-            Self::Network => capabilities::NET_ADMIN,
-            Self::Files => capabilities::DAC_OVERRIDE,
-        }
-    }
-
-    /// What is missing; `None`: nothing that this process could know of.
-    pub fn missing(self, host: &dyn Host) -> Option<String> {
-        let status = host.read("/proc/self/status").unwrap_or_default();
-        let effective = capabilities::effective(&status).unwrap_or_default();
-        if self == Self::Files && capabilities::user(&status) == Some(0) {
-            return None;
-        }
-        let capability = self.capability();
-        (!capability.is_in(effective)).then(|| {
-            format!(
-                "missing capability {}: needed {}; run it as root",
-                capability.name, capability.why
-            )
-        })
-    }
-
-    fn explain(self, host: &dyn Host) -> String {
-        self.missing(host).unwrap_or_else(|| {
-            format!(
-                "refused although {} is there: it is that of a container (another user namespace), or a security module \
-                 (AppArmor, SELinux, lockdown) forbids it; do it on the host",
-                self.capability().name
-            )
-        })
     }
 }
 
@@ -368,6 +376,15 @@ impl Change {
                 let mut left = numbers(now);
                 left.retain(|number| added.binary_search(number).is_err());
                 Value::Set(core_list(&left))
+            }
+            (Value::Driver(now), Value::Driver(before), Value::Driver(after)) => {
+                match Binding::way_back(now, before, after) {
+                    Some(back) => Value::Driver(Box::new(back)),
+                    None => return Ok(Undone::Theirs(Value::Driver(now.clone()))),
+                }
+            }
+            (Value::Count(now), Value::Count(before), Value::Count(after)) if now > after => {
+                Value::Count(now - after.saturating_sub(*before))
             }
             _ if now == self.after || now == self.before => self.before.clone(),
             _ => return Ok(Undone::Theirs(now)),

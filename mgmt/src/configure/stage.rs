@@ -1,10 +1,12 @@
 //! The stages: what each wants of the machine, and whether it has it.
 
+mod cards;
 mod channels;
 mod governor;
 mod hugepages;
 mod irqbalance;
 mod irqs;
+mod memory;
 mod offloads;
 mod ports;
 mod rings;
@@ -19,6 +21,8 @@ use std::io;
 /// A stage, in the order in which they are done. Each may change what a later one sees: new channels bring new interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Stage {
+    /// Cards of DPDK with vfio-pci in place of the kernel's driver.
+    Cards,
     /// As many channels (queues) as workers.
     Channels,
     /// Rings of the card large enough for pauses of a worker.
@@ -31,6 +35,8 @@ pub enum Stage {
     Irqs,
     /// Huge pages for packet buffers.
     Hugepages,
+    /// Huge pages set aside for DPDK.
+    Memory,
     /// The workers' source ports kept from the kernel.
     Ports,
     /// Full frequency for the workers' cores.
@@ -66,15 +72,22 @@ impl Stage {
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Cards => "cards",
             Self::Channels => "channels",
             Self::Rings => "rings",
             Self::Offloads => "offloads",
             Self::Irqbalance => "irqbalance",
             Self::Irqs => "irqs",
             Self::Hugepages => "hugepages",
+            Self::Memory => "memory",
             Self::Ports => "ports",
             Self::Governor => "governor",
         }
+    }
+
+    /// Whether Tidegate does not run at all until it is mended.
+    pub fn blocks(self) -> bool {
+        matches!(self, Self::Cards | Self::Memory)
     }
 
     /// Looks, and changes nothing.
@@ -85,7 +98,9 @@ impl Stage {
             Self::Offloads => offloads::inspect,
             Self::Irqs => irqs::inspect,
             Self::Irqbalance => return irqbalance::inspect(target, host),
+            Self::Cards => return cards::inspect(target, host),
             Self::Hugepages => return hugepages::inspect(host),
+            Self::Memory => return memory::inspect(target, host),
             Self::Ports => return ports::inspect(target, host),
             Self::Governor => return governor::inspect(target, host),
         };
@@ -109,9 +124,9 @@ impl Stage {
     }
 }
 
-/// What kernel sockets have instead of all that is about interfaces.
+/// What kernel sockets and DPDK have instead of all that is about interfaces.
 fn no_interface() -> Item {
-    Item::Nothing("driver = \"kernel\" has no interface of its own".into())
+    Item::Nothing("no port is an interface with driver = \"afxdp\"".into())
 }
 
 /// An interface of the configuration.

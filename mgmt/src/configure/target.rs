@@ -1,8 +1,7 @@
 //! What the configuration asks of the machine.
 
 use crate::plan::{self, Facts};
-use crate::virtio;
-use tidegate_config::{Config, Driver, PortConfig};
+use tidegate_config::{Config, Driver, Pmd, PortConfig};
 
 /// An interface that is named in the configuration; no other is ever touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +21,12 @@ pub struct Target {
     pub name: String,
     /// Interfaces; none for kernel sockets.
     pub ports: Vec<Port>,
+    /// Cards that DPDK is to drive, each by its address or by the interface that the kernel still has on it.
+    pub cards: Vec<String>,
+    /// Descriptors of the rings of the configuration's cards, of which follows how much memory DPDK takes.
+    pub card_rings: Vec<u32>,
+    /// The instance runs, and has its memory.
+    pub running: bool,
     /// Worker n runs on this core; `None`: wherever the scheduler likes.
     pub cores: Vec<Option<u32>>,
     /// How many queues there have to be; `None`: as many as there are.
@@ -37,30 +42,29 @@ impl Target {
             .ports
             .iter()
             .filter(|port| port.driver == Driver::Afxdp);
+        let cards = || config.ports.iter().filter(|port| is_card(port));
         Self {
             name: config.name.clone(),
             ports: nics
+                .clone()
                 .map(|port| Port {
                     interface: port.interface.clone(),
                     ring_size: port.ring_size,
                     queues: queues(config, port, facts),
                 })
                 .collect(),
+            cards: cards().map(|port| port.interface.clone()).collect(),
+            card_rings: cards().map(|port| port.ring_size).collect(),
+            running: false,
             cores: plan::cores(config, facts),
             workers: config.queue_map().map(|map| map.len() as u32),
-            source_ports: config
-                .kernel_port()
-                .is_none()
-                .then_some(config.worker.source_ports),
+            // Of addresses that the kernel does not know it gives no port to anybody.
+            source_ports: nics.clone().next().map(|_| config.worker.source_ports),
         }
     }
 }
 
-/// Where workers follow from the queues: those that virtio_net would open by itself, without workers.
-fn queues(config: &Config, port: &PortConfig, facts: &Facts) -> Option<u32> {
-    let nic = facts.nics.get(&port.interface)?.as_ref().ok()?;
-    match config.queue_map() {
-        Some(_) => None,
-        None => virtio::queues_to_serve(nic, facts),
-    }
+fn is_card(port: &PortConfig) -> bool {
+    let options = port.dpdk.as_ref();
+    options.is_some_and(|options| options.pmd == Pmd::Pci)
 }

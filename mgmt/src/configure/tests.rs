@@ -1,3 +1,6 @@
+mod cards;
+mod memory;
+
 use super::record::Record;
 use super::setting::{Interface, Setting, Value};
 use super::stage::{Item, Stage};
@@ -34,6 +37,7 @@ impl Bench {
                 cores: vec![Some(2), Some(3)],
                 workers: Some(2),
                 source_ports: Some((61_000, 61_999)),
+                ..Target::default()
             },
         }
     }
@@ -241,7 +245,7 @@ fn an_init_that_fails_half_way_says_what_is_done_and_can_be_undone() {
         "channels   done",
         "rings      done",
         "offloads   FAILED eth1: rx-lro: refused although CAP_NET_ADMIN is there",
-        "not tried: irqbalance, irqs, hugepages, ports, governor",
+        "not tried: irqbalance, irqs, hugepages, memory, ports, governor",
         "  eth1: rings: rx 512 tx 512 → rx 2048 tx 2048",
         "`tidegate configure fini --name shop` undoes it",
     ] {

@@ -5,6 +5,7 @@
 
 mod cards;
 mod cores;
+mod dpdk;
 mod interrupts;
 mod kernel;
 mod privileges;
@@ -23,7 +24,7 @@ use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tidegate_config::Config;
+use tidegate_config::{Config, Driver, PortConfig};
 
 /// Options of the command.
 #[derive(Args)]
@@ -73,9 +74,10 @@ pub struct Patient<'a> {
 }
 
 impl Patient<'_> {
-    /// Whether frames are taken from a card. Without a configuration that is still open.
+    /// Whether frames are taken from a card over AF_XDP. Without a configuration that is still open.
     pub fn uses_afxdp(&self) -> Option<bool> {
-        self.config.map(|config| config.kernel_port().is_none())
+        let uses = |port: &PortConfig| port.driver == Driver::Afxdp;
+        self.config.map(|config| config.ports.iter().any(uses))
     }
 
     /// The cores that workers have for themselves, ascending.
@@ -159,7 +161,7 @@ pub fn run(args: &DoctorArgs, root: &Path) -> ExitCode {
         host: &host,
         config: config.as_ref(),
         facts: &facts,
-        target: target(config.as_ref(), &facts),
+        target: target(config.as_ref(), &facts, root),
     };
     let mut findings = Findings::default();
     if let Some(config) = &config {
@@ -182,9 +184,12 @@ pub fn run(args: &DoctorArgs, root: &Path) -> ExitCode {
     ExitCode::from(code(&findings))
 }
 
-fn target(config: Option<&Config>, facts: &Facts) -> Target {
+fn target(config: Option<&Config>, facts: &Facts, root: &Path) -> Target {
     match config {
-        Some(config) => Target::of(config, facts),
+        Some(config) => Target {
+            running: is_running(root, &config.name),
+            ..Target::of(config, facts)
+        },
         None => Target::default(),
     }
 }
@@ -211,6 +216,7 @@ fn look(patient: &Patient<'_>, findings: &mut Findings) {
     privileges::look(patient, findings);
     of_plan(patient, findings);
     cards::look(patient, findings);
+    dpdk::look(patient, findings);
     cores::look(patient, findings);
     interrupts::look(patient, findings);
     settings::look(patient, findings);

@@ -22,6 +22,10 @@ pub fn look(patient: &Patient<'_>, findings: &mut Findings) {
         }
         return;
     }
+    // A client of DPDK's stack is no file.
+    if config.is_on_dpdk() {
+        return;
+    }
     if let Some(limit) = hard_limit(&limits_text, "Max open files")
         && let Some(too_few) = limits::too_few(config, limit)
     {

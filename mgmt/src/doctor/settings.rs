@@ -28,7 +28,11 @@ pub fn look(patient: &Patient<'_>, findings: &mut Findings) {
                         }
                         None => by_hand,
                     };
-                    findings.slower(stage.name(), what, mend);
+                    if stage.blocks() {
+                        findings.blocks(stage.name(), what, mend);
+                    } else {
+                        findings.slower(stage.name(), what, mend);
+                    }
                 }
                 Item::Fine(_) | Item::Nothing(_) | Item::Unknown(_) => {}
             }

@@ -1,7 +1,9 @@
 use super::{Findings, Patient, Severity, code, look, sorted, target, verdict};
 use crate::host::fake::{FakeHost, card};
+use crate::host::fake_pci;
 use crate::plan::Facts;
 use std::collections::BTreeMap;
+use std::path::Path;
 use tidegate_config::Config;
 use tidegate_port::nic::Nic;
 use tidegate_port::nic::virtio::Virtio;
@@ -103,7 +105,7 @@ fn examine(host: &FakeHost, config: Option<&str>, facts: &Facts) -> (String, u8)
         host,
         config: config.as_ref(),
         facts,
-        target: target(config.as_ref(), facts),
+        target: target(config.as_ref(), facts, Path::new("/no/such/directory")),
     };
     let mut findings = Findings::default();
     look(&patient, &mut findings);
@@ -335,6 +337,51 @@ fn without_a_configuration_a_kernel_without_af_xdp_is_no_obstacle_yet() {
     let (text, code) = examine(&host, None, &Facts::default());
     assert!(text.contains("no driver = \"afxdp\""), "{text}");
     assert_eq!(code, 1);
+}
+
+const ON_DPDK: &str = r#"
+    [[port]]
+    driver = "dpdk"
+    interface = "0000:3b:00.0"
+    addresses = ["10.0.0.10/16"]
+    queues = { 0 = 2, 1 = 3 }
+    [[pool]]
+    name = "sessions"
+    listen = "10.0.0.10:11211"
+    protocol = "memcached"
+    servers = ["10.0.1.11:11211:1"]
+    [worker]
+    idle = "spin"
+"#;
+
+#[test]
+fn what_keeps_dpdk_from_a_card_is_named() {
+    let host = healthy("dpdk");
+    fake_pci::card(&host, "i40e");
+    let (text, code) = examine(&host, Some(ON_DPDK), &facts(nic()));
+    for expected in [
+        "Blocks cards: 0000:3b:00.0 is with i40e (eth2): DPDK needs it on vfio-pci | tidegate configure init cards",
+        "Blocks memory: this kernel has no huge pages",
+        "Blocks cards: the drivers of DPDK 22.11 are not installed",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    assert_eq!(code, 2);
+    let installed = "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_none.so.23.0";
+    host.file(installed, "");
+    for (node, cores) in [(0, "0-1"), (1, "2-3")] {
+        host.file(
+            &format!("sys/devices/system/node/node{node}/cpulist"),
+            cores,
+        );
+    }
+    let (text, _) = examine(&host, Some(ON_DPDK), &facts(nic()));
+    for expected in [
+        "Blocks cards: 0000:3b:00.0 (8086:1572): no driver of DPDK in /usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0",
+        "Blocks cards: 0000:3b:00.0 is next to memory node 0, and none of the cores 2-3 of workers is",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! A machine for tests: a tree of files, interfaces that exist only here.
 
+use super::fake_pci::{self, Slots};
 use super::{Host, System};
+use crate::netlink::answer::TableEntry;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use tidegate_port::nic::settings::{Channels, Counts, Feature, RingSizes, Rings};
 
@@ -17,6 +20,20 @@ pub struct FakeNic {
     pub features: Vec<Feature>,
 }
 
+/// What the kernel would say of the network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FakeNetwork {
+    /// Addresses with the indexes of their interfaces.
+    pub addresses: Vec<(u32, IpAddr)>,
+    pub routes: Vec<TableEntry>,
+    /// The interface that leads to an address.
+    pub towards: BTreeMap<IpAddr, u32>,
+    /// Interfaces with an XDP program.
+    pub programs: BTreeSet<String>,
+    /// It says nothing.
+    pub mute: bool,
+}
+
 /// A machine.
 pub struct FakeHost {
     tree: PathBuf,
@@ -26,6 +43,13 @@ pub struct FakeHost {
     pub refused: RefCell<BTreeSet<String>>,
     /// All that was written, in order.
     pub written: RefCell<Vec<String>>,
+    pub network: RefCell<FakeNetwork>,
+    /// What is in the slots of the PCI bus.
+    pub slots: RefCell<Slots>,
+    /// The largest number that a file takes; it shows this in place of a larger one.
+    pub most: RefCell<BTreeMap<String, u64>>,
+    /// Files of devices that a process has open.
+    pub taken: RefCell<BTreeSet<String>>,
 }
 
 /// A feature that can be switched.
@@ -93,6 +117,10 @@ impl FakeHost {
             nics: RefCell::default(),
             refused: RefCell::default(),
             written: RefCell::default(),
+            network: RefCell::default(),
+            slots: RefCell::default(),
+            most: RefCell::default(),
+            taken: RefCell::default(),
         };
         host.file(
             "proc/self/status",
@@ -140,7 +168,10 @@ impl FakeHost {
                 .collect();
             entries.sort();
             for path in entries {
-                if path.is_dir() {
+                if path.is_symlink() {
+                    let to = std::fs::read_link(&path).unwrap();
+                    writeln!(state, "{} -> {}", path.display(), to.display()).unwrap();
+                } else if path.is_dir() {
                     directories.push(path);
                 } else {
                     let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -149,6 +180,22 @@ impl FakeHost {
             }
         }
         state
+    }
+
+    /// Makes or replaces a symbolic link.
+    pub fn symlink(&self, path: &str, to: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _there_was_none = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(to, path).unwrap();
+    }
+
+    fn say<T>(&self, what: impl FnOnce(&FakeNetwork) -> T) -> io::Result<T> {
+        let network = self.network.borrow();
+        if network.mute {
+            return Err(io::Error::from_raw_os_error(nix::libc::EPERM));
+        }
+        Ok(what(&network))
     }
 
     fn allow(&self, what: &str) -> io::Result<()> {
@@ -179,8 +226,64 @@ impl Host for FakeHost {
         self.files.read(path)
     }
 
+    fn lines(&self, path: &str, say: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.files.lines(path, say)
+    }
+
+    fn bytes(&self, path: &str, most: u64) -> Option<Vec<u8>> {
+        self.files.bytes(path, most)
+    }
+
+    fn link(&self, path: &str) -> Option<String> {
+        self.files.link(path)
+    }
+
+    fn is_taken(&self, path: &str) -> bool {
+        self.taken.borrow().contains(path)
+    }
+
+    fn load(&self, module: &str) -> io::Result<()> {
+        self.allow(module)?;
+        fake_pci::load(self, module);
+        Ok(())
+    }
+
+    fn wait(&self) {}
+
+    fn addresses(&self) -> io::Result<Vec<(u32, IpAddr)>> {
+        self.say(|network| network.addresses.clone())
+    }
+
+    fn routes(&self) -> io::Result<Vec<TableEntry>> {
+        self.say(|network| network.routes.clone())
+    }
+
+    fn towards(&self, address: IpAddr) -> io::Result<Option<u32>> {
+        self.say(|network| network.towards.get(&address).copied())
+    }
+
+    fn has_xdp(&self, interface: &str) -> io::Result<bool> {
+        self.say(|network| network.programs.contains(interface))
+    }
+
+    fn rename(&self, interface: &str, name: &str) -> io::Result<()> {
+        self.allow("rename")?;
+        self.rename_interface(interface, name);
+        Ok(())
+    }
+
     fn write(&self, path: &str, text: &str) -> io::Result<()> {
         self.allow(path)?;
+        if let Some(outcome) = self.write_to_pci(path, text) {
+            return outcome;
+        }
+        if let Some(most) = self.most.borrow().get(path) {
+            let given = text
+                .trim()
+                .parse()
+                .map_or(*most, |asked| most.min(&asked).to_owned());
+            return self.files.write(path, &format!("{given}\n"));
+        }
         // The kernel shows all choices and puts brackets around the one that holds.
         if path.ends_with("transparent_hugepage/enabled") {
             let all = ["always", "madvise", "never"];

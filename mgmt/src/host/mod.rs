@@ -5,11 +5,18 @@
 
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+pub mod fake_pci;
 
+use crate::netlink::answer::TableEntry;
+use crate::netlink::query::Query;
+use nix::errno::Errno;
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tidegate_port::nic::settings::{self, Channels, Counts, Feature, RingSizes, Rings};
 
@@ -17,17 +24,43 @@ use tidegate_port::nic::settings::{self, Channels, Counts, Feature, RingSizes, R
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// How long a service on this machine may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a moment is in which an interface may come.
+const MOMENT: Duration = Duration::from_millis(50);
+/// Where modprobe may be when nobody says so: a service has a short search path.
+const MODPROBES: [&str; 2] = ["/usr/sbin/modprobe", "/sbin/modprobe"];
 
 /// Everything that is asked of a machine and done to it.
 pub trait Host {
     /// The text of a file.
     fn read(&self, path: &str) -> io::Result<String>;
+    /// Says each line of a file, however long the file is.
+    fn lines(&self, path: &str, say: &mut dyn FnMut(&str)) -> io::Result<()>;
+    /// All bytes of a file; `None`: it cannot be read, or has more than `most`.
+    fn bytes(&self, path: &str, most: u64) -> Option<Vec<u8>>;
+    /// Where a symbolic link leads, as it is written there.
+    fn link(&self, path: &str) -> Option<String>;
     /// Writes to a file that exists.
     fn write(&self, path: &str, text: &str) -> io::Result<()>;
     /// The names in a directory in ascending order; none when it is not there.
     fn list(&self, directory: &str) -> Vec<String>;
     /// Says `message` to a service that listens on a Unix socket, and returns all that it answers.
     fn ask(&self, socket: &str, message: &str) -> io::Result<String>;
+    /// Whether a process has the file of a device open that only one can have open.
+    fn is_taken(&self, path: &str) -> bool;
+    /// Loads a module of the kernel.
+    fn load(&self, module: &str) -> io::Result<()>;
+    /// Waits a moment.
+    fn wait(&self);
+    /// All addresses with the indexes of their interfaces.
+    fn addresses(&self) -> io::Result<Vec<(u32, IpAddr)>>;
+    /// The routes of all tables.
+    fn routes(&self) -> io::Result<Vec<TableEntry>>;
+    /// The index of the interface that leads to an address; `None`: none does.
+    fn towards(&self, address: IpAddr) -> io::Result<Option<u32>>;
+    /// Whether an XDP program is attached to an interface.
+    fn has_xdp(&self, interface: &str) -> io::Result<bool>;
+    /// Gives an interface, which has to be down, another name.
+    fn rename(&self, interface: &str, name: &str) -> io::Result<()>;
     /// The index of an interface; `None`: there is none of this name.
     fn index(&self, interface: &str) -> Option<u32>;
     /// Channels; `None`: the driver has none.
@@ -79,6 +112,24 @@ impl Host for System {
         read_text(std::fs::File::open(self.path(path))?)
     }
 
+    fn lines(&self, path: &str, say: &mut dyn FnMut(&str)) -> io::Result<()> {
+        for line in BufReader::new(std::fs::File::open(self.path(path))?).lines() {
+            say(&line?);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, path: &str, most: u64) -> Option<Vec<u8>> {
+        let path = self.path(path);
+        let size = std::fs::metadata(&path).ok()?.len();
+        (size <= most).then(|| std::fs::read(path).ok())?
+    }
+
+    fn link(&self, path: &str) -> Option<String> {
+        let target = std::fs::read_link(self.path(path)).ok()?;
+        Some(target.to_string_lossy().into_owned())
+    }
+
     fn write(&self, path: &str, text: &str) -> io::Result<()> {
         // Truncation means nothing to files of the kernel; one that is not there must not come into being.
         let mut options = OpenOptions::new();
@@ -106,6 +157,57 @@ impl Host for System {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         stream.write_all(message.as_bytes())?;
         read_text(stream)
+    }
+
+    fn is_taken(&self, path: &str) -> bool {
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).open(self.path(path));
+        opened.is_err_and(|error| error.raw_os_error() == Some(Errno::EBUSY as i32))
+    }
+
+    fn load(&self, module: &str) -> io::Result<()> {
+        // The kernel's own setting, which it uses itself.
+        let own = self.read("/proc/sys/kernel/modprobe").unwrap_or_default();
+        let own = own.trim();
+        let program = std::iter::once(own)
+            .chain(MODPROBES)
+            .find(|path| path.starts_with('/') && Path::new(path).exists())
+            .unwrap_or("modprobe");
+        let mut command = Command::new(program);
+        let said = command.arg(module).stdin(Stdio::null()).output()?;
+        if said.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&said.stderr);
+        Err(io::Error::other(format!(
+            "modprobe {module}: {}",
+            text.trim()
+        )))
+    }
+
+    fn wait(&self) {
+        std::thread::sleep(MOMENT);
+    }
+
+    fn addresses(&self) -> io::Result<Vec<(u32, IpAddr)>> {
+        Query::open()?.addresses()
+    }
+
+    fn routes(&self) -> io::Result<Vec<TableEntry>> {
+        Query::open()?.routes()
+    }
+
+    fn towards(&self, address: IpAddr) -> io::Result<Option<u32>> {
+        let route = Query::open()?.route(address)?;
+        Ok(route.map(|route| route.ifindex))
+    }
+
+    fn has_xdp(&self, interface: &str) -> io::Result<bool> {
+        Query::open()?.has_xdp(settings::index(interface)?)
+    }
+
+    fn rename(&self, interface: &str, name: &str) -> io::Result<()> {
+        Query::open()?.rename(settings::index(interface)?, name)
     }
 
     fn index(&self, interface: &str) -> Option<u32> {

@@ -4,7 +4,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType, RouteVia,
 };
 use std::net::IpAddr;
 
@@ -56,6 +56,51 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
         }
     }
     (route.ifindex != 0).then_some(route)
+}
+
+/// A line of a routing table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEntry {
+    /// Outgoing interfaces: several where paths share the load.
+    pub interfaces: Vec<u32>,
+    /// Bits of the destination that count; 0: any destination.
+    pub prefix_bits: u8,
+    /// The kernel made it of an address, and makes it again with that.
+    pub by_kernel: bool,
+}
+
+/// Reads a line of a routing table. `None`: it leads to nobody else.
+pub fn table_entry(message: &RouteMessage) -> Option<TableEntry> {
+    if message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let mut interfaces = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interfaces.push(*index),
+            RouteAttribute::MultiPath(paths) => {
+                interfaces.extend(paths.iter().map(|path| path.interface_index));
+            }
+            _ => {}
+        }
+    }
+    Some(TableEntry {
+        interfaces,
+        prefix_bits: message.header.destination_prefix_length,
+        by_kernel: message.header.protocol == RouteProtocol::Kernel,
+    })
+}
+
+/// Whether an XDP program is attached to an interface.
+pub fn has_xdp(message: &LinkMessage) -> bool {
+    message.attributes.iter().any(|attribute| {
+        match attribute {
+        LinkAttribute::Xdp(of_xdp) => of_xdp.iter().any(|of_xdp| {
+            matches!(of_xdp, LinkXdp::Attached(attached) if *attached != XdpAttached::None)
+        }),
+        _ => false,
+    }
+    })
 }
 
 /// What the kernel knows of a neighbour.
@@ -131,6 +176,7 @@ mod tests {
     use super::*;
     use netlink_packet_core::NetlinkMessage;
     use netlink_packet_route::RouteNetlinkMessage;
+    use netlink_packet_route::route::RouteNextHop;
 
     /// The kernel's answer for 10.9.2.2 behind a router, over an interface with 10.9.2.1/24.
     const ROUTE: &[u8] = &[
@@ -178,6 +224,36 @@ mod tests {
         );
         local.header.kind = RouteType::BlackHole;
         assert_eq!(route(&local), None);
+    }
+
+    #[test]
+    fn a_line_of_a_table_names_every_way_out() {
+        let RouteNetlinkMessage::NewRoute(mut message) = parse(ROUTE) else {
+            panic!("no route")
+        };
+        let mut path = RouteNextHop::default();
+        path.interface_index = 4;
+        message
+            .attributes
+            .push(RouteAttribute::MultiPath(vec![path]));
+        let expected = TableEntry {
+            interfaces: vec![3, 4],
+            prefix_bits: 32,
+            by_kernel: false,
+        };
+        assert_eq!(table_entry(&message), Some(expected));
+        message.header.kind = RouteType::Unreachable;
+        assert_eq!(table_entry(&message), None);
+    }
+
+    #[test]
+    fn a_program_that_is_attached_is_seen_and_none_is_none() {
+        let mut message = LinkMessage::default();
+        assert!(!has_xdp(&message));
+        for (attached, expected) in [(XdpAttached::None, false), (XdpAttached::Driver, true)] {
+            message.attributes = vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(attached)])];
+            assert_eq!(has_xdp(&message), expected);
+        }
     }
 
     /// The kernel's message on a neighbour of interface 3.

@@ -1,12 +1,12 @@
 //! Asks the kernel.
 
-use super::answer::{self, Neighbour, Route};
+use super::answer::{self, Neighbour, Route, TableEntry};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
@@ -110,15 +110,43 @@ impl Query {
         Ok(addresses.collect())
     }
 
-    /// Whether the driver of an interface has an XDP program.
-    pub fn has_program(&mut self, ifindex: u32) -> io::Result<bool> {
+    /// All lines of all routing tables that lead to somebody else.
+    pub fn routes(&mut self) -> io::Result<Vec<TableEntry>> {
+        let mut entries = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let answers = match self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP) {
+                // A kernel without IPv6.
+                Err(error) if is_unknown_family(&error) => continue,
+                answers => answers?,
+            };
+            entries.extend(answers.iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(message) => answer::table_entry(message),
+                _ => None,
+            }));
+        }
+        Ok(entries)
+    }
+
+    /// Whether an XDP program is attached to an interface.
+    pub fn has_xdp(&mut self, ifindex: u32) -> io::Result<bool> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         let answers = self.ask(RouteNetlinkMessage::GetLink(message), 0)?;
         Ok(answers.iter().any(|message| match message {
-            RouteNetlinkMessage::NewLink(message) => answer::has_program(message),
+            RouteNetlinkMessage::NewLink(message) => answer::has_xdp(message),
             _ => false,
         }))
+    }
+
+    /// Gives an interface, which has to be down, another name.
+    pub fn rename(&mut self, ifindex: u32, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        self.ask(RouteNetlinkMessage::SetLink(message), NLM_F_ACK)?;
+        Ok(())
     }
 
     /// Sends a question and collects the answers: one message, an acknowledgement, or a list that ends with Done.
@@ -170,6 +198,11 @@ fn is_no_route(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL)
     )
+}
+
+fn is_unknown_family(error: &io::Error) -> bool {
+    use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP};
+    matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EOPNOTSUPP))
 }
 
 /// The messages of one datagram. One that cannot be understood is an error, and the last.
@@ -228,10 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_no_program_and_no_interface_is_an_error() {
+    fn tables_and_programs_are_asked_for() {
         let mut query = Query::open().unwrap();
-        assert!(!query.has_program(1).unwrap());
-        assert!(query.has_program(i32::MAX as u32).is_err());
+        let routes = query.routes().unwrap();
+        assert!(routes.iter().all(|route| route.prefix_bits <= 128));
+        // Loopback has the index 1 everywhere, and a program on it would be news.
+        assert!(!query.has_xdp(1).unwrap());
+        assert!(query.has_xdp(u32::MAX >> 1).is_err());
+        assert!(query.rename(u32::MAX >> 1, "tg-nowhere0").is_err());
     }
 
     #[test]

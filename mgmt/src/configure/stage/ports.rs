@@ -12,7 +12,7 @@ use tidegate_dataplane::affinity::core_list;
 pub fn inspect(target: &Target, host: &dyn Host) -> Vec<Item> {
     let Some((first, last)) = target.source_ports else {
         return vec![Item::Nothing(
-            "driver = \"kernel\" takes its ports from the kernel".into(),
+            "only ports with driver = \"afxdp\" share their addresses with the kernel".into(),
         )];
     };
     let setting = Setting::Ports;
