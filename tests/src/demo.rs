@@ -49,10 +49,7 @@ pub fn run(stay: bool) -> Result<bool> {
         ("redis 100 B", ServerKind::Redis, 100),
         ("redis 4 KiB", ServerKind::Redis, 4_096),
     ];
-    println!(
-        "\n{:<32} {:>10} {:>8} {:>9} {:>9} {:>9}",
-        "load", "requests/s", "wrong", "p50 ms", "p99 ms", "max ms"
-    );
+    println!("\n{}", Report::head());
     for (name, kind, value_bytes) in plan {
         let vip = if kind == ServerKind::Redis {
             redis_vip
@@ -104,15 +101,7 @@ fn counted(status: &Status, pool: &str) -> bool {
 }
 
 fn print_report(name: &str, report: &Report, faults: &mut Faults) {
-    let ms = |share: f64| f64::from(report.percentile_us(share)) / 1_000.0;
-    println!(
-        "{name:<32} {:>10.0} {:>8} {:>9.3} {:>9.3} {:>9.3}",
-        report.rate(),
-        report.wrong,
-        ms(0.5),
-        ms(0.99),
-        ms(1.0)
-    );
+    println!("{}", report.row(name));
     if let Some(first) = &report.first_wrong {
         faults.push(format!(
             "{name}: {} wrong, the first: {first}",
@@ -149,7 +138,7 @@ fn redis_benchmark(lab: &Lab, faults: &mut Faults) -> Result<()> {
             };
             if let Ok(rate) = rate.parse::<f64>() {
                 println!(
-                    "{:<32} {rate:>10.0} {:>8} {p50:>9} {p99:>9} {max:>9}",
+                    "{:<44} {rate:>10.0} {:>8} {p50:>9} {p99:>9} {max:>9}",
                     format!("{name}, {test}"),
                     "-"
                 );

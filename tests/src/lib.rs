@@ -64,5 +64,6 @@ pub mod netns;
 pub mod plan;
 pub mod random;
 pub mod scene;
+pub mod smoke;
 pub mod stage;
 pub mod twins;

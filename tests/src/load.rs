@@ -45,6 +45,27 @@ pub struct Report {
 }
 
 impl Report {
+    /// The heads of the columns that [`Report::row`] has.
+    pub fn head() -> String {
+        format!(
+            "{:<44} {:>10} {:>8} {:>9} {:>9} {:>9}",
+            "load", "requests/s", "wrong", "p50 ms", "p99 ms", "max ms"
+        )
+    }
+
+    /// A line for people.
+    pub fn row(&self, name: &str) -> String {
+        let ms = |share: f64| f64::from(self.percentile_us(share)) / 1_000.0;
+        format!(
+            "{name:<44} {:>10.0} {:>8} {:>9.3} {:>9.3} {:>9.3}",
+            self.rate(),
+            self.wrong,
+            ms(0.5),
+            ms(0.99),
+            ms(1.0)
+        )
+    }
+
     /// Replies per second.
     pub fn rate(&self) -> f64 {
         self.replies as f64 / self.elapsed.as_secs_f64().max(1e-9)
@@ -138,12 +159,13 @@ impl Load {
         let mut stored: Vec<Option<Vec<u8>>> = vec![None; KEYS];
         for request in 0..self.requests {
             let slot = request % KEYS;
-            let key = format!("load-{number}-{slot}");
+            // Named after its target too: pools that share their servers do not find each other's values.
+            let key = format!("load-{to}-{number}-{slot}");
             let sent = Instant::now();
             let outcome = match &stored[slot] {
                 Some(value) if request % READS_PER_WRITE != 0 => client.get(&key, value),
                 _ => {
-                    let value = self.value(number, request);
+                    let value = self.value(&key, request);
                     let outcome = client.set(&key, &value);
                     stored[slot] = Some(value);
                     outcome
@@ -167,9 +189,9 @@ impl Load {
         report
     }
 
-    /// A value that names its writer, filled up to size.
-    fn value(&self, number: usize, request: usize) -> Vec<u8> {
-        let mut value = format!("value-{number}-{request}-").into_bytes();
+    /// A value that names its key and the request that wrote it, filled up to size.
+    fn value(&self, key: &str, request: usize) -> Vec<u8> {
+        let mut value = format!("{key}-{request}-").into_bytes();
         value.resize(self.value_bytes.max(value.len()), b'.');
         value
     }
