@@ -6,7 +6,7 @@ use crate::limits::INITIAL_WINDOW_BYTES;
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::wire::TcpTimestampGenerator;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::cell::Cell;
 use tidegate_proxy::streams::CloseReason;
 
 /// Who has a slot.
@@ -277,15 +277,18 @@ fn window_shift(window_bytes: usize) -> u8 {
     (usize::BITS - window_bytes.leading_zeros()).saturating_sub(16) as u8
 }
 
-/// The clock of TCP timestamps, in ticks of [`crate::limits::TIMESTAMP_TICK_US`]. smoltcp asks a plain function for it,
-/// so it is the one thing that all stacks of a process share; each turn of a worker's loop sets it.
-static TIMESTAMP: AtomicU32 = AtomicU32::new(0);
+thread_local! {
+    /// The clock of TCP timestamps, in ticks of [`crate::limits::TIMESTAMP_TICK_US`]. smoltcp asks a plain function for it, so
+    /// it cannot be the stack's own; each turn of a worker's loop sets it. Workers that are threads of one process have turns of
+    /// their own: if they shared it, timestamps would go back, and peers drop such segments (RFC 7323, section 5: PAWS).
+    static TIMESTAMP: Cell<u32> = const { Cell::new(0) };
+}
 
 /// What smoltcp puts into the timestamp option.
-pub(crate) const TIMESTAMPS: TcpTimestampGenerator = || TIMESTAMP.load(Ordering::Relaxed);
+pub(crate) const TIMESTAMPS: TcpTimestampGenerator = || TIMESTAMP.get();
 
 pub(crate) fn set_timestamp(ticks: u64) {
-    TIMESTAMP.store(ticks as u32, Ordering::Relaxed);
+    TIMESTAMP.set(ticks as u32);
 }
 
 /// All slots of a stack: clients first, servers behind them. Buffers and sockets are one allocation each that lives as long
@@ -309,4 +312,20 @@ pub(crate) fn slab(clients: (usize, usize), servers: (usize, usize)) -> Box<[Flo
         }
     }
     flows.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_that_are_threads_do_not_set_each_others_timestamps_back() {
+        set_timestamp(200);
+        let other = std::thread::spawn(|| {
+            set_timestamp(100);
+            TIMESTAMPS()
+        });
+        assert_eq!(other.join().unwrap(), 100);
+        assert_eq!(TIMESTAMPS(), 200);
+    }
 }
