@@ -42,10 +42,12 @@ const IPV6_FRAGMENT: i32 = 44;
 /// RFC 8200, section 4, and IANA's list: hop-by-hop options, routing, ESP, AH, destination options, mobility, HIP, shim6.
 const IPV6_EXTENSIONS: [i32; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
 
-/// Keys are put together on the stack.
-const KEY4: i16 = -8;
+/// Keys are put together on the stack, of words of four bytes. Kernels before 6.8 take a word that begins eight bytes of the stack for
+/// something that must not be written to in parts any more, unless the process has CAP_PERFMON, which we do without. So each key has
+/// bytes of its own, words are stored from the last to the first, and the index, which is stored twice, does not begin eight bytes.
 const KEY6: i16 = -24;
-const INDEX: i16 = -4;
+const KEY4: i16 = -32;
+const INDEX: i16 = -36;
 
 /// Loads the program over its maps.
 pub fn load(maps: &SteeringMaps) -> Result<Program, BpfError> {
@@ -110,10 +112,10 @@ fn ipv4(asm: &mut Assembler, maps: &SteeringMaps) {
     asm.jump_ne(Reg::R3, 0, "fragment");
     let tcp = IP + IPV4_HEADER_BYTES;
     require(asm, tcp + TCP_HEADER_BYTES);
-    asm.load_u32(Reg::R3, Reg::R7, IPV4_DESTINATION);
-    asm.store_u32(Reg::Fp, KEY4, Reg::R3);
     asm.load_u16(Reg::R9, Reg::R7, tcp + TCP_DESTINATION_PORT);
     asm.store_u32(Reg::Fp, KEY4 + 4, Reg::R9);
+    asm.load_u32(Reg::R3, Reg::R7, IPV4_DESTINATION);
+    asm.store_u32(Reg::Fp, KEY4, Reg::R3);
     look_up(asm, &maps.listeners4, KEY4);
     asm.jump_ne(Reg::R0, 0, "redirect");
     look_up(asm, &maps.sources4, KEY4);
@@ -134,12 +136,12 @@ fn ipv6(asm: &mut Assembler, maps: &SteeringMaps) {
     asm.label("ipv6 tcp");
     let tcp = IP + IPV6_HEADER_BYTES;
     require(asm, tcp + TCP_HEADER_BYTES);
-    for word in 0..4 {
+    asm.load_u16(Reg::R9, Reg::R7, tcp + TCP_DESTINATION_PORT);
+    asm.store_u32(Reg::Fp, KEY6 + 16, Reg::R9);
+    for word in (0..4).rev() {
         asm.load_u32(Reg::R3, Reg::R7, IPV6_DESTINATION + 4 * word);
         asm.store_u32(Reg::Fp, KEY6 + 4 * word, Reg::R3);
     }
-    asm.load_u16(Reg::R9, Reg::R7, tcp + TCP_DESTINATION_PORT);
-    asm.store_u32(Reg::Fp, KEY6 + 16, Reg::R9);
     look_up(asm, &maps.listeners6, KEY6);
     asm.jump_ne(Reg::R0, 0, "redirect");
     look_up(asm, &maps.sources6, KEY6);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::MutexGuard;
 
 use super::fixtures::*;
-use super::program::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
+use super::program::{XDP_DROP, XDP_PASS, XDP_REDIRECT, assemble};
 use super::*;
 use crate::bpf::Program;
 use crate::test_support::privileged;
@@ -86,6 +86,30 @@ impl Bench {
         assert_eq!(after.total(), before.total() + 1, "{name}: counted once");
         assert_eq!(run.packet, frame, "{name}: the frame is left alone");
     }
+}
+
+/// Kernels before 6.8 refuse it to processes without CAP_PERFMON, and the one that runs the tests may be newer.
+#[test]
+fn nothing_is_stored_in_eight_bytes_of_the_stack_that_a_word_has_begun() {
+    const STORE_U32: u8 = 0x63;
+    const FRAME_POINTER: u8 = 10;
+    let _exclusive = crate::test_support::exclusive();
+    let Some(maps) = privileged(SteeringMaps::create(4)) else {
+        return;
+    };
+    let mut begun = Vec::new();
+    for instruction in assemble(&maps) {
+        let [opcode, registers, low, high, ..] = instruction.to_le_bytes();
+        if (opcode, registers & 0xf) != (STORE_U32, FRAME_POINTER) {
+            continue;
+        }
+        let offset = i16::from_le_bytes([low, high]);
+        assert!(!begun.contains(&(offset & !7)), "word at {offset}");
+        if offset % 8 == 0 {
+            begun.push(offset);
+        }
+    }
+    assert_eq!(begun.len(), 4, "keys of both IP versions");
 }
 
 #[test]
