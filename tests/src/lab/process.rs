@@ -2,7 +2,7 @@
 
 use crate::host::Host;
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -46,14 +46,17 @@ impl Process {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let child = command
+        command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             // Ctrl-C goes to the foreground group; the stage decides itself in which order its processes end.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
+            .process_group(0);
+        // Children inherit which signals are blocked, and would not end on one that this process waits for.
+        let blocked = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let child = command.spawn();
+        blocked.thread_set_mask()?;
+        let child = child.with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self {
             child,
             name: name.to_owned(),

@@ -125,6 +125,29 @@ pub fn remove_leftovers() -> Vec<String> {
     abandoned.into_iter().map(|state| state.name).collect()
 }
 
+/// From now on Ctrl-C, SIGTERM and SIGHUP remove the labs of this process before it ends, so that its caller finds a clean machine.
+/// Should they come while one is being raised, the janitor removes what this misses. To be called by the first thread.
+pub fn remove_on_signals() -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    // Threads inherit this.
+    signals.thread_block()?;
+    let own_pid = std::process::id() as i32;
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            eprintln!("{signal}: removing the lab.");
+            for state in LabState::all()
+                .iter()
+                .filter(|state| state.owner == own_pid && !state.stays)
+            {
+                state.remove();
+            }
+            std::process::exit(128 + signal as i32);
+        }
+    });
+    Ok(())
+}
+
 /// When the process `pid` started (field 22 of `/proc/<pid>/stat`), or `None` when it is gone or a zombie.
 pub fn process_started(pid: i32) -> Option<u64> {
     let fields = stat(pid)?;
