@@ -22,7 +22,7 @@ const REQUESTS: usize = 2_000;
 const SERVERS: usize = 3;
 
 /// What was found wrong. An empty list is success.
-type Faults = Vec<String>;
+pub type Faults = Vec<String>;
 
 /// Raises the lab, drives the load, prints the tables. With `stay` the lab remains and the way to use it is printed.
 /// Returns whether everything was right.
@@ -183,7 +183,8 @@ fn redis_cli(lab: &Lab, faults: &mut Faults) -> Result<()> {
     Ok(())
 }
 
-fn print_queues(status: &Status, faults: &mut Faults) {
+/// What each queue and each worker had to do. None of them may have had nothing.
+pub fn print_queues(status: &Status, faults: &mut Faults) {
     println!(
         "\n{:<12} {:>6} {:>8} {:>12} {:>12} {:>12}  mode",
         "interface", "queue", "worker", "accepted", "rx frames", "tx frames"

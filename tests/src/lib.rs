@@ -67,3 +67,4 @@ pub mod scene;
 pub mod smoke;
 pub mod stage;
 pub mod twins;
+pub mod vm;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// One request in this many writes, as caches are mostly read.
 const READS_PER_WRITE: usize = 10;
 
-/// Keys of each connection.
-const KEYS: usize = 100;
+/// Keys of each connection, unless so many could only be written.
+const KEYS_MAX: usize = 100;
 
 /// What to do. Every connection writes and reads keys of its own, so it knows what each reply has to be.
 #[derive(Clone, Debug)]
@@ -156,9 +156,10 @@ impl Load {
                 return report;
             }
         };
-        let mut stored: Vec<Option<Vec<u8>>> = vec![None; KEYS];
+        let keys = self.requests.div_ceil(READS_PER_WRITE).min(KEYS_MAX);
+        let mut stored: Vec<Option<Vec<u8>>> = vec![None; keys];
         for request in 0..self.requests {
-            let slot = request % KEYS;
+            let slot = request % keys;
             // Named after its target too: pools that share their servers do not find each other's values.
             let key = format!("load-{to}-{number}-{slot}");
             let sent = Instant::now();

@@ -4,9 +4,8 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
-use tidegate_tests::lab::state::{LabState, processes, remove_leftovers};
+use tidegate_tests::lab::state::{LabState, processes, remove_leftovers, remove_on_signals};
 use tidegate_tests::lab::topology::Nics;
 use tidegate_tests::lab::{Lab, LabOptions, janitor};
 
@@ -156,26 +155,8 @@ fn act(action: Action) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ctrl-C and SIGTERM remove the lab before the command ends, so that its caller finds a clean machine. Should they come
-/// while it is being raised, the janitor removes what this misses.
 fn demo(stay: bool) -> Result<ExitCode> {
-    let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    // Threads inherit this; children do not.
-    signals.thread_block()?;
-    let own_pid = std::process::id() as i32;
-    std::thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            eprintln!("{signal}: removing the lab.");
-            for state in LabState::all()
-                .iter()
-                .filter(|state| state.owner == own_pid && !state.stays)
-            {
-                state.remove();
-            }
-            std::process::exit(128 + signal as i32);
-        }
-    });
+    remove_on_signals()?;
     Ok(if tidegate_tests::demo::run(stay)? {
         ExitCode::SUCCESS
     } else {

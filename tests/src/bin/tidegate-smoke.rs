@@ -22,8 +22,8 @@ struct Arguments {
     /// Connections to each pool at a time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     connections: u32,
-    /// Requests of each connection, for each size of values.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Requests of each connection, for each size of values: one in ten writes.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..))]
     requests: u32,
 }
 

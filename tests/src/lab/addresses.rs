@@ -40,8 +40,8 @@ pub fn on_server_leg(family: Family, host: u8) -> IpAddr {
     on_leg(family, 2, host)
 }
 
-/// IPv6 hosts carry the digits of their IPv4 twin, so that a trace of either reads alike.
-fn on_leg(family: Family, leg: u8, host: u8) -> IpAddr {
+/// Host `host` of the network number `leg`. IPv6 hosts carry the digits of their IPv4 twin, so that a trace of either reads alike.
+pub fn on_leg(family: Family, leg: u8, host: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 77, leg, host).into(),
         Family::V6 => {

@@ -189,7 +189,8 @@ impl Drop for Lab {
     }
 }
 
-fn new_state() -> Result<LabState> {
+/// A name that nobody has, written down, and a directory for it.
+pub(crate) fn new_state() -> Result<LabState> {
     /// A process can raise several labs.
     static RAISED: AtomicU32 = AtomicU32::new(0);
     let owner = std::process::id() as i32;

@@ -7,7 +7,7 @@
 use super::steering;
 use super::topology::Hosts;
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -130,7 +130,7 @@ pub fn remove_leftovers() -> Vec<String> {
 pub fn remove_on_signals() -> Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    // Threads inherit this.
+    // Threads inherit this; children do not.
     signals.thread_block()?;
     let own_pid = std::process::id() as i32;
     std::thread::spawn(move || {

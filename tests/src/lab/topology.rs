@@ -215,7 +215,7 @@ impl Batch {
 }
 
 /// Settings of the namespace that the calling thread is in; `/proc/sys/net` shows each thread its own.
-fn kernel_settings(gateway: bool) -> Result<()> {
+pub fn kernel_settings(gateway: bool) -> Result<()> {
     let set = |path: &str, value: &str| {
         fs::write(format!("/proc/sys/net/{path}"), value)
             .with_context(|| format!("cannot set net/{path} to {value:?}"))
