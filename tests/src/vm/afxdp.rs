@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 const INSTANCE: Instance = Instance {
     name: "afxdp",
     leg: network::AFXDP,
+    workers: 2,
 };
 
 /// Starts Tidegate on the first NIC, and checks what it does.

@@ -3,7 +3,8 @@
 use crate::appliance::Status;
 use crate::lab::addresses::Family;
 use crate::lab::servers::{Server, ServerKind};
-use crate::vm::machine::{CORES, Machine};
+use crate::vm::Ground;
+use crate::vm::machine::Machine;
 use crate::vm::network::{Leg, prefix, servers};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
@@ -19,6 +20,8 @@ pub struct Instance {
     pub name: &'static str,
     /// Its only port's network.
     pub leg: Leg,
+    /// Its workers, one for each queue.
+    pub workers: usize,
 }
 
 impl Instance {
@@ -54,27 +57,50 @@ impl Instance {
         machine.write(&self.file(), &text)
     }
 
-    /// Starts it, and waits until every worker serves.
+    /// Starts it, and waits until every worker serves. It does not remain when that fails.
     pub fn start(&self, machine: &mut Machine) -> Result<Status> {
         let (name, file) = (self.name, self.file());
         machine.run(&format!(
             "tidegate run -c {file} </dev/null >/run/{name}.log 2>&1 &\necho $! >/run/{name}.pid\n"
         ))?;
-        self.wait_for(machine, "serving", |status| {
+        let serving = self.wait_for(machine, "serving", |status| {
             let workers = status.workers();
-            let running = workers.len() == CORES as usize
+            let running = workers.len() == self.workers
                 && workers.iter().all(|worker| worker.state == "running");
             running && status.unreachable().is_empty()
-        })
+        });
+        if serving.is_err() {
+            let _it_has_failed_already = self.stop(machine);
+        }
+        serving
     }
 
-    /// Starts it with the expectation that it refuses to; what it said.
-    pub fn start_and_be_refused(&self, machine: &mut Machine) -> Result<String> {
-        let (status, printed) = machine.ask(&format!("tidegate run -c {}", self.file()))?;
-        if status == 0 {
-            bail!("tidegate run ended well, with\n{printed}");
+    /// Starts it, lets `work` do something with it, and ends it.
+    pub fn while_it_runs<T>(
+        &self,
+        ground: &mut Ground,
+        work: impl FnOnce(&mut Ground, Status) -> Result<T>,
+    ) -> Result<T> {
+        let status = self.start(&mut ground.machine)?;
+        let outcome = work(ground, status);
+        let stopped = self.stop(&mut ground.machine);
+        outcome.and_then(|value| stopped.map(|()| value))
+    }
+
+    /// Starts it with the expectation that it refuses to, for this reason; the line that says so.
+    pub fn is_refused(&self, machine: &mut Machine, reason: &str) -> Result<String> {
+        let (status, printed) =
+            machine.ask(&format!("timeout 20 tidegate run -c {}", self.file()))?;
+        let line = printed.lines().find(|line| line.contains(reason));
+        match line {
+            Some(line) if status != 0 => Ok(line.trim().to_owned()),
+            _ => bail!("it ended with status {status}, not because \"{reason}\":\n{printed}"),
         }
-        Ok(printed)
+    }
+
+    /// Runs another `tidegate` with its configuration: `doctor`, `configure`.
+    pub fn ask(&self, machine: &mut Machine, arguments: &str) -> Result<(i32, String)> {
+        machine.ask(&format!("tidegate {arguments} -c {}", self.file()))
     }
 
     /// What `tidegate status --json` says.

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long the machine may take until it listens. Emulated it needs five seconds; this turns a hang into a failure.
 const BOOT_PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long making the root file system may take; it takes two seconds.
+const INITRAMFS_PATIENCE: Duration = Duration::from_mins(1);
+
 /// How long a script may take. Most take a tenth of a second.
 const SCRIPT_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -219,7 +222,12 @@ pub fn make_initramfs(
         let path = finish(Command::new("sh").args(["-c", "command -v \"$0\"", tool]))?;
         command.arg(path.trim_end());
     }
-    finish(&mut command).map(drop)
+    let log = output.with_extension("log");
+    let mut process = Process::start_command(&mut command, "initramfs", log)?;
+    match process.wait(INITRAMFS_PATIENCE) {
+        Some(status) if status.success() => Ok(()),
+        _ => bail!("vm/initramfs failed:\n{}", process.log_text()),
+    }
 }
 
 fn qemu(command: &mut Command, hardware: &Hardware, console: &Path, socket: &Path) {

@@ -10,11 +10,13 @@
 //! about speed.
 
 pub mod afxdp;
+pub mod dpdk;
 pub mod guest;
 pub mod machine;
 pub mod network;
 pub mod traffic;
 pub mod verdicts;
+pub mod virtio;
 
 use crate::lab::janitor::Janitor;
 use crate::lab::servers::{Server, ServerKind};
@@ -127,6 +129,8 @@ pub fn play(kernel: &Path) -> Result<bool> {
     });
     if let Some(mut ground) = ground {
         afxdp::play(&mut ground, &mut verdicts);
+        virtio::play(&mut ground, &mut verdicts);
+        dpdk::play(&mut ground, &mut verdicts);
     }
     Ok(verdicts.finish())
 }

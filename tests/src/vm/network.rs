@@ -6,6 +6,7 @@
 //!   vm1  10.77.3.2, fd77:3::2     ── TAP, 2 queues ── eth1   DPDK
 //!   vm2  10.77.4.2, fd77:4::2     ── TAP, 4 queues ── eth2   half of the queues in use
 //!   vm3  10.77.5.2, fd77:5::2     ── TAP, 2 queues ── eth3   without mergeable receive buffers
+//!   vm4  10.77.6.2, fd77:6::2     ── TAP, 4 queues ── eth4   half of the queues in use, with receive-side scaling
 //!   eth1 10.77.2.1, fd77:2::1     ── veth ── server host, as in a lab
 //! ```
 //!
@@ -77,8 +78,18 @@ pub const UNMERGED: Leg = Leg {
     device_options: ",mrg_rxbuf=off",
 };
 
+/// More queues than the machine has processors, and it can be told which flows go where.
+pub const HASHED: Leg = Leg {
+    number: 6,
+    tap: "vm4",
+    interface: "eth4",
+    queues: 4,
+    pci_slot: 7,
+    device_options: ",rss=on,hash=on",
+};
+
 /// In the order in which the machine finds them.
-pub const LEGS: [Leg; 4] = [AFXDP, DPDK, WIDE, UNMERGED];
+pub const LEGS: [Leg; 5] = [AFXDP, DPDK, WIDE, UNMERGED, HASHED];
 
 /// The PCI slot of what is not a NIC.
 pub const PCI_SLOT_CHANNEL: u8 = 16;
