@@ -227,7 +227,7 @@ pub fn print_queues(status: &Status, faults: &mut Faults) {
 }
 
 /// What was sent twice or dropped, wherever it was counted: the cause of the largest latencies.
-fn print_losses(status: &Status) {
+pub fn print_losses(status: &Status) {
     for worker in status.workers() {
         let retransmits = status.stack(worker.index as usize, "retransmits");
         if retransmits > 0 {

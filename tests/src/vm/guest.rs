@@ -134,8 +134,12 @@ impl Instance {
             }
             let (_, lives) = machine.ask(&format!("kill -0 $(cat /run/{}.pid)", self.name))?;
             if !lives.is_empty() || started.elapsed() > PATIENCE {
+                let status = status.map_or_else(
+                    |error| format!("{error:#}"),
+                    |Status(status)| format!("{status:#}"),
+                );
                 bail!(
-                    "no {what} after {:?}; the last status: {status:?}; it printed\n{}",
+                    "no {what} after {:?}; the last status:\n{status}\nit printed\n{}",
                     started.elapsed(),
                     self.log(machine)
                 );

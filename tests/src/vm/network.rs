@@ -48,14 +48,14 @@ pub const AFXDP: Leg = Leg {
     device_options: "",
 };
 
-/// For DPDK.
+/// For DPDK, which does not take a device with several queues and no receive-side scaling.
 pub const DPDK: Leg = Leg {
     number: 3,
     tap: "vm1",
     interface: "eth1",
     queues: 2,
     pci_slot: 4,
-    device_options: "",
+    device_options: ",rss=on,hash=on",
 };
 
 /// More queues than the machine has processors: the driver uses as many as those.

@@ -38,6 +38,7 @@ pub fn smoke(ground: &mut Ground, instance: &Instance, requests: usize) -> Resul
         asked(status) >= expected
     })?;
     demo::print_queues(&status, &mut faults);
+    demo::print_losses(&status);
     println!();
     let counted = asked(&status) - before;
     let (since_start, errors) = totals(ground, instance)?;
