@@ -50,6 +50,15 @@ pub fn smoke(ground: &mut Ground, instance: &Instance, requests: usize) -> Resul
             errors - errors_before
         ));
     }
+    for host in [&ground.hosts.client, &ground.hosts.server] {
+        let older = host.run(segments_with_older_timestamps)?;
+        if older > 0 {
+            faults.push(format!(
+                "{} dropped {older} segments, because their timestamps were older than those before",
+                host.name()
+            ));
+        }
+    }
     if !faults.is_empty() {
         bail!("{}", faults.join("; "));
     }
@@ -58,6 +67,23 @@ pub fn smoke(ground: &mut Ground, instance: &Instance, requests: usize) -> Resul
         outcome.replies(),
         outcome.rows.len() * SMOKE_CONNECTIONS
     ))
+}
+
+/// What the host of the calling thread has dropped since it exists, because a connection's clock went back (RFC 7323: PAWS). The
+/// sender does not notice: it sends again, and all is only slower.
+fn segments_with_older_timestamps() -> Result<u64> {
+    // Two lines for each group of counters: names, and values in the same order.
+    let counters = std::fs::read_to_string("/proc/thread-self/net/netstat")?;
+    let mut lines = counters.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = lines
+        .next()
+        .zip(lines.next())
+        .context("the kernel counts nothing of TCP")?;
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let (_, value) = pairs
+        .find(|(name, _)| *name == "PAWSEstab")
+        .context("the kernel does not count PAWSEstab")?;
+    Ok(value.parse()?)
 }
 
 /// Requests and errors since the instance started: `stats` goes on when a worker is started again, `status` begins anew.
