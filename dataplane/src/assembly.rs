@@ -6,6 +6,7 @@ use crate::events;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
 use crate::linger::Linger;
+use crate::link_layer::{self, LinkLayer};
 use crate::network::Network;
 use crate::opening;
 use crate::packets::PacketNetwork;
@@ -79,6 +80,7 @@ pub fn assemble<P: Port>(
             receivers: surroundings.receivers,
             paths: surroundings.paths,
             tap: None,
+            link: link_layer::is_for(start).then(|| Box::new(LinkLayer::new(start, now_us))),
         },
         proxy,
         events: events::spawn(&start.config, surroundings.reports)?,

@@ -10,12 +10,14 @@ use crate::worker::WorkerError;
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::keys::WatchKeys;
 use tidegate_channel::message::{Envelope, FromWorker, ToWorker};
 use tidegate_channel::payload;
+use tidegate_link::Wanted;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::KeyWatch;
 
@@ -42,6 +44,8 @@ pub enum Command {
     },
     /// Exit now.
     Stop,
+    /// Look for these next hops: a configuration that is about to be taken up has them.
+    Look(Vec<Wanted>),
     /// Take up another configuration, and give back what it replaced.
     TakeUp(Box<Prepared>),
     /// The manager is gone and the worker was not told to outlive it: exit.
@@ -119,8 +123,8 @@ impl CommandSender {
 /// How often the thread looks whether the loop has taken up a configuration.
 const TAKE_UP_LOOK: Duration = Duration::from_micros(500);
 
-/// What changes the filter of the log while the worker runs.
-pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send>;
+/// What changes the filter of the log while the worker runs. Workers of one process share it.
+pub type SetLogFilter = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// What the thread works with.
 pub struct ControlThread {
@@ -192,7 +196,12 @@ impl ControlThread {
             let mut refusal = None;
             match envelope.message {
                 ToWorker::Prepare { opened } => match self.preparer.prepare(descriptors, &opened) {
-                    Ok(ready) => heard.prepared = Some(ready),
+                    Ok(ready) => {
+                        if let Some(wanted) = self.preparer.wanted_with(&ready) {
+                            self.commands.send(Command::Look(wanted));
+                        }
+                        heard.prepared = Some(ready);
+                    }
                     Err(error) => refusal = Some(error.to_string()),
                 },
                 ToWorker::TakeUp => refusal = self.take_up(heard.prepared.take()),
@@ -220,7 +229,7 @@ impl ControlThread {
                         tracing::error!("log filter {filter:?}: {error}");
                     }
                 }
-                ToWorker::Start | ToWorker::Inserted | ToWorker::Ping => {}
+                ToWorker::Fellows | ToWorker::Start | ToWorker::Inserted | ToWorker::Ping => {}
             }
             let generation = envelope.generation;
             let answer = match refusal {
@@ -303,7 +312,7 @@ mod tests {
     #[test]
     fn every_message_is_acknowledged_and_the_loop_gets_what_concerns_it() {
         let (filters, seen) = mpsc::channel();
-        let set = Box::new(move |filter: &str| {
+        let set = Arc::new(move |filter: &str| {
             let _gone = filters.send(filter.to_owned());
             Ok(())
         });
@@ -326,7 +335,7 @@ mod tests {
 
     #[test]
     fn without_a_word_about_it_the_worker_ends_with_its_manager() {
-        let (manager, mut receiver, thread) = start(Box::new(|_| Ok(())));
+        let (manager, mut receiver, thread) = start(Arc::new(|_| Ok(())));
         say(&manager, 1, ToWorker::Ping);
         drop(manager);
         thread.join().unwrap();
@@ -337,7 +346,7 @@ mod tests {
     fn the_next_manager_goes_on_where_the_first_one_stopped() {
         let path = std::env::temp_dir().join(format!("tidegate-next-{}", std::process::id()));
         let door = Door::open(&path).unwrap();
-        let (manager, mut receiver, thread) = start(Box::new(|_| Ok(())));
+        let (manager, mut receiver, thread) = start(Arc::new(|_| Ok(())));
         let keep = Envelope {
             generation: 41,
             message: ToWorker::Keep,

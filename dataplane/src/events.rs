@@ -8,13 +8,15 @@ use crate::capture::Tap;
 use crate::limits::EVENTS;
 use crate::reports::Reports;
 use ringbuf::HeapRb;
-use ringbuf::traits::{Consumer, Producer, Split};
+use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use slow::SlowReports;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
+use tidegate_channel::message::NeighbourSeen;
 use tidegate_config::Config;
+use tidegate_link::News;
 use tidegate_proxy::streams::ServerId;
 use tidegate_proxy::{Event, KeyWatch, SlowRequest};
 
@@ -33,6 +35,8 @@ pub enum Told {
     Replaced(Box<KeyWatch>),
     /// A capture that is over: the same.
     Captured(Box<Tap>),
+    /// Something about the link that the manager or the operator has to know.
+    News(News),
 }
 
 /// The loop's end.
@@ -44,6 +48,12 @@ pub struct EventSink {
 }
 
 impl EventSink {
+    /// Whether something can be told without being lost.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        !self.ring.is_full()
+    }
+
     /// Passes an event on. With a full ring it is lost: the counters still tell.
     pub fn send(&mut self, event: Event) {
         if self.ring.try_push(Told::Event(event)).is_ok() {
@@ -79,6 +89,9 @@ impl EventSink {
 
 /// How long the thread sleeps at most; wake-ups come with each event.
 const PARK: Duration = Duration::from_secs(5);
+
+/// The same while the manager has yet to hear of a neighbour, because it was busy.
+const PARK_BEHIND: Duration = Duration::from_millis(20);
 
 /// The names by which the configuration calls what the loop has numbers for.
 #[derive(Debug)]
@@ -138,10 +151,16 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
                         Told::Watched(watch) => keys::tell(reports.manager(), &names, &watch),
                         Told::Replaced(watch) => drop(watch),
                         Told::Captured(tap) => tracing::info!("capture {} is over", tap.id()),
+                        Told::News(news) => tell_news(reports.manager(), news),
                     }
                 }
                 reports.flush();
-                std::thread::park_timeout(PARK);
+                let park = if reports.manager().is_behind() {
+                    PARK_BEHIND
+                } else {
+                    PARK
+                };
+                std::thread::park_timeout(park);
             }
         })?;
     Ok(EventSink {
@@ -149,6 +168,21 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
         lost,
         thread: handle.thread().clone(),
     })
+}
+
+fn tell_news(manager: &Reports, news: News) {
+    match news {
+        News::Neighbour { port, address, mac } => {
+            manager.neighbour(NeighbourSeen { port, address, mac });
+        }
+        News::Conflict { port, address, mac } => {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            tracing::warn!(
+                "port {port}: {mac} claims our address {address} as well: one of the two has to give it up, or clients reach now this \
+                 one, now that"
+            );
+        }
+    }
 }
 
 fn log(names: &Names, event: Event) {

@@ -1,12 +1,70 @@
-//! The hand-over rings of one worker: to and from every other.
+//! The hand-over rings of one worker: to and from every other. And what becomes of frames that are not for TCP, where the kernel does not
+//! see them: they are the first worker's.
 
+use crate::limits::{OTHERS_BYTES_MAX, OTHERS_MAX};
 use tidegate_port::handover::{Receiver, Sender};
+use tidegate_stack::HandOver;
+
+/// Frames that are not for TCP.
+#[derive(Debug, Default)]
+enum Others {
+    /// The kernel has them, or nobody.
+    #[default]
+    Nobody,
+    /// They go to the first worker.
+    OfFirst,
+    /// This is the first worker: they wait here for the end of the burst.
+    Here(Inbox),
+}
+
+/// Frames with the ports that they came by, in memory that is reserved at start.
+#[derive(Debug)]
+pub struct Inbox {
+    bytes: Box<[u8]>,
+    frames: Vec<(u8, usize)>,
+    used: usize,
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Self {
+            bytes: vec![0; OTHERS_BYTES_MAX].into_boxed_slice(),
+            frames: Vec::with_capacity(OTHERS_MAX),
+            used: 0,
+        }
+    }
+
+    fn put(&mut self, port: u8, frame: &[u8]) -> bool {
+        let end = self.used + frame.len();
+        let Some(place) = self.bytes.get_mut(self.used..end) else {
+            return false;
+        };
+        if self.frames.len() == OTHERS_MAX {
+            return false;
+        }
+        place.copy_from_slice(frame);
+        self.frames.push((port, end));
+        self.used = end;
+        true
+    }
+
+    /// Gives every frame to `take`, in the order in which they came.
+    pub fn empty(&mut self, mut take: impl FnMut(u8, &[u8])) {
+        let mut start = 0;
+        for (port, end) in self.frames.drain(..) {
+            take(port, &self.bytes[start..end]);
+            start = end;
+        }
+        self.used = 0;
+    }
+}
 
 /// The sending ends, by worker; none for the worker itself.
 #[derive(Debug, Default)]
 pub struct HandOverSenders {
     senders: Vec<Option<Sender>>,
     used: bool,
+    others: Others,
 }
 
 impl HandOverSenders {
@@ -15,6 +73,27 @@ impl HandOverSenders {
         Self {
             senders,
             used: false,
+            others: Others::Nobody,
+        }
+    }
+
+    /// Frames that are not for TCP go to the first worker, which this one may be itself.
+    #[must_use]
+    pub fn with_others(mut self, is_first: bool) -> Self {
+        self.others = if is_first {
+            Others::Here(Inbox::new())
+        } else {
+            Others::OfFirst
+        };
+        self
+    }
+
+    /// Frames that are not for TCP and wait for the first worker's attention.
+    #[inline]
+    pub fn inbox(&mut self) -> Option<&mut Inbox> {
+        match &mut self.others {
+            Others::Here(inbox) if inbox.used > 0 => Some(inbox),
+            _ => None,
         }
     }
 
@@ -33,6 +112,21 @@ impl HandOverSenders {
     pub fn publish(&mut self) {
         if std::mem::take(&mut self.used) {
             self.senders.iter_mut().flatten().for_each(Sender::publish);
+        }
+    }
+}
+
+impl HandOver for HandOverSenders {
+    #[inline]
+    fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
+        self.send(worker, port, frame)
+    }
+
+    fn not_for_tcp(&mut self, port: u8, frame: &[u8]) -> bool {
+        match &mut self.others {
+            Others::Nobody => false,
+            Others::OfFirst => self.send(0, port, frame),
+            Others::Here(inbox) => inbox.put(port, frame),
         }
     }
 }
@@ -93,6 +187,39 @@ mod tests {
         );
         assert_eq!(seen, [(7, b"frame".to_vec())]);
         assert_eq!(two.receive(64, |_, _| panic!("not for worker 2")), 0);
+    }
+
+    #[test]
+    fn what_is_not_for_tcp_is_the_first_workers() {
+        let (to_first, mut from_second) = in_process(4).unwrap();
+        let mut second = HandOverSenders::new(vec![Some(to_first), None]).with_others(false);
+        assert!(second.not_for_tcp(3, b"who has"));
+        second.publish();
+        let mut first = HandOverSenders::new(vec![None]).with_others(true);
+        assert!(first.inbox().is_none());
+        from_second.receive(8, |port, frame| assert!(first.not_for_tcp(port, frame)));
+        assert!(first.not_for_tcp(1, b"echo"));
+        let mut seen = Vec::new();
+        let inbox = first.inbox().unwrap();
+        inbox.empty(|port, frame| seen.push((port, frame.to_vec())));
+        assert_eq!(seen, [(3, b"who has".to_vec()), (1, b"echo".to_vec())]);
+        assert!(first.inbox().is_none());
+        assert!(!HandOverSenders::new(vec![None]).not_for_tcp(0, b"for the kernel"));
+    }
+
+    #[test]
+    fn a_flood_of_frames_that_are_not_for_tcp_takes_no_more_memory() {
+        let mut first = HandOverSenders::new(vec![None]).with_others(true);
+        let taken = (0..10_000)
+            .filter(|_| first.not_for_tcp(0, &[0; 60]))
+            .count();
+        assert_eq!(taken, OTHERS_MAX);
+        let inbox = first.inbox().unwrap();
+        inbox.empty(|_, _| {});
+        let taken = (0..10_000)
+            .filter(|_| first.not_for_tcp(0, &[0; 2_000]))
+            .count();
+        assert_eq!(taken, OTHERS_BYTES_MAX / 2_000);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What an idle loop does: spin, then pause, then sleep.
 
-use crate::limits::{IDLE_AWAKE_US, IDLE_SPIN_US};
+use crate::limits::{IDLE_AWAKE_US, IDLE_SPIN_US, NAP_POLLED_US};
 use crossbeam::utils::Backoff;
+use std::time::Duration;
 use tidegate_config::IdleMode;
 
 /// What to do until the next look.
@@ -65,6 +66,11 @@ impl Idle {
     /// Gives way: a few processor pauses at first, the rest of the time slice later.
     pub fn pause(&self) {
         self.backoff.snooze();
+    }
+
+    /// Sleeps a moment where nothing could wake the loop.
+    pub fn nap(&self) {
+        std::thread::sleep(Duration::from_micros(NAP_POLLED_US));
     }
 
     /// Slept: being awake starts again.

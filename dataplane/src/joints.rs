@@ -7,14 +7,7 @@ use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
 use tidegate_proxy::{Change, Event, KeyWatch, Left, Proxy, SlowRequest};
-use tidegate_stack::{HandOver, Path, Stack, StackChange};
-
-impl HandOver for HandOverSenders {
-    #[inline]
-    fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
-        self.send(worker, port, frame)
-    }
-}
+use tidegate_stack::{Path, Stack, StackChange};
 
 impl Transport for Stack {
     #[inline]

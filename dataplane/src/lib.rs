@@ -11,6 +11,8 @@
 //! * [`poll_loop`] is the loop; what is below the proxy it knows only through the trait of [`network`], and the proxy only
 //!   through that of [`layers`], so that it can be tested without a NIC. [`packets`] is the network of frames,
 //!   [`sockets`] that of the kernel's sockets.
+//! * Where DPDK drives the ports, all workers are threads of one process (feature `dpdk`); what the kernel does for other ports the first
+//!   one does, with [`link_layer`].
 //! * [`idle`] and [`linger`] decide when to rest and when to wait for a fuller burst; [`publisher`] writes statistics.
 //! * [`control`] is a thread of its own: the loop never waits for the manager. [`prepared`] is another configuration on its way from
 //!   there into the loop. When the manager dies the worker goes on, and hands what is in its [`vault`] to the next.
@@ -21,6 +23,7 @@ pub mod assembly;
 pub mod capture;
 pub mod clock;
 pub mod control;
+mod dpdk;
 pub mod events;
 pub mod hand_over;
 pub mod idle;
@@ -28,6 +31,7 @@ mod joints;
 pub mod layers;
 pub mod limits;
 pub mod linger;
+pub mod link_layer;
 pub mod network;
 pub mod opening;
 pub mod packets;

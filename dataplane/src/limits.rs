@@ -14,6 +14,17 @@ pub const IDLE_SPIN_US: u64 = 20;
 /// asleep and waking cost together about a tenth of it, so a loop that sleeps in vain loses little.
 pub const IDLE_AWAKE_US: u64 = 100;
 
+/// Frames that are not for TCP, of one turn of the first worker. A burst of every queue seldom brings more than a few of them; what a flood
+/// brings beyond is dropped, and those who asked ask again.
+pub const OTHERS_MAX: usize = 64;
+
+/// Bytes of those frames: ARP and neighbour discovery take under a hundred each, the largest echo a whole frame.
+pub const OTHERS_BYTES_MAX: usize = 64 << 10;
+
+/// What an idle loop sleeps where nothing could wake it: its queues can only be polled. It is what the first request after a pause waits
+/// longer, and 20,000 looks a second take a few per cent of a core.
+pub const NAP_POLLED_US: u64 = 50;
+
 /// Longest sleep. Bounds how late a lost wake-up is noticed, and keeps the heartbeat well inside the manager's patience.
 pub const SLEEP_MAX_US: u64 = 500_000;
 

@@ -10,6 +10,7 @@ use crate::sockets::reconfigure::SocketChange;
 use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::StackCounters;
 use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_link::{News, Wanted};
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::Change;
 use tidegate_proxy::streams::Streams;
@@ -52,6 +53,13 @@ pub trait Network {
     fn send(&mut self) -> bool;
     /// When [`Network::tick`] has to be called next.
     fn next_timer_us(&self) -> Option<u64>;
+    /// Looks for these next hops from now on, if nobody else does.
+    fn look(&mut self, _wanted: &[Wanted]) {}
+    /// What was found out about the link since this was last asked.
+    #[inline]
+    fn take_news(&mut self) -> Option<News> {
+        None
+    }
     /// Whether [`Network::wait`] would be woken by arrivals.
     fn can_wait(&self) -> bool;
     /// Announces that the loop is about to wait for `bell` as well: who rings it from here on is heard. `false`: something

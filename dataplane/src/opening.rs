@@ -60,7 +60,10 @@ fn oracle(facts: &PortFacts) -> QueueOracle {
             key: key.clone(),
             indirection: indirection.clone(),
         },
-        Oracle::Software { workers } => QueueOracle::Software { workers: *workers },
+        // A device that says more is asked when it is open: see `crate::dpdk`.
+        Oracle::Software { workers } | Oracle::Device { workers, .. } => {
+            QueueOracle::Software { workers: *workers }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::capture::Tap;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Transport;
 use crate::limits::{BURST_FRAMES, PORTS_MAX};
+use crate::link_layer::LinkLayer;
 use crate::network::{Network, NetworkChange};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::{TimeSpec, TimeValLike};
@@ -11,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{QueueCounters, StackCounters};
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::statistics::StatisticsWriter;
+use tidegate_link::{News, Wanted};
 use tidegate_port::capture::Kind;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
@@ -24,6 +26,8 @@ pub struct PacketChange {
     pub paths: PathReader,
     /// For TCP.
     pub stack: StackChange,
+    /// For the link layer of the first worker.
+    pub wanted: Vec<Wanted>,
 }
 
 /// Ports, stack and hand-over rings of one worker.
@@ -40,6 +44,8 @@ pub struct PacketNetwork<P, T> {
     pub paths: PathReader,
     /// A capture, if there is one.
     pub tap: Option<Box<Tap>>,
+    /// What the kernel does on other ports; the first worker's alone.
+    pub link: Option<Box<LinkLayer>>,
 }
 
 impl<P: Port, T: Transport> PacketNetwork<P, T> {
@@ -78,6 +84,9 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
                 stack.ingress(frame, usize::from(port), owner.halves().1, senders);
             }
         });
+        if let Some(link) = &mut self.link {
+            link.take(senders, ports);
+        }
     }
 }
 
@@ -109,6 +118,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
         if let Some(tap) = &mut self.tap {
             tap.begin_turn(now_us);
         }
+        if let Some(link) = &mut self.link {
+            link.tick(now_us);
+        }
     }
 
     #[inline]
@@ -122,6 +134,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     #[inline]
     fn send(&mut self) -> bool {
         self.stack.egress(&mut self.ports);
+        if let Some(link) = &mut self.link {
+            link.send_due(&mut self.ports);
+        }
         let mut pending = self.stack.has_pending_egress();
         if let Some(tap) = &mut self.tap {
             copy_sent(&mut self.ports, tap);
@@ -135,7 +150,22 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
 
     #[inline]
     fn next_timer_us(&self) -> Option<u64> {
-        self.stack.next_timer_us()
+        let of_stack = self.stack.next_timer_us();
+        match &self.link {
+            None => of_stack,
+            Some(link) => of_stack.into_iter().chain(link.next_timer_us()).min(),
+        }
+    }
+
+    fn look(&mut self, wanted: &[Wanted]) {
+        if let Some(link) = &mut self.link {
+            link.take_up(wanted);
+        }
+    }
+
+    #[inline]
+    fn take_news(&mut self) -> Option<News> {
+        self.link.as_mut()?.take_news()
     }
 
     /// A wire without bells can only be polled.
@@ -180,6 +210,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
             std::mem::swap(&mut self.paths, &mut change.paths);
             self.stack
                 .take_up(&mut change.stack, proxy.servers_to(), proxy.listeners_to());
+            if let Some(link) = &mut self.link {
+                link.take_up(&change.wanted);
+            }
         }
     }
 
@@ -198,6 +231,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
 
     fn publish(&mut self, writer: &StatisticsWriter) {
         writer.write_stack(&self.stack.counters());
+        if let Some(link) = &self.link {
+            writer.write_link(&link.counters());
+        }
         for (index, port) in self.ports.iter_mut().enumerate() {
             writer.write_queue(index, &queue_counters(&port.counters()));
         }

@@ -155,7 +155,11 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
                     std::hint::spin_loop();
                     *now_ns = self.awake_until(*now_ns, clock.now_ns());
                 }
-                Rest::Pause | Rest::Sleep => {
+                Rest::Sleep => {
+                    self.idle.nap();
+                    *now_ns = clock.now_ns();
+                }
+                Rest::Pause => {
                     self.idle.pause();
                     *now_ns = clock.now_ns();
                 }
@@ -205,6 +209,12 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         }
         while let Some(slow) = self.proxy.take_slow() {
             self.events.send_slow(slow);
+        }
+        // What finds no room is asked for again in the next turn: nobody would tell it twice.
+        while self.events.has_room()
+            && let Some(news) = self.network.take_news()
+        {
+            self.events.send_told(Told::News(news));
         }
         self.linger.observe(self.proxy.owed());
         state.next_timer_us = earliest(self.network.next_timer_us(), self.proxy.next_timer_us());
@@ -263,6 +273,10 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
                 Command::TakeUp(mut prepared) => {
                     self.take_up(&mut prepared, now_us);
                     self.commands.give_back(prepared);
+                    state.pending = true;
+                }
+                Command::Look(wanted) => {
+                    self.network.look(&wanted);
                     state.pending = true;
                 }
                 Command::WatchKeys { watch, lasts_us } => {

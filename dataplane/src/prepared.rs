@@ -2,6 +2,7 @@
 //! between two turns; and given back, so that what was replaced is dropped where it was made.
 
 use crate::events::Names;
+use crate::link_layer;
 use crate::network::NetworkChange;
 use crate::opening;
 use crate::packets::PacketChange;
@@ -16,6 +17,7 @@ use tidegate_channel::paths::PathReader;
 use tidegate_channel::payload;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsWriter};
 use tidegate_config::{Config, IdleMode};
+use tidegate_link::Wanted;
 use tidegate_proxy::{Change, Left};
 use tidegate_stack::StackChange;
 
@@ -43,6 +45,8 @@ pub struct Preparer {
     queues: usize,
     seed: u64,
     left: Left,
+    /// It has a link layer of its own.
+    has_link: bool,
 }
 
 impl Preparer {
@@ -53,6 +57,7 @@ impl Preparer {
             queues: start.ports.len(),
             seed: opening::proxy_seed(start.seed),
             left: Left::default(),
+            has_link: link_layer::is_for(start),
         }
     }
 
@@ -105,6 +110,11 @@ impl Preparer {
                     config.worker.half_open_max as usize,
                     config.ports.iter().map(|port| port.ack).collect(),
                 ),
+                wanted: if self.has_link {
+                    link_layer::wanted(&config)
+                } else {
+                    Vec::new()
+                },
             }),
         };
         let writer = StatisticsWriter::map(&descriptors.statistics, layout)?;
@@ -118,6 +128,18 @@ impl Preparer {
             config,
             kept,
         }))
+    }
+
+    /// The next hops of what is in force and of what is ready, for a worker that looks for some.
+    pub fn wanted_with(&self, ready: &Prepared) -> Option<Vec<Wanted>> {
+        match &ready.network {
+            NetworkChange::Packets(change) if self.has_link => {
+                let mut wanted = link_layer::wanted(&self.config);
+                wanted.extend_from_slice(&change.wanted);
+                Some(wanted)
+            }
+            _ => None,
+        }
     }
 
     /// The loop has taken it up. Returns what a new start would bring, for the next manager.

@@ -45,10 +45,8 @@ impl Vault {
     }
 
     /// How frames reach each of the worker's queues, to be told later.
-    #[must_use]
-    pub fn with_modes(mut self, modes: Vec<ObtainedMode>) -> Self {
+    pub fn set_modes(&mut self, modes: Vec<ObtainedMode>) {
         self.modes = modes;
-        self
     }
 
     /// Keeps in place of what came with the start what a new start would bring: the configuration is another now.
@@ -141,7 +139,8 @@ mod tests {
     #[test]
     fn the_next_manager_gets_everything_and_a_worker_that_was_not_told_waits_for_nobody() {
         let path = place("all");
-        let mut vault = Vault::new(descriptors(4), ours()).with_modes(vec![ObtainedMode::Copy]);
+        let mut vault = Vault::new(descriptors(4), ours());
+        vault.set_modes(vec![ObtainedMode::Copy]);
         assert!(vault.next_manager(7).is_none());
         let door = Door::open(&path).unwrap().as_fd().try_clone_to_owned();
         let mut kept = vec![door.unwrap()];

@@ -4,6 +4,7 @@ use crate::affinity::{AffinityError, pin};
 use crate::assembly::{Surroundings, assemble};
 use crate::clock::Clock;
 use crate::control::{self, CommandSender, Commands, ControlThread, SetLogFilter};
+use crate::dpdk;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Application;
 use crate::limits::PORTS_MAX;
@@ -20,7 +21,7 @@ use crate::vault::Vault;
 use nix::sys::prctl;
 use nix::unistd::geteuid;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{
@@ -39,7 +40,7 @@ use tidegate_port::{Port, PortMode};
 use tidegate_proxy::{ChangeError, Proxy};
 
 /// Exit code of a worker that could not start.
-const EXIT_FAILED: u8 = 1;
+pub(crate) const EXIT_FAILED: u8 = 1;
 /// Exit code of a worker whose manager is gone and that was not to outlive it.
 const EXIT_ORPHANED: u8 = 3;
 
@@ -65,6 +66,17 @@ pub enum WorkerError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Change(#[from] ChangeError),
+    #[cfg(feature = "dpdk")]
+    #[error(transparent)]
+    Dpdk(#[from] tidegate_port::dpdk::DpdkError),
+    #[cfg(not(feature = "dpdk"))]
+    #[error(
+        "this program was built without DPDK: build it with --features dpdk (docs/dpdk.md), or use another driver"
+    )]
+    NoDpdk,
+    #[cfg(feature = "dpdk")]
+    #[error("{0}")]
+    Together(String),
     #[error("hand-over ring: {0}")]
     HandOver(#[from] RingError),
     #[error("{0}")]
@@ -87,6 +99,12 @@ impl WorkerError {
             | Self::Payload(_)
             | Self::Change(_)
             | Self::Unexpected(_) => true,
+            #[cfg(not(feature = "dpdk"))]
+            Self::NoDpdk => true,
+            #[cfg(feature = "dpdk")]
+            Self::Dpdk(error) => error.is_permanent(),
+            #[cfg(feature = "dpdk")]
+            Self::Together(_) => false,
             Self::Control(_) | Self::Memory(_) | Self::HandOver(_) | Self::System(_) => false,
         }
     }
@@ -102,33 +120,39 @@ pub fn run(set_log_filter: SetLogFilter) -> ExitCode {
         }
     };
     match live(&socket, set_log_filter) {
-        Ok(Ended::Drained) => {
-            tracing::info!("drained");
-            ExitCode::SUCCESS
-        }
-        Ok(Ended::DeadlinePassed { owed }) => {
-            tracing::warn!("the drain's deadline passed with {owed} replies owed");
-            ExitCode::SUCCESS
-        }
-        Ok(Ended::Stopped) => {
-            tracing::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        Ok(Ended::ManagerGone) => {
-            tracing::error!("exiting without a manager");
-            ExitCode::from(EXIT_ORPHANED)
-        }
+        Ok(ended) => ExitCode::from(exit_code(ended, "")),
         Err(error) => {
             tracing::error!("{error}");
-            let failed = FromWorker::Failed {
-                reason: error.to_string(),
-                permanent: error.is_permanent(),
-            };
-            // If this fails too, the exit code and the log above have to tell.
-            let _unsent = socket.send(&failed, &[]);
+            failed(&socket, &error);
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// Says how a loop ended, of which `who` tells; what a process that ended so exits with.
+pub(crate) fn exit_code(ended: Ended, who: &str) -> u8 {
+    match ended {
+        Ended::Drained => tracing::info!("{who}drained"),
+        Ended::DeadlinePassed { owed } => {
+            tracing::warn!("{who}the drain's deadline passed with {owed} replies owed");
+        }
+        Ended::Stopped => tracing::info!("{who}stopped"),
+        Ended::ManagerGone => {
+            tracing::error!("{who}exiting without a manager");
+            return EXIT_ORPHANED;
+        }
+    }
+    0
+}
+
+/// Tells the manager why a worker cannot go on.
+pub(crate) fn failed(socket: &ControlSocket, error: &WorkerError) {
+    let failed = FromWorker::Failed {
+        reason: error.to_string(),
+        permanent: error.is_permanent(),
+    };
+    // If this fails too, the exit code and the log have to tell.
+    let _unsent = socket.send(&failed, &[]);
 }
 
 fn standard_input() -> Result<ControlSocket, WorkerError> {
@@ -137,28 +161,30 @@ fn standard_input() -> Result<ControlSocket, WorkerError> {
 }
 
 fn live(socket: &ControlSocket, set_log_filter: SetLogFilter) -> Result<Ended, WorkerError> {
-    let (start, descriptors, vault) = receive_start(socket)?;
-    call_ourselves(&format!("tidegate-w{}", start.worker));
-    if let Some(core) = start.core {
-        pin(core)?;
-    }
-    let worker = Starting {
-        statistics: descriptors.statistics,
-        bell: Doorbell::from_fd(descriptors.bell),
-        start,
-        socket,
-        set_log_filter,
-        vault,
-        reports: Reports::to(socket)?,
-    };
-    match descriptors.network {
-        NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
-        NetworkDescriptors::Sockets(listeners) => worker.on_sockets(listeners),
+    let Begun {
+        worker,
+        network,
+        fellows,
+    } = Starting::receive(socket, set_log_filter)?;
+    match network {
+        NetworkDescriptors::Packets(packets) if worker.start.config.is_on_dpdk() => {
+            dpdk::live(worker, packets, fellows)
+        }
+        network => {
+            call_ourselves(&format!("tidegate-w{}", worker.start.worker));
+            if let Some(core) = worker.start.core {
+                pin(core)?;
+            }
+            match network {
+                NetworkDescriptors::Packets(packets) => worker.on_packets(packets),
+                NetworkDescriptors::Sockets(listeners) => worker.on_sockets(listeners),
+            }
+        }
     }
 }
 
 /// The name in `ps` and `top`; without it the kernel shows that of the link we were started by.
-fn call_ourselves(name: &str) {
+pub(crate) fn call_ourselves(name: &str) {
     if let Ok(name) = CString::new(name) {
         // A worker without a name works as well.
         let _named = prctl::set_name(&name);
@@ -166,38 +192,79 @@ fn call_ourselves(name: &str) {
 }
 
 /// A worker that knows what to do and has not begun.
-struct Starting<'a> {
-    start: WorkerStart,
+pub(crate) struct Starting {
+    pub(crate) start: WorkerStart,
+    pub(crate) socket: ControlSocket,
     statistics: OwnedFd,
     bell: Doorbell,
-    socket: &'a ControlSocket,
     set_log_filter: SetLogFilter,
     vault: Vault,
     reports: Reports,
 }
 
-impl Starting<'_> {
+/// What the first messages bring.
+pub(crate) struct Begun {
+    pub(crate) worker: Starting,
+    pub(crate) network: NetworkDescriptors,
+    /// Control sockets of the other workers of this process.
+    pub(crate) fellows: Vec<OwnedFd>,
+}
+
+impl Starting {
+    /// Waits for the start of the worker at this end of `socket`.
+    pub(crate) fn receive(
+        socket: &ControlSocket,
+        set_log_filter: SetLogFilter,
+    ) -> Result<Begun, WorkerError> {
+        let (start, descriptors, vault, fellows) = receive_start(socket)?;
+        let worker = Self {
+            statistics: descriptors.statistics,
+            bell: Doorbell::from_fd(descriptors.bell),
+            start,
+            socket: socket.try_clone()?,
+            set_log_filter,
+            vault,
+            reports: Reports::to(socket)?,
+        };
+        Ok(Begun {
+            worker,
+            network: descriptors.network,
+            fellows,
+        })
+    }
+
+    /// What changes the log, for another worker of this process.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn set_log_filter(&self) -> SetLogFilter {
+        self.set_log_filter.clone()
+    }
+
     fn on_packets(mut self, packets: PacketDescriptors) -> Result<Ended, WorkerError> {
         let ports = opening::open_ports(&self.start)?;
-        let modes: Vec<ObtainedMode> = ports
-            .iter()
-            .map(|port| obtained(port.info().mode))
-            .collect();
-        self.vault = self.vault.with_modes(modes.clone());
+        let modes = ports.iter().map(|port| obtained(port.info().mode));
         let sockets: Vec<_> = ports.iter().map(AsFd::as_fd).collect();
-        self.socket.send(&FromWorker::Sockets { modes }, &sockets)?;
+        self.show(modes.collect(), &sockets)?;
         drop(sockets);
-        expect(
-            self.socket,
-            &ToWorker::Inserted,
-            "another message than Inserted",
-        )?;
         self.drop_privileges(&format!("{} ports", ports.len()))?;
-        let (sender, commands) = control::commands(self.bell.try_clone()?);
         let clock = Clock::start();
-        let surroundings = self.packet_surroundings(packets, commands)?;
+        let (sender, surroundings) = self.surroundings(packets)?;
         let poll_loop = assemble(&self.start, ports, surroundings, clock)?;
         self.turn(calls::Network::Packets, poll_loop, sender, clock)
+    }
+
+    /// Shows the manager what is open, and waits until it has done what it does with it.
+    pub(crate) fn show(
+        &mut self,
+        modes: Vec<ObtainedMode>,
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<(), WorkerError> {
+        self.vault.set_modes(modes.clone());
+        self.socket.send(&FromWorker::Sockets { modes }, sockets)?;
+        expect(
+            &self.socket,
+            &ToWorker::Inserted,
+            "another message than Inserted",
+        )
     }
 
     /// Listening sockets of its own are opened before privileges are dropped: ports below 1024 need one.
@@ -231,7 +298,7 @@ impl Starting<'_> {
         self.turn(calls::Network::Sockets, poll_loop, sender, clock)
     }
 
-    fn drop_privileges(&self, network: &str) -> Result<(), WorkerError> {
+    pub(crate) fn drop_privileges(&self, network: &str) -> Result<(), WorkerError> {
         let start = &self.start;
         let dropped = drop_privileges(start.user.as_ref())?;
         let place = match start.core {
@@ -253,6 +320,16 @@ impl Starting<'_> {
     where
         Proxy: Application<N::Streams>,
     {
+        let seccomp = self.start.config.worker.seccomp;
+        let socket = self.listen(commands)?;
+        // Behind everything that only a start needs.
+        confine(network, seccomp)?;
+        socket.send(&FromWorker::Ready, &[])?;
+        Ok(poll_loop.run(clock))
+    }
+
+    /// Begins to take messages, on a thread of its own. Returns the socket that they come by.
+    pub(crate) fn listen(self, commands: CommandSender) -> Result<ControlSocket, WorkerError> {
         let thread = ControlThread {
             commands,
             set_log_filter: self.set_log_filter,
@@ -261,10 +338,16 @@ impl Starting<'_> {
             reports: self.reports,
         };
         control::spawn(self.socket.try_clone()?, thread)?;
-        // Behind everything that only a start needs.
-        confine(network, self.start.config.worker.seccomp)?;
-        self.socket.send(&FromWorker::Ready, &[])?;
-        Ok(poll_loop.run(clock))
+        Ok(self.socket)
+    }
+
+    /// What connects its loop to the manager and to other workers, and the way for commands.
+    pub(crate) fn surroundings(
+        &self,
+        packets: PacketDescriptors,
+    ) -> Result<(CommandSender, Surroundings), WorkerError> {
+        let (sender, commands) = control::commands(self.bell.try_clone()?);
+        Ok((sender, self.packet_surroundings(packets, commands)?))
     }
 
     fn packet_surroundings(
@@ -274,7 +357,10 @@ impl Starting<'_> {
     ) -> Result<Surroundings, WorkerError> {
         let layout = self.layout();
         let paths = PathReader::map(&packets.paths, layout.servers, layout.queues)?;
-        let (senders, receivers) = open_hand_over(self.start.worker as usize, packets)?;
+        let (mut senders, receivers) = open_hand_over(self.start.worker as usize, packets)?;
+        if self.start.config.is_on_dpdk() {
+            senders = senders.with_others(self.start.worker == 0);
+        }
         Ok(Surroundings {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
             meters: Meters::map(&self.statistics, layout)?,
@@ -300,8 +386,14 @@ impl Starting<'_> {
 
 fn receive_start(
     socket: &ControlSocket,
-) -> Result<(WorkerStart, StartDescriptors, Vault), WorkerError> {
-    let (envelope, descriptors) = socket.receive::<Envelope<ToWorker>>()?;
+) -> Result<(WorkerStart, StartDescriptors, Vault, Vec<OwnedFd>), WorkerError> {
+    let (mut envelope, mut descriptors) = socket.receive::<Envelope<ToWorker>>()?;
+    let mut fellows = Vec::new();
+    if envelope.message == ToWorker::Fellows {
+        acknowledge(socket, envelope.generation)?;
+        fellows = descriptors;
+        (envelope, descriptors) = socket.receive::<Envelope<ToWorker>>()?;
+    }
     if envelope.message != ToWorker::Start {
         return Err(WorkerError::Unexpected("another message than Start"));
     }
@@ -329,7 +421,7 @@ fn receive_start(
     let descriptors = StartDescriptors::from_list(descriptors, &start)
         .ok_or(WorkerError::Unexpected("a wrong number of descriptors"))?;
     acknowledge(socket, envelope.generation)?;
-    Ok((start, descriptors, vault))
+    Ok((start, descriptors, vault, fellows))
 }
 
 fn duplicates(descriptors: &[OwnedFd]) -> std::io::Result<Vec<OwnedFd>> {
@@ -352,7 +444,7 @@ fn acknowledge(socket: &ControlSocket, generation: u64) -> Result<(), WorkerErro
     Ok(socket.send(&FromWorker::Acknowledged { generation }, &[])?)
 }
 
-fn obtained(mode: PortMode) -> ObtainedMode {
+pub(crate) fn obtained(mode: PortMode) -> ObtainedMode {
     match mode {
         PortMode::ZeroCopy => ObtainedMode::ZeroCopy,
         PortMode::Copy => ObtainedMode::Copy,

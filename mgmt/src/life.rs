@@ -10,23 +10,27 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
+use std::rc::Rc;
 
-/// A process that lived when we last looked.
-#[derive(Debug)]
+/// A process that lived when we last looked. Workers that are threads of one process share it: clones are the same life.
+#[derive(Clone, Debug)]
 pub enum Life {
     /// Started by us.
-    Child(Child),
+    Child(Rc<RefCell<Child>>),
     /// Started by an earlier manager.
     Adopted {
         /// Its number and start.
         id: ProcessId,
         /// Itself.
-        process: OwnedFd,
+        process: Rc<OwnedFd>,
+        /// How it ended, which the kernel tells once.
+        end: Rc<Cell<Option<End>>>,
     },
 }
 
@@ -67,18 +71,25 @@ impl fmt::Display for End {
 }
 
 impl Life {
+    /// That of a process that was just started.
+    pub fn of_child(child: Child) -> Self {
+        Self::Child(Rc::new(RefCell::new(child)))
+    }
+
     /// Takes hold of a process that an earlier manager started, if it still lives.
     pub fn adopt(id: ProcessId) -> Option<Self> {
         let pid = rustix::process::Pid::from_raw(id.pid as i32)?;
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Looked at after it was taken hold of: from here on the number is this process's.
-        id.lives().then_some(Self::Adopted { id, process })
+        let process = Rc::new(process);
+        let end = Rc::default();
+        id.lives().then_some(Self::Adopted { id, process, end })
     }
 
     /// Its number.
     pub fn pid(&self) -> u32 {
         match self {
-            Self::Child(child) => child.id(),
+            Self::Child(child) => child.borrow().id(),
             Self::Adopted { id, .. } => id.pid,
         }
     }
@@ -86,11 +97,15 @@ impl Life {
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<End> {
         match self {
-            Self::Child(child) => Some(End(Some(child.try_wait().ok()??))),
-            Self::Adopted { id, process } => {
+            Self::Child(child) => Some(End(Some(child.borrow_mut().try_wait().ok()??))),
+            Self::Adopted { id, process, end } => {
+                if end.get().is_some() {
+                    return end.get();
+                }
                 let mut wait = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
                 let ready = poll(&mut wait, PollTimeout::ZERO).ok()?;
-                (ready > 0).then(|| End(status_of_own(id.pid)))
+                end.set((ready > 0).then(|| End(status_of_own(id.pid))));
+                end.get()
             }
         }
     }
@@ -100,7 +115,8 @@ impl Life {
         match self {
             // It is our child and not yet waited for, so the number is still its own.
             Self::Child(child) => {
-                let _already_gone = kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+                let _already_gone =
+                    kill(Pid::from_raw(child.borrow().id() as i32), Signal::SIGKILL);
             }
             Self::Adopted { process, .. } => {
                 let _already_gone = pidfd_send_signal(process, rustix::process::Signal::KILL);
@@ -181,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_number_that_was_given_away_again_is_not_adopted() {
-        let mut child = Life::Child(sleeper());
+        let mut child = Life::of_child(sleeper());
         let id = ProcessId::of(child.pid()).unwrap();
         let started = id.started + 1;
         assert!(Life::adopt(ProcessId { started, ..id }).is_none());

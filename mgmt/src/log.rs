@@ -1,8 +1,8 @@
 //! Logging: one line per event on standard error, with the process it comes from. For people, or as JSON for machines.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tidegate_config::LogFormat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -103,7 +103,7 @@ impl Visit for Fields<'_> {
 }
 
 /// Changes the filter while the process runs.
-pub type SetFilter = Box<dyn Fn(&str) -> Result<(), String> + Send>;
+pub type SetFilter = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// The filter without the variable.
 static DEFAULT_FILTER: OnceLock<&str> = OnceLock::new();
@@ -146,6 +146,14 @@ fn parsed(text: &str) -> Result<EnvFilter, String> {
     Ok(filter)
 }
 
+/// Without the everyday words of capsule, which tells each step of its own.
+fn quieted(filter: EnvFilter) -> EnvFilter {
+    match "capsule=warn".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
 /// The format that workers inherit.
 pub fn format() -> LogFormat {
     if JSON.load(Ordering::Relaxed) {
@@ -175,7 +183,7 @@ pub fn start(default_filter: &'static str) -> SetFilter {
     {
         set_format(format);
     }
-    let (filter, handle) = reload::Layer::<_, Registry>::new(EnvFilter::new(filter()));
+    let (filter, handle) = reload::Layer::<_, Registry>::new(quieted(EnvFilter::new(filter())));
     let text = Format::default()
         .with_ansi(false)
         .with_target(false)
@@ -199,9 +207,11 @@ pub fn start(default_filter: &'static str) -> SetFilter {
         // One line, like everything else.
         tracing::error!("{}", panic.to_string().replace('\n', " "));
     }));
-    Box::new(move |text| {
+    Arc::new(move |text| {
         let filter = parsed(text)?;
-        handle.reload(filter).map_err(|error| error.to_string())
+        handle
+            .reload(quieted(filter))
+            .map_err(|error| error.to_string())
     })
 }
 

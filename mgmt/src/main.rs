@@ -36,6 +36,7 @@ mod life;
 mod lifecycle;
 mod log;
 mod manager;
+mod neighbours;
 mod netlink;
 mod packets;
 mod pci;

@@ -221,12 +221,10 @@ impl Manager {
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
-        let packets = self.parts.shared.packets_mut();
-        let refreshed = packets.is_some_and(|packets| {
+        if let Some(packets) = self.parts.shared.packets_mut() {
             packets.watch_if_due(now);
-            packets.refresh_if_due(now)
-        });
-        if refreshed {
+        }
+        if self.parts.shared.refresh_if_due(now) {
             self.parts.shared.ring_bells();
         }
         if now >= self.heartbeat_at {
@@ -253,10 +251,19 @@ impl Manager {
             return;
         }
         let mut started = false;
-        for slot in &mut self.slots {
-            if slot.start_if_due(&self.parts.shared, now) {
-                slot.generation = self.generation;
-                started = true;
+        if self.parts.shared.are_together() {
+            started = Slot::start_together(&mut self.slots, &self.parts.shared, now);
+            if started {
+                let generation = self.generation;
+                let slots = self.slots.iter_mut();
+                slots.for_each(|slot| slot.generation = generation);
+            }
+        } else {
+            for slot in &mut self.slots {
+                if slot.start_if_due(&self.parts.shared, now) {
+                    slot.generation = self.generation;
+                    started = true;
+                }
             }
         }
         if started {
@@ -278,12 +285,19 @@ impl Manager {
             if let Some(left) = slot.take_left() {
                 self.memory.left(in_force, worker, &left);
             }
-            if let Some(packets) = self.parts.shared.packets() {
-                packets.steering.remove(worker);
+            if let Some(packets) = self.parts.shared.packets_mut() {
+                packets.remove(worker);
             }
+            let in_force = &self.parts.shared.config;
             if let Some(counted) = slot.ended.take() {
                 self.memory.ended(in_force, worker, &counted);
             }
+        }
+        if ended.len() > 1 && self.parts.shared.are_together() && !last {
+            tracing::error!(
+                "the process of all {} workers ended, and the connections of all queues with it: on DPDK they are threads of one process",
+                ended.len()
+            );
         }
         if !ended.is_empty() {
             self.write_record();
@@ -321,7 +335,7 @@ impl Manager {
         let control = 1..wait.len();
         wait.extend(self.parts.told.iter().flat_map(StatsListener::poll_list));
         let told = control.end..wait.len();
-        let events = self.parts.shared.packets().map(Packets::events);
+        let events = self.parts.shared.packets().and_then(Packets::events);
         let events = events.map(|events| {
             wait.push(readable(events));
             wait.len() - 1
@@ -437,6 +451,12 @@ impl Manager {
                     self.capture.join(&mut self.slots[worker]);
                 }
                 Said::Keys(seen) => self.keys.take(worker, seen),
+                Said::Neighbour(seen) => {
+                    // The first worker alone looks for neighbours.
+                    if let Some(packets) = self.parts.shared.packets_mut().filter(|_| worker == 0) {
+                        packets.learn(seen);
+                    }
+                }
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
             }
         }
@@ -459,7 +479,7 @@ impl Manager {
 
     fn insert(&mut self, worker: usize, sockets: Vec<std::os::fd::OwnedFd>) {
         let inserted = match self.parts.shared.packets() {
-            Some(packets) => packets.steering.insert(worker as u32, sockets),
+            Some(packets) => packets.insert(worker as u32, sockets),
             None => Err(anyhow::anyhow!("there is no program to insert them into")),
         };
         let Some(process) = &mut self.slots[worker].process else {

@@ -1,17 +1,21 @@
-//! What the manager does for workers on the queues of NICs: steering, the way to the servers, hand-over rings.
+//! What the manager does for workers on the queues of NICs: steering, the way to the servers, hand-over rings. On DPDK there is nothing to
+//! steer, and the way to the servers is what the configuration and the first worker say.
 
 use crate::adoption::heritage::{Heritage, Rings};
 use crate::bypass::Watch;
+use crate::neighbours::{self, Neighbours};
 use crate::netlink::events::Events;
-use crate::netlink::mirror::Mirror;
+use crate::netlink::mirror::{Mirror, Refreshed};
 use crate::netlink::query::Query;
 use crate::plan::Plan;
 use crate::steering::Steering;
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use tidegate_channel::message::{PacketDescriptors, PortFacts};
+use tidegate_channel::message::{NeighbourSeen, PacketDescriptors, PortFacts};
 use tidegate_channel::paths::PathWriter;
 use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
@@ -25,79 +29,133 @@ const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 /// After an event, the time to gather more: a link that comes up brings a dozen at once.
 const EVENT_DELAY: Duration = Duration::from_millis(20);
 
-/// Steering programs, mirror, path table and rings.
+/// The way to the servers, path table and rings.
 pub struct Packets {
-    /// The steering programs.
-    pub steering: Steering,
     /// The way to the servers.
     pub mirror: Mirror,
-    query: Query,
-    events: Events,
+    link: LinkSide,
     paths: PathWriter,
-    attached: Vec<AttachMode>,
     /// `rings[from][to]`; none from a worker to itself.
     rings: Rings,
     refresh_at: Instant,
     bypass: Watch,
 }
 
+/// Who knows routes and neighbours.
+enum LinkSide {
+    /// The kernel, which has the ports as well.
+    Kernel(Box<Nics>),
+    /// The configuration and the first worker.
+    Own(Neighbours),
+}
+
+/// Ports that the kernel has as well.
+struct Nics {
+    steering: Steering,
+    query: Query,
+    events: Events,
+    attached: Vec<AttachMode>,
+}
+
+impl Nics {
+    fn around(steering: Steering) -> anyhow::Result<LinkSide> {
+        Ok(LinkSide::Kernel(Box::new(Self {
+            attached: steering.modes(),
+            steering,
+            // Subscribed before the first look, so that no change falls between the two.
+            events: Events::open().context("cannot subscribe to routes and neighbours")?,
+            query: Query::open().context("cannot ask the kernel for routes and neighbours")?,
+        })))
+    }
+}
+
+impl LinkSide {
+    fn refresh(
+        &mut self,
+        config: &Config,
+        mirror: &mut Mirror,
+        paths: &mut PathWriter,
+    ) -> Refreshed {
+        match self {
+            Self::Kernel(nics) => {
+                let mut refreshed = mirror.refresh(&mut nics.query, paths);
+                nics.steering
+                    .set_sources(std::mem::take(&mut refreshed.sources));
+                refreshed
+            }
+            Self::Own(neighbours) => mirror.refresh(&mut neighbours.with(config), paths),
+        }
+    }
+}
+
 impl Packets {
     /// Attaches the programs and makes what workers share.
     pub fn begin(config: &Config, plan: &Plan) -> anyhow::Result<Self> {
         let workers = plan.cores.len();
-        let steering = Steering::attach(config, &plan.ports, workers as u32)?;
+        let link = if config.is_on_dpdk() {
+            LinkSide::Own(Neighbours::default())
+        } else {
+            Nics::around(Steering::attach(config, &plan.ports, workers as u32)?)?
+        };
         let paths = PathWriter::create(config.servers().count())?;
         let none = (0..workers).map(|_| (0..workers).map(|_| None).collect());
-        Self::around(config, plan, steering, paths, none.collect())
+        Self::around(config, plan, link, paths, none.collect())
     }
 
     /// Takes over the programs and what workers share.
     pub fn adopt(config: &Config, plan: &Plan, heritage: &Heritage) -> anyhow::Result<Self> {
-        let workers = plan.cores.len() as u32;
-        let modes = heritage.adoptees().first().map(|one| &one.start.ports);
-        let modes: Vec<AttachMode> = modes
-            .into_iter()
-            .flatten()
-            .map(|port| {
-                if port.generic {
-                    AttachMode::Generic
-                } else {
-                    AttachMode::Native
-                }
-            })
-            .collect();
-        let steering = Steering::adopt(&plan.ports, &modes, workers, heritage.steering()?)?;
-        Self::around(config, plan, steering, heritage.paths()?, heritage.rings()?)
+        let link = if config.is_on_dpdk() {
+            LinkSide::Own(Neighbours::default())
+        } else {
+            let workers = plan.cores.len() as u32;
+            let modes = heritage.adoptees().first().map(|one| &one.start.ports);
+            let modes: Vec<AttachMode> = modes
+                .into_iter()
+                .flatten()
+                .map(|port| {
+                    if port.generic {
+                        AttachMode::Generic
+                    } else {
+                        AttachMode::Native
+                    }
+                })
+                .collect();
+            let kept = heritage.steering()?;
+            Nics::around(Steering::adopt(&plan.ports, &modes, workers, kept)?)?
+        };
+        Self::around(config, plan, link, heritage.paths()?, heritage.rings()?)
     }
 
     fn around(
         config: &Config,
         plan: &Plan,
-        steering: Steering,
+        link: LinkSide,
         paths: PathWriter,
         rings: Rings,
     ) -> anyhow::Result<Self> {
         let now = Instant::now();
         let interfaces = plan.ports.iter().map(|port| port.nic.name.as_str());
         Ok(Self {
+            link,
             bypass: Watch::new(interfaces, now),
-            attached: steering.modes(),
-            steering,
             mirror: mirror(config, plan),
-            // Subscribed before the first look, so that no change falls between the two.
-            events: Events::open().context("cannot subscribe to routes and neighbours")?,
-            query: Query::open().context("cannot ask the kernel for routes and neighbours")?,
             paths,
             rings: complete(rings)?,
             refresh_at: now,
         })
     }
 
-    /// Looks at the way to servers that nobody asks yet. Whether all is known that can be.
-    pub fn look(&mut self, mirror: &mut Mirror, paths: &mut PathWriter) -> bool {
-        let refreshed = mirror.refresh(&mut self.query, paths);
-        self.steering.set_sources(refreshed.sources);
-        !refreshed.unresolved
+    /// The kernel's side, where there is one.
+    fn nics(&self) -> Option<&Nics> {
+        match &self.link {
+            LinkSide::Kernel(nics) => Some(nics),
+            LinkSide::Own(_) => None,
+        }
+    }
+
+    /// Looks at the way to servers that nobody asks yet, which are those of `config`. Whether all is known that can be.
+    pub fn look(&mut self, config: &Config, mirror: &mut Mirror, paths: &mut PathWriter) -> bool {
+        !self.link.refresh(config, mirror, paths).unresolved
     }
 
     /// From now on workers look into this table.
@@ -107,27 +165,42 @@ impl Packets {
         self.refresh_at = Instant::now();
     }
 
-    /// Readable when routes or neighbours changed.
-    pub fn events(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+    /// The first worker said where a neighbour is.
+    pub fn learn(&mut self, seen: NeighbourSeen) {
+        if let LinkSide::Own(neighbours) = &mut self.link {
+            neighbours.learn(seen);
+            self.refresh_at = Instant::now();
+        }
+    }
+
+    /// Readable when routes or neighbours changed in the kernel.
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.nics()?.events.as_fd())
     }
 
     /// Takes the events and plans to look.
     pub fn take_events(&mut self) {
-        if self.events.take() {
+        if let LinkSide::Kernel(nics) = &mut self.link
+            && nics.events.take()
+        {
             self.refresh_at = self.refresh_at.min(Instant::now() + EVENT_DELAY);
         }
     }
 
     /// When [`Self::refresh_if_due`] or [`Self::watch_if_due`] has something to do.
     pub fn due(&self) -> Instant {
-        self.refresh_at.min(self.bypass.due())
+        match &self.link {
+            LinkSide::Kernel(_) => self.refresh_at.min(self.bypass.due()),
+            LinkSide::Own(_) => self.refresh_at,
+        }
     }
 
     /// Looks whether frames go round the steering programs, if it is time.
     pub fn watch_if_due(&mut self, now: Instant) {
-        self.bypass
-            .look_if_due(now, |port| self.steering.seen(port));
+        if let LinkSide::Kernel(nics) = &self.link {
+            self.bypass
+                .look_if_due(now, |port| nics.steering.seen(port));
+        }
     }
 
     /// Frames that went round the program of a port; `None`: it is not known to be so.
@@ -136,12 +209,11 @@ impl Packets {
     }
 
     /// Looks at routes and neighbours if it is time; returns whether workers have to see a change.
-    pub fn refresh_if_due(&mut self, now: Instant) -> bool {
+    pub fn refresh_if_due(&mut self, config: &Config, now: Instant) -> bool {
         if now < self.refresh_at {
             return false;
         }
-        let refreshed = self.mirror.refresh(&mut self.query, &mut self.paths);
-        self.steering.set_sources(refreshed.sources);
+        let refreshed = self.link.refresh(config, &mut self.mirror, &mut self.paths);
         self.refresh_at = now
             + if refreshed.unresolved {
                 RESOLVE_INTERVAL
@@ -151,16 +223,68 @@ impl Packets {
         refreshed.changed
     }
 
+    /// Frames for these addresses are ours.
+    pub fn add_listeners(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        if let Some(nics) = self.nics() {
+            nics.steering.add_listeners(addresses);
+        }
+    }
+
+    /// Frames for these addresses are the kernel's.
+    pub fn remove_listeners(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        if let Some(nics) = self.nics() {
+            nics.steering.remove_listeners(addresses);
+        }
+    }
+
+    /// Frames go to a worker from now on, whose sockets these are.
+    pub fn insert(&self, worker: u32, sockets: Vec<OwnedFd>) -> anyhow::Result<()> {
+        match self.nics() {
+            Some(nics) => nics.steering.insert(worker, sockets),
+            // DPDK keeps its own.
+            None => Ok(()),
+        }
+    }
+
+    /// A worker is gone.
+    pub fn remove(&mut self, worker: u32) {
+        match &mut self.link {
+            LinkSide::Kernel(nics) => nics.steering.remove(worker),
+            // The next one finds out anew.
+            LinkSide::Own(neighbours) if worker == 0 => *neighbours = Neighbours::default(),
+            LinkSide::Own(_) => {}
+        }
+    }
+
+    /// What keeps the programs attached without this manager.
+    pub fn kept(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.nics()
+            .into_iter()
+            .flat_map(|nics| nics.steering.descriptors())
+    }
+
+    /// How the program of a port is attached, and what it counted; nothing where there is none.
+    pub fn report(&self, port: usize) -> (String, BTreeMap<String, u64>) {
+        match self.nics() {
+            Some(nics) => nics.steering.report(port),
+            None => ("none".into(), BTreeMap::new()),
+        }
+    }
+
     /// What `worker` has to know of the ports.
     pub fn facts(&self, plan: &Plan, worker: usize) -> Vec<PortFacts> {
-        let ports = plan.ports.iter().zip(&self.attached);
+        let is_generic = |index: usize| {
+            let attached = self.nics().and_then(|nics| nics.attached.get(index));
+            attached == Some(&AttachMode::Generic)
+        };
+        let ports = plan.ports.iter().enumerate();
         ports
-            .map(|(port, attached)| PortFacts {
+            .map(|(index, port)| PortFacts {
                 ifindex: port.nic.ifindex,
                 queue: worker as u32,
                 mac: port.nic.mac,
                 mtu_bytes: port.mtu_bytes,
-                generic: *attached == AttachMode::Generic,
+                generic: is_generic(index),
                 oracle: port.oracle.clone(),
             })
             .collect()
@@ -188,7 +312,12 @@ impl Packets {
 pub fn mirror(config: &Config, plan: &Plan) -> Mirror {
     let servers = config.servers();
     let servers = servers.filter_map(|(_, server)| server.address.ip());
-    let ports: Vec<u32> = plan.ports.iter().map(|port| port.nic.ifindex).collect();
+    let ports = plan.ports.iter().map(|port| port.nic.ifindex);
+    let ports: Vec<u32> = if config.is_on_dpdk() {
+        (0..plan.ports.len()).map(neighbours::ifindex).collect()
+    } else {
+        ports.collect()
+    };
     Mirror::new(servers.collect(), &ports, config.worker.source_address)
 }
 

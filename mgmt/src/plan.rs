@@ -3,6 +3,8 @@
 //! A plan follows from the configuration and from what is known of this machine; nothing is changed yet. Every fault is
 //! reported at once.
 
+mod dpdk;
+
 use crate::host::{Host, System, numbers};
 use crate::netlink::query::Query;
 use crate::virtio;
@@ -29,10 +31,12 @@ pub struct Facts {
 impl Facts {
     /// Looks at the interfaces of `config` and at the cores.
     pub fn gather(config: &Config) -> Self {
-        let nic_ports = config
-            .ports
-            .iter()
-            .filter(|port| port.driver == Driver::Afxdp);
+        let in_kernel = |port: &&PortConfig| match port.driver {
+            Driver::Afxdp => true,
+            Driver::Dpdk => !dpdk::is_card(port),
+            Driver::Kernel => false,
+        };
+        let nic_ports = config.ports.iter().filter(in_kernel);
         let nics = nic_ports.map(|port| {
             let nic = Nic::by_name(&port.interface).map_err(|error| error.to_string());
             (port.interface.clone(), nic)
@@ -114,8 +118,15 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
     let mut nics = Vec::new();
-    for port in &config.ports {
+    let mapped = config.queue_map().map_or(1, BTreeMap::len) as u32;
+    let cards: Vec<Nic> = config
+        .ports
+        .iter()
+        .map(|port| dpdk::card(port, mapped))
+        .collect();
+    for (port, card) in config.ports.iter().zip(&cards) {
         match facts.nics.get(&port.interface) {
+            _ if dpdk::is_card(port) => nics.push((port, card)),
             Some(Ok(nic)) => nics.push((port, nic)),
             Some(Err(fault)) => faults.push(fault.clone()),
             None => faults.push(format!("interface {} was not looked at", port.interface)),
@@ -123,12 +134,17 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     }
     let cores = cores_of_nics(config, &nics, facts);
     check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
+    if config.is_on_dpdk() {
+        dpdk::check_threads(config, &cores, &mut faults);
+    }
     let workers = cores.len() as u32;
     let ports: Vec<PlannedPort> = nics
         .iter()
         .map(|(port, nic)| {
-            check_queues(nic, workers, facts, &mut faults, &mut warnings);
-            faults.extend(virtio::bypass(nic));
+            if port.driver == Driver::Afxdp {
+                check_queues(nic, workers, facts, &mut faults, &mut warnings);
+                faults.extend(virtio::bypass(nic));
+            }
             if !nic.is_up {
                 faults.push(format!("{0} is down: ip link set {0} up", port.interface));
             }
@@ -285,6 +301,10 @@ fn oracle(
         return Oracle::Single;
     }
     let name = &port.interface;
+    if port.driver == Driver::Dpdk && matches!(port.rss, RssMode::Auto | RssMode::Toeplitz) {
+        let required = port.rss == RssMode::Toeplitz;
+        return Oracle::Device { workers, required };
+    }
     match (port.rss, toeplitz(rss, workers)) {
         (RssMode::PortXor, _) => Oracle::PortXor { queues: workers },
         (RssMode::Software, _) => Oracle::Software { workers },
@@ -368,6 +388,7 @@ impl std::fmt::Display for Plan {
                     format!("Toeplitz over a table of {}", indirection.len())
                 }
                 Oracle::Software { workers } => format!("software hash over {workers} workers"),
+                Oracle::Device { .. } => "RSS as the device tells".into(),
             };
             let (nic, mtu) = (&port.nic, port.mtu_bytes);
             let driver = nic.driver.as_deref().unwrap_or("unknown driver");

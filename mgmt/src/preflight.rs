@@ -1,6 +1,8 @@
 //! Everything that has to be right before anything is changed. All faults are found, not only the first.
 
+use crate::host::{Host, System};
 use crate::netlink::query::Query;
+use crate::pci::lifelines::{Lifelines, above};
 use crate::plan::Facts;
 use crate::sockets::preflight::Taken;
 use crate::{capabilities, kernel_listeners, sockets};
@@ -8,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{User, geteuid};
 use std::net::{IpAddr, SocketAddr};
 use tidegate_channel::message::UserIds;
-use tidegate_config::Config;
+use tidegate_config::{Config, Pmd, PortConfig};
 
 /// Who workers become when the configuration does not say.
 const DEFAULT_USER: &str = "nobody";
@@ -85,6 +87,10 @@ pub fn addresses(config: &Config, facts: &Facts, taken: Taken) -> Vec<String> {
     if config.kernel_port().is_some() {
         return sockets::preflight::addresses(config, taken);
     }
+    // The kernel knows neither these addresses nor who listens there.
+    if config.is_on_dpdk() {
+        return lifelines(config, &System::new());
+    }
     let own = match Query::open().and_then(|mut query| query.addresses()) {
         Ok(own) => own,
         Err(error) => return vec![format!("cannot ask the kernel for its addresses: {error}")],
@@ -98,6 +104,39 @@ pub fn addresses(config: &Config, facts: &Facts, taken: Taken) -> Vec<String> {
     // An interface that is missing may be the one with the address: that fault is enough.
     let ports = (ports.len() == facts.nics.len()).then_some(ports);
     check_addresses(config, ports.as_deref(), &own, &kernel_listeners::all())
+}
+
+/// Interfaces that DPDK's own program would take all frames of, ssh's included.
+fn lifelines(config: &Config, host: &dyn Host) -> Vec<String> {
+    let takes_all = |port: &&PortConfig| {
+        let dpdk = port.dpdk.as_ref();
+        dpdk.is_some_and(|dpdk| dpdk.pmd == Pmd::AfXdp)
+    };
+    let mut ports = config.ports.iter().filter(takes_all).peekable();
+    if ports.peek().is_none() {
+        return Vec::new();
+    }
+    let lifelines = match Lifelines::gather(host) {
+        Ok(lifelines) => lifelines,
+        Err(error) => {
+            return vec![format!(
+                "cannot ask the kernel what the ports carry: {error}"
+            )];
+        }
+    };
+    let faults = ports.flat_map(|port| {
+        let name = &port.interface;
+        let names = std::iter::once(name.clone()).chain(above(host, name));
+        let indexes: Vec<u32> = names.filter_map(|name| host.index(&name)).collect();
+        let carried = lifelines.over(&indexes).into_iter();
+        carried.map(move |carried| {
+            format!(
+                "{name} carries {carried}, which pmd = \"af_xdp\" would cut: it takes every frame; driver = \"afxdp\" leaves the kernel \
+                 its own"
+            )
+        })
+    });
+    faults.collect()
 }
 
 fn check_addresses(
@@ -162,6 +201,8 @@ fn check_addresses(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{FakeHost, card};
+    use crate::netlink::answer::TableEntry;
 
     fn config() -> Config {
         let text = r#"
@@ -223,6 +264,31 @@ mod tests {
             "{faults}"
         );
         assert!(!faults.contains("is not on"), "{faults}");
+    }
+
+    #[test]
+    fn an_interface_that_carries_the_default_route_is_not_given_to_dpdk() {
+        let text = |pmd: &str| {
+            format!(
+                "[[port]]\ndriver = \"dpdk\"\ninterface = \"eth1\"\npmd = \"{pmd}\"\naddresses = [\"192.0.2.10/24\"]\nqueues = {{ 0 = 0 }}\n\
+                 [[pool]]\nname = \"a\"\nprotocol = \"redis\"\nlisten = \"192.0.2.10:1\"\nservers = [\"192.0.2.11:1\"]\n"
+            )
+        };
+        let host = FakeHost::new("preflight-lifelines");
+        card(&host, "eth1", 3);
+        let faults = |pmd: &str| lifelines(&Config::parse(&text(pmd), "test").unwrap(), &host);
+        assert_eq!(faults("af_xdp"), Vec::<String>::new());
+        host.network.borrow_mut().routes = vec![TableEntry {
+            interfaces: vec![3],
+            prefix_bits: 0,
+            by_kernel: false,
+        }];
+        let found = faults("af_xdp").join("\n");
+        assert!(
+            found.starts_with("eth1 carries the default route"),
+            "{found}"
+        );
+        assert_eq!(faults("af_packet"), Vec::<String>::new());
     }
 
     #[test]

@@ -238,6 +238,16 @@ impl Reservation {
     fn take(config: &Config, runtime: &RuntimeDir) -> anyhow::Result<Self> {
         let file = Path::new(RESERVED_PORTS);
         undo(runtime)?;
+        // The kernel has none of the addresses.
+        if config.is_on_dpdk() {
+            runtime.recorder().write(&Record {
+                network_namespace: network_namespace(),
+                ..Record::default()
+            })?;
+            return Ok(Self {
+                added: PortSet::parse(""),
+            });
+        }
         let ports = PortSet::range(config.worker.source_ports);
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read {RESERVED_PORTS}"))?;

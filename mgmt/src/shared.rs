@@ -7,6 +7,8 @@ use crate::sockets::listeners::SharedListeners;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
 use tidegate_channel::message::{NetworkDescriptors, StartDescriptors, UserIds, WorkerStart};
 use tidegate_channel::payload;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader};
@@ -76,6 +78,28 @@ impl Shared {
         }
     }
 
+    /// Whether all workers are threads of one process.
+    pub fn are_together(&self) -> bool {
+        self.config.is_on_dpdk()
+    }
+
+    /// Those that go with `worker` when it goes, itself included.
+    pub fn fellows(&self, worker: usize) -> Range<usize> {
+        if self.are_together() {
+            0..self.plan.cores.len()
+        } else {
+            worker..worker + 1
+        }
+    }
+
+    /// Looks at the way to the servers if it is time; returns whether workers have to see a change.
+    pub fn refresh_if_due(&mut self, now: Instant) -> bool {
+        match &mut self.network {
+            Network::Packets(packets) => packets.refresh_if_due(&self.config, now),
+            Network::Sockets(_) => false,
+        }
+    }
+
     /// Wakes every worker that sleeps, so that it sees a changed path at once.
     pub fn ring_bells(&self) {
         self.bells.iter().for_each(Doorbell::ring);
@@ -86,7 +110,7 @@ impl Shared {
         if let Network::Packets(packets) = &self.network {
             let listeners = self.config.listeners();
             let addresses = listeners.filter_map(|(_, listen)| listen.endpoint.ip());
-            packets.steering.add_listeners(addresses);
+            packets.add_listeners(addresses);
         }
     }
 
@@ -98,7 +122,7 @@ impl Shared {
                 listeners.any(|(_, listen)| listen.endpoint.ip() == Some(*address))
             };
             let gone = addresses.iter().filter(|address| !is_ours(address));
-            packets.steering.remove_listeners(gone.copied());
+            packets.remove_listeners(gone.copied());
         }
     }
 

@@ -103,13 +103,16 @@ impl Slot {
         }
     }
 
-    /// Goes on with a process that an earlier manager started, of which `record` tells.
-    pub fn adopt(&mut self, process: WorkerProcess, record: &WorkerRecord) {
+    /// Goes on with a process that an earlier manager started, of which `record` tells. `is_thread`: with one of its threads, which stays
+    /// where it is.
+    pub fn adopt(&mut self, process: WorkerProcess, record: &WorkerRecord, is_thread: bool) {
         let exit_before = record.last_exit.clone();
         self.last_exit = exit_before;
         self.ever_ready |= process.stage == Stage::Running;
-        // It may have been moved since it was started.
-        self.core = affinity::core_of(process.pid());
+        if !is_thread {
+            // It may have been moved since it was started.
+            self.core = affinity::core_of(process.pid());
+        }
         self.due = None;
         self.process = Some(process);
     }
@@ -144,27 +147,64 @@ impl Slot {
             });
         match started {
             Ok(process) => {
-                self.due = None;
-                self.starts += 1;
-                self.core = shared.plan.cores.get(self.worker).copied().flatten();
-                let (worker, pid) = (self.worker, process.pid());
-                let place = self.core.map(|core| format!(" on core {core}"));
-                let place = place.unwrap_or_default();
-                tracing::info!("worker {worker}: process {pid}{place}");
-                self.process = Some(process);
+                self.started(process, shared);
                 true
             }
             Err(error) => {
-                let delay = self.backoff.after(now, now);
-                tracing::error!(
-                    "worker {}: cannot be started: {error:#}; next start {}",
-                    self.worker,
-                    when(delay)
-                );
-                self.due = Some(now + delay);
+                self.not_started(&error, now);
                 false
             }
         }
+    }
+
+    /// The same where all workers are threads of one process: when everybody's time has come. Returns whether it was started.
+    pub fn start_together(slots: &mut [Self], shared: &Shared, now: Instant) -> bool {
+        if slots
+            .iter()
+            .any(|slot| slot.due.is_none_or(|due| due > now))
+        {
+            return false;
+        }
+        let workers: anyhow::Result<Vec<_>> = (0..slots.len())
+            .map(|worker| shared.start(worker))
+            .collect();
+        let log = slots.first().map_or("", |slot| slot.log.as_str());
+        let started = workers.and_then(|workers| Ok(WorkerProcess::spawn_together(workers, log)?));
+        match started {
+            Ok(processes) => {
+                for (slot, process) in slots.iter_mut().zip(processes) {
+                    slot.started(process, shared);
+                }
+                true
+            }
+            Err(error) => {
+                for slot in slots {
+                    slot.not_started(&error, now);
+                }
+                false
+            }
+        }
+    }
+
+    fn started(&mut self, process: WorkerProcess, shared: &Shared) {
+        self.due = None;
+        self.starts += 1;
+        self.core = shared.plan.cores.get(self.worker).copied().flatten();
+        let (worker, pid) = (self.worker, process.pid());
+        let place = self.core.map(|core| format!(" on core {core}"));
+        let place = place.unwrap_or_default();
+        tracing::info!("worker {worker}: process {pid}{place}");
+        self.process = Some(process);
+    }
+
+    fn not_started(&mut self, error: &anyhow::Error, now: Instant) {
+        let delay = self.backoff.after(now, now);
+        tracing::error!(
+            "worker {}: cannot be started: {error:#}; next start {}",
+            self.worker,
+            when(delay)
+        );
+        self.due = Some(now + delay);
     }
 
     /// Takes what the process said.

@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::keys::KeysSeen;
-use tidegate_channel::message::{Envelope, FromWorker, ObtainedMode, StartDescriptors, ToWorker};
+use tidegate_channel::message::{
+    Envelope, FromWorker, NeighbourSeen, ObtainedMode, StartDescriptors, ToWorker,
+};
 use tidegate_channel::slow::SlowEntry;
 use tidegate_channel::statistics::{StatisticsReader, WorkerStatistics};
 use tidegate_config::Config;
@@ -70,6 +72,8 @@ pub enum Said {
     },
     /// What it saw of keys.
     Keys(KeysSeen),
+    /// Where a neighbour is.
+    Neighbour(NeighbourSeen),
     /// It cannot go on.
     Failed {
         /// Why.
@@ -79,9 +83,11 @@ pub enum Said {
     },
 }
 
-/// A running process.
+/// A running process, or one of its workers where they are threads of it.
 pub struct WorkerProcess {
     life: Life,
+    /// The name of its loop's thread.
+    thread: String,
     control: ControlSocket,
     control_open: bool,
     generation: u64,
@@ -106,6 +112,26 @@ pub struct WorkerProcess {
     killed_as_hung: bool,
     /// One that has to finish is killed then.
     leaves_by: Option<Instant>,
+}
+
+/// Starts this program as a worker whose control socket is `theirs`. It is called `name`, and `numbers` in its lines of the log.
+fn start(name: &str, numbers: &str, theirs: OwnedFd, log: &str) -> io::Result<Life> {
+    // A process group of its own keeps a terminal's Ctrl-C away: the manager decides how a worker ends.
+    let child = Command::new(PROGRAM)
+        .arg0(format!("tidegate: {name}"))
+        .arg("worker")
+        // Passwords may come in the environment; a worker needs nothing of it.
+        .env_clear()
+        // One area of memory for all threads: the poll loop allocates nothing, so none has to wait for it, and what the thread that
+        // takes messages gives back is there for the next configuration.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env(crate::log::FORMAT_VARIABLE, crate::log::format().name())
+        .env(crate::log::FILTER_VARIABLE, log)
+        .env(crate::log::WORKER_VARIABLE, numbers)
+        .stdin(Stdio::from(theirs))
+        .process_group(0)
+        .spawn()?;
+    Ok(Life::of_child(child))
 }
 
 /// How long a heartbeat has not changed although the process had a core, or wanted none.
@@ -153,34 +179,66 @@ impl WorkerProcess {
         log: &str,
     ) -> io::Result<Self> {
         let (control, theirs) = ControlSocket::pair().map_err(io::Error::other)?;
-        // A process group of its own keeps a terminal's Ctrl-C away: the manager decides how a worker ends.
-        let child = Command::new(PROGRAM)
-            .arg0(format!("tidegate: worker {worker}"))
-            .arg("worker")
-            // Passwords may come in the environment; a worker needs nothing of it.
-            .env_clear()
-            // One area of memory for all threads: the poll loop allocates nothing, so none has to wait for it, and what the thread that
-            // takes messages gives back is there for the next configuration.
-            .env("MALLOC_ARENA_MAX", "1")
-            .env(crate::log::FORMAT_VARIABLE, crate::log::format().name())
-            .env(crate::log::FILTER_VARIABLE, log)
-            .env(crate::log::WORKER_VARIABLE, worker.to_string())
-            .stdin(Stdio::from(theirs))
-            .process_group(0)
-            .spawn()?;
-        let life = Life::Child(child);
-        let mut process = Self::new(life, control, statistics, Stage::Starting);
-        process
-            .control
-            .set_nonblocking()
-            .map_err(io::Error::other)?;
-        let list = descriptors.into_list();
-        let list: Vec<BorrowedFd<'_>> = list.iter().map(AsFd::as_fd).collect();
-        process.send(ToWorker::Start, &list);
+        let life = start(
+            &format!("worker {worker}"),
+            &worker.to_string(),
+            theirs,
+            log,
+        )?;
+        let mut process = Self::new(life, worker, control, statistics, Stage::Starting);
+        process.begin(descriptors)?;
         Ok(process)
     }
 
-    fn new(life: Life, control: ControlSocket, statistics: StatisticsReader, stage: Stage) -> Self {
+    /// Starts one process of all workers, in their order, and tells each of them to begin.
+    pub fn spawn_together(
+        workers: Vec<(StartDescriptors, StatisticsReader)>,
+        log: &str,
+    ) -> io::Result<Vec<Self>> {
+        let pairs: Result<Vec<_>, _> = workers.iter().map(|_| ControlSocket::pair()).collect();
+        let pairs = pairs.map_err(io::Error::other)?;
+        let (own, mut theirs): (Vec<ControlSocket>, Vec<OwnedFd>) = pairs.into_iter().unzip();
+        let numbers = match workers.len() {
+            0 => return Ok(Vec::new()),
+            1 => "0".to_owned(),
+            workers => format!("0-{}", workers - 1),
+        };
+        let life = start(
+            &format!("workers {numbers}"),
+            &numbers,
+            theirs.remove(0),
+            log,
+        )?;
+        let mut processes = Vec::with_capacity(workers.len());
+        for (worker, (control, (descriptors, statistics))) in
+            own.into_iter().zip(workers).enumerate()
+        {
+            let mut process = Self::new(life.clone(), worker, control, statistics, Stage::Starting);
+            if worker == 0 {
+                let fellows: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
+                process.send(ToWorker::Fellows, &fellows);
+            }
+            process.begin(descriptors)?;
+            processes.push(process);
+        }
+        Ok(processes)
+    }
+
+    fn begin(&mut self, descriptors: StartDescriptors) -> io::Result<()> {
+        self.control.set_nonblocking().map_err(io::Error::other)?;
+        let list = descriptors.into_list();
+        let list: Vec<BorrowedFd<'_>> = list.iter().map(AsFd::as_fd).collect();
+        self.send(ToWorker::Start, &list);
+        Ok(())
+    }
+
+    fn new(
+        life: Life,
+        worker: usize,
+        control: ControlSocket,
+        statistics: StatisticsReader,
+        stage: Stage,
+    ) -> Self {
         let now = Instant::now();
         let age = match &life {
             Life::Child(_) => Duration::ZERO,
@@ -188,6 +246,7 @@ impl WorkerProcess {
         };
         Self {
             life,
+            thread: format!("tidegate-w{worker}"),
             control,
             control_open: true,
             generation: 0,
@@ -214,7 +273,7 @@ impl WorkerProcess {
         statistics: StatisticsReader,
         stage: Stage,
     ) -> Self {
-        Self::new(Life::Child(child), control, statistics, stage)
+        Self::new(Life::of_child(child), 0, control, statistics, stage)
     }
 
     /// One that an earlier manager started, and that goes on. Its statistics page goes on too.
@@ -225,7 +284,7 @@ impl WorkerProcess {
             generation: handover.generation,
             version: handover.version,
             modes: handover.modes,
-            ..Self::new(life, control, statistics, Stage::Running)
+            ..Self::new(life, adoptee.worker, control, statistics, Stage::Running)
         }
     }
 
@@ -245,7 +304,13 @@ impl WorkerProcess {
         Ok(Self {
             control_open: open,
             leaves_by: Some(Instant::now() + patience),
-            ..Self::new(leaving.life, control, statistics, Stage::Draining)
+            ..Self::new(
+                leaving.life,
+                leaving.worker,
+                control,
+                statistics,
+                Stage::Draining,
+            )
         })
     }
 
@@ -338,6 +403,7 @@ impl WorkerProcess {
                     said.push(Said::Slow { entries, lost });
                 }
                 Ok((FromWorker::Keys(seen), _)) => said.push(Said::Keys(seen)),
+                Ok((FromWorker::Neighbour(seen), _)) => said.push(Said::Neighbour(seen)),
                 Ok((FromWorker::Acknowledged { generation }, _)) => {
                     self.acknowledged(generation);
                     let refused = None;
@@ -420,9 +486,22 @@ impl WorkerProcess {
         self.leaves_by.is_some_and(|by| now >= by)
     }
 
-    /// How long the process was ready to run and did not, by the scheduler. Its main thread is the loop.
+    /// How long the loop's thread was ready to run and did not, by the scheduler. It is the main thread, or named as one.
     fn waited_for_core(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid()));
+        let pid = self.pid();
+        let is_loop = |task: &std::path::Path| {
+            let name = std::fs::read_to_string(task.join("comm"));
+            name.is_ok_and(|name| name.trim_end() == self.thread)
+        };
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        let mut tasks = tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|task| task.path());
+        let task = tasks.find(|task| is_loop(task));
+        let task = task.unwrap_or_else(|| format!("/proc/{pid}").into());
+        let text = std::fs::read_to_string(task.join("schedstat"));
         let text = text.unwrap_or_default();
         let waited = text.split(' ').nth(1).and_then(|ns| ns.parse().ok());
         Duration::from_nanos(waited.unwrap_or(0))

@@ -151,7 +151,7 @@ fn by_port(plan: Plan) -> Result<(), Failure> {
         devices: vec![device],
         link_deadline: Duration::from_secs(1),
     };
-    run(&config, move |_, mut ports| {
+    run(&config, move |_, mut ports: Vec<DpdkPort>| {
         Ok(OverPort(ports.remove(0), plan))
     })?;
     Ok(())

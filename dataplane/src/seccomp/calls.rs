@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 pub enum Network {
     /// Queues of NICs.
     Packets,
+    /// Queues of devices that DPDK drives.
+    Dpdk,
     /// Sockets of the kernel.
     Sockets,
 }
@@ -28,6 +30,7 @@ pub fn allowed(network: Network) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Erro
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let of_network = match network {
         Network::Packets => packets(),
+        Network::Dpdk => dpdk(),
         Network::Sockets => sockets()?,
     };
     let lists = [
@@ -216,6 +219,20 @@ fn packets() -> Vec<Call> {
         // Wakes the kernel for what is in the TX ring. The sockets have no peers, so an address would be in vain.
         any(libc::SYS_sendto),
         // Wakes the kernel for what is in the fill ring.
+        any(libc::SYS_recvfrom),
+    ]
+}
+
+/// DPDK: a card is memory, and no call is needed for frames. The virtual devices are sockets of the kernel.
+fn dpdk() -> Vec<Call> {
+    vec![
+        // The executor that turns our loops looks for events of its own, and the main thread waits for signals.
+        #[cfg(target_arch = "x86_64")]
+        any(libc::SYS_epoll_wait),
+        any(libc::SYS_epoll_pwait),
+        any(libc::SYS_epoll_ctl),
+        // Packet sockets and AF_XDP sockets: wakes the kernel for what is in the TX ring and in the fill ring.
+        any(libc::SYS_sendto),
         any(libc::SYS_recvfrom),
     ]
 }

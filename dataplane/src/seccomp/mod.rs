@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_filters_of_both_drivers_fit_what_the_kernel_takes() {
-        for network in [Network::Packets, Network::Sockets] {
+        for network in [Network::Packets, Network::Dpdk, Network::Sockets] {
             let length = program(network, SeccompAction::KillProcess).unwrap().len();
             // BPF_MAXINSNS
             assert!((50..4_096).contains(&length), "{network:?}: {length}");

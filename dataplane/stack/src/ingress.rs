@@ -39,7 +39,7 @@ impl Stack {
         self.counters.frames_in += 1;
         let segment = match Segment::parse(frame) {
             Ok(segment) => segment,
-            Err(fault) => return self.count_fault(fault),
+            Err(fault) => return self.turn_away(fault, frame, port, hand_over),
         };
         match self.table.get(&segment.key) {
             Some(slot) => {
@@ -54,13 +54,25 @@ impl Stack {
     }
 
     #[cold]
-    fn count_fault(&mut self, fault: Fault) {
+    fn turn_away(
+        &mut self,
+        fault: Fault,
+        frame: &[u8],
+        port: usize,
+        hand_over: &mut impl HandOver,
+    ) {
         let counters = &mut self.counters;
         match fault {
             Fault::Runt => counters.frames_runt += 1,
-            Fault::NotTcp => counters.frames_not_tcp += 1,
+            Fault::NotTcp => {
+                counters.frames_not_tcp += 1;
+                hand_over.not_for_tcp(port as u8, frame);
+            }
             Fault::Malformed => counters.frames_malformed += 1,
-            Fault::NotOurs => counters.frames_not_ours += 1,
+            Fault::NotOurs => {
+                counters.frames_not_ours += 1;
+                hand_over.not_for_tcp(port as u8, frame);
+            }
         }
     }
 

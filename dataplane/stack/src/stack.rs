@@ -23,6 +23,12 @@ use tidegate_proxy::streams::{CloseReason, ServerId};
 pub trait HandOver {
     /// Passes `frame`, which arrived on the port at position `port`, to `worker`; `false`: there was no room.
     fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool;
+
+    /// Takes `frame`, which is not TCP or was sent to a group of stations, where the kernel does not see it and somebody else has to;
+    /// `false`: nobody does, or there was no room. It is counted as `frames_not_tcp` or `frames_not_ours` in either case.
+    fn not_for_tcp(&mut self, _port: u8, _frame: &[u8]) -> bool {
+        false
+    }
 }
 
 /// One port as the stack sees it.

@@ -134,8 +134,8 @@ impl CounterRow {
 mod tests {
     use super::*;
     use crate::counters::{
-        LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters, SocketCounters,
-        StackCounters,
+        LinkCounters, LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters,
+        SocketCounters, StackCounters,
     };
     use std::collections::BTreeSet;
 
@@ -144,6 +144,7 @@ mod tests {
             QueueCounters::ROWS,
             StackCounters::ROWS,
             SocketCounters::ROWS,
+            LinkCounters::ROWS,
             PoolCounters::ROWS,
             ServerCounters::ROWS,
             LoopCounters::ROWS,

@@ -122,6 +122,24 @@ scope! {
 }
 
 scope! {
+    /// ARP, neighbour discovery and echo, which the first worker does where the kernel does not see the ports (DPDK); all zero elsewhere.
+    LinkCounters in "link" {
+        frames_in: "frames given to the link layer: the sum of the other frames_* below",
+        frames_answered: "ARP requests and neighbour solicitations for our addresses, answered",
+        frames_echoed: "echo requests, answered",
+        frames_learned: "frames by which a wanted next hop told its link address, and that asked for nothing",
+        frames_conflicting: "frames of somebody else who claims one of our addresses",
+        frames_malformed: "dropped: lengths, checksums, hop limits or addresses that no such frame can have, our own come back included",
+        frames_not_ours: "dropped: about other addresses than ours and our next hops', or sent to another station",
+        frames_ignored: "dropped: router advertisements, redirects, other ICMP, other protocols, fragments, IP options, VLAN tags",
+        frames_limited: "dropped: echo requests beyond what is answered in a second",
+        frames_tx_full: "dropped: the answer they deserved found no room in the TX ring",
+        asks_sent: "solicitations and announcements sent",
+        asks_tx_full: "times one of them found no room in the TX ring; it is tried again",
+    }
+}
+
+scope! {
     /// One pool in one worker.
     PoolCounters in "pool" {
         clients: gauge "clients connected",

@@ -2,7 +2,8 @@
 //!
 //! A worker's life in messages: `Start` → `Sockets` → `Inserted` → `Ready`, then whatever the manager wants, each
 //! acknowledged by its generation. A worker over kernel sockets has nothing to insert: it answers `Start` with `Ready`. A worker that
-//! cannot go on says `Failed` with the reason before it exits.
+//! cannot go on says `Failed` with the reason before it exits. On DPDK all workers are threads of one process, each with a control socket
+//! and a life of its own; the first one's is the process's, and brings the others' with `Fellows`.
 //!
 //! With `Keep` a worker that is ready may outlive its manager. One that does hands everything over to the manager that knocks at its
 //! door: `Handover` and `Kept` are the first that it says there, then all goes on as before. `Drain` and `Stop` are understood by workers
@@ -11,6 +12,7 @@
 use crate::keys::{KeysSeen, WatchKeys};
 use crate::slow::SlowEntry;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use tidegate_config::Config;
 
@@ -36,6 +38,9 @@ pub struct Envelope<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToWorker {
+    /// There are more workers in your process. Comes with the control sockets of workers 1, 2, … and before [`Self::Start`]; each of
+    /// them finds a start of its own there.
+    Fellows,
     /// Begin. Comes with the descriptors of [`StartDescriptors`].
     Start,
     /// The worker's sockets are in the steering map.
@@ -115,6 +120,8 @@ pub enum FromWorker {
     },
     /// What was seen of keys; several messages make up one answer.
     Keys(KeysSeen),
+    /// Where a neighbour is, on ports of which the kernel knows nothing. Said by worker 0, of each neighbour that it looks for.
+    Neighbour(NeighbourSeen),
     /// The worker cannot go on and exits.
     Failed {
         /// Why, for the operator.
@@ -122,6 +129,17 @@ pub enum FromWorker {
         /// Whether trying again is pointless.
         permanent: bool,
     },
+}
+
+/// A neighbour that a worker looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourSeen {
+    /// Index of the port in the configuration.
+    pub port: u8,
+    /// The neighbour.
+    pub address: IpAddr,
+    /// Its link-layer address; `None`: it does not answer.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// Who a worker is, for a manager that did not start it.
@@ -222,6 +240,13 @@ pub enum Oracle {
         key: Vec<u8>,
         /// RSS indirection table.
         indirection: Vec<u32>,
+    },
+    /// What the device says when it is open: its Toeplitz key and table, or a software hash where it says neither.
+    Device {
+        /// Number of workers.
+        workers: u32,
+        /// It has to say.
+        required: bool,
     },
     /// Unknown: a software hash decides.
     Software {

@@ -5,14 +5,14 @@
 //! one of those does: most of it follows from the tables themselves, so that nobody has to remember it.
 
 use crate::counters::{
-    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
-    StackCounters,
+    CounterRow, LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters,
+    SocketCounters, StackCounters,
 };
 use crate::paths;
 use crate::statistics::StatisticsLayout;
 
 /// Raised by hand when messages, descriptors or the meaning of a counter change. A configuration that cannot be read shows by itself.
-const REVISION: u64 = 2;
+const REVISION: u64 = 3;
 
 /// What this build speaks.
 pub const PROTOCOL: u64 = {
@@ -27,6 +27,7 @@ pub const PROTOCOL: u64 = {
     hash = rows(hash, LoopCounters::ROWS);
     hash = rows(hash, StackCounters::ROWS);
     hash = rows(hash, SocketCounters::ROWS);
+    hash = rows(hash, LinkCounters::ROWS);
     hash = rows(hash, QueueCounters::ROWS);
     hash = rows(hash, PoolCounters::ROWS);
     rows(hash, ServerCounters::ROWS)

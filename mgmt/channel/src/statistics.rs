@@ -5,7 +5,8 @@
 //! the rows of [`crate::meters`].
 
 use crate::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 use crate::histogram::Histogram;
 use crate::meters::{self, CommandMeter, ROW_WORDS};
@@ -24,6 +25,7 @@ const fn block_words(values: usize) -> usize {
 const LOOP_WORDS: usize = block_words(LoopCounters::WORDS);
 const STACK_WORDS: usize = block_words(StackCounters::WORDS);
 const SOCKET_WORDS: usize = block_words(SocketCounters::WORDS);
+const LINK_WORDS: usize = block_words(LinkCounters::WORDS);
 const QUEUE_WORDS: usize = block_words(QueueCounters::WORDS);
 const POOL_WORDS: usize = block_words(PoolCounters::WORDS);
 const SERVER_WORDS: usize = block_words(ServerCounters::WORDS);
@@ -41,9 +43,10 @@ pub struct StatisticsLayout {
 
 impl StatisticsLayout {
     const SOCKETS: usize = LOOP_WORDS + STACK_WORDS;
+    const LINK: usize = Self::SOCKETS + SOCKET_WORDS;
 
     const fn queue(index: usize) -> usize {
-        Self::SOCKETS + SOCKET_WORDS + index * QUEUE_WORDS
+        Self::LINK + LINK_WORDS + index * QUEUE_WORDS
     }
 
     const fn pool(self, index: usize) -> usize {
@@ -113,6 +116,11 @@ impl StatisticsWriter {
         seqlock::write(&self.words, StatisticsLayout::SOCKETS, &counters.words());
     }
 
+    /// Publishes the counters of the link layer.
+    pub fn write_link(&self, counters: &LinkCounters) {
+        seqlock::write(&self.words, StatisticsLayout::LINK, &counters.words());
+    }
+
     /// Publishes the counters of the queue on port `index`.
     pub fn write_queue(&self, index: usize, counters: &QueueCounters) {
         assert!(
@@ -157,6 +165,8 @@ pub struct WorkerStatistics {
     pub stack: StackCounters,
     /// The kernel's sockets.
     pub sockets: SocketCounters,
+    /// ARP, neighbour discovery and echo.
+    pub link: LinkCounters,
     /// One per port.
     pub queues: Vec<QueueCounters>,
     /// One per pool.
@@ -222,6 +232,10 @@ impl StatisticsReader {
         if seqlock::read(&self.words, StatisticsLayout::SOCKETS, &mut words).is_some() {
             self.last.sockets = SocketCounters::from_words(&words);
         }
+        let mut words = [0; LinkCounters::WORDS];
+        if seqlock::read(&self.words, StatisticsLayout::LINK, &mut words).is_some() {
+            self.last.link = LinkCounters::from_words(&words);
+        }
         for (index, counters) in self.last.queues.iter_mut().enumerate() {
             let mut words = [0; QueueCounters::WORDS];
             if seqlock::read(&self.words, StatisticsLayout::queue(index), &mut words).is_some() {
@@ -269,6 +283,10 @@ mod tests {
             time_wait: 2,
             ..StackCounters::default()
         });
+        writer.write_link(&LinkCounters {
+            frames_echoed: 4,
+            ..LinkCounters::default()
+        });
         writer.write_sockets(&SocketCounters {
             accept_errors: 3,
             ..SocketCounters::default()
@@ -303,6 +321,7 @@ mod tests {
         let seen = reader.read();
         assert_eq!((seen.worker.turns, seen.stack.time_wait), (1, 2));
         assert_eq!(seen.sockets.accept_errors, 3);
+        assert_eq!(seen.link.frames_echoed, 4);
         assert_eq!(
             seen.queues
                 .iter()
@@ -361,13 +380,14 @@ mod tests {
                 servers: 0
             }
             .meters(),
-            LOOP_WORDS + STACK_WORDS + SOCKET_WORDS
+            LOOP_WORDS + STACK_WORDS + SOCKET_WORDS + LINK_WORDS
         );
         assert_eq!(
             LAYOUT.meters(),
             LOOP_WORDS
                 + STACK_WORDS
                 + SOCKET_WORDS
+                + LINK_WORDS
                 + 2 * QUEUE_WORDS
                 + 3 * POOL_WORDS
                 + 5 * SERVER_WORDS

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 use tidegate_channel::counters::{
-    CounterRow, LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters,
-    SocketCounters, StackCounters,
+    CounterRow, LinkCounters, LoopCounters, PoolCounters, ProcessCounters, QueueCounters,
+    ServerCounters, SocketCounters, StackCounters,
 };
 use tidegate_channel::series;
 
@@ -26,13 +26,18 @@ servers only the first have a histogram.
 ";
 
 fn page() -> String {
-    let scopes: [(&str, &str, &[CounterRow]); 7] = [
+    let scopes: [(&str, &str, &[CounterRow]); 8] = [
         ("Queues", "One queue of one interface.", QueueCounters::ROWS),
         ("TCP", "TCP and below, of one worker.", StackCounters::ROWS),
         (
             "Sockets",
-            "The kernel's sockets, of one worker; all zero with `driver = \"afxdp\"`.",
+            "The kernel's sockets, of one worker; all zero without `driver = \"kernel\"`.",
             SocketCounters::ROWS,
+        ),
+        (
+            "Link",
+            "ARP, neighbour discovery and echo, of the first worker; all zero without `driver = \"dpdk\"`.",
+            LinkCounters::ROWS,
         ),
         ("Pools", "One pool.", PoolCounters::ROWS),
         ("Servers", "One server.", ServerCounters::ROWS),

@@ -56,10 +56,23 @@ impl Found {
     pub fn look(record: &Record, doors: &Recorder) -> Self {
         let (adoptees, mut leaving) = interview::all(record, doors);
         let heritage = Heritage::of(adoptees, &mut leaving);
-        Self {
+        let mut found = Self {
             heritage,
             leaving,
             outdated: false,
+        };
+        found.give_up_a_part();
+        found
+    }
+
+    /// Threads of one process go together or not at all.
+    fn give_up_a_part(&mut self) {
+        let is_part = |heritage: &Heritage| {
+            let all = heritage.workers();
+            heritage.config().is_on_dpdk() && heritage.adoptees().len() != all
+        };
+        if self.heritage.as_ref().is_some_and(is_part) {
+            self.give_up("not all workers of its process can be taken over");
         }
     }
 
@@ -130,7 +143,12 @@ impl Found {
             }
         }
         let record_of = |worker: usize| before.workers.iter().find(|r| r.worker as usize == worker);
-        for adoptee in self.heritage.into_iter().flat_map(Heritage::into_adoptees) {
+        let mut together = None;
+        for mut adoptee in self.heritage.into_iter().flat_map(Heritage::into_adoptees) {
+            if shared.are_together() {
+                let life = together.get_or_insert_with(|| adoptee.life.clone());
+                adoptee.life = life.clone();
+            }
             let worker = adoptee.worker;
             let statistics = StatisticsReader::map(&adoptee.descriptors.statistics, layout)?;
             let version = adoptee.handover.version.clone();
@@ -140,8 +158,10 @@ impl Found {
                 process.pid()
             );
             if let (Some(slot), Some(record)) = (manager.slots.get_mut(worker), record_of(worker)) {
-                slot.adopt(process, record);
-                slot.move_to(shared.plan.cores.get(worker).copied().flatten());
+                slot.adopt(process, record, shared.are_together());
+                if !shared.are_together() {
+                    slot.move_to(shared.plan.cores.get(worker).copied().flatten());
+                }
             }
         }
         for leaving in self.leaving {
@@ -149,7 +169,7 @@ impl Found {
             let statistics = StatisticsReader::map(&layout.create()?, layout)?;
             let process = WorkerProcess::see_off(leaving, statistics, drain_ms)?;
             if let (Some(slot), Some(record)) = (manager.slots.get_mut(worker), record_of(worker)) {
-                slot.adopt(process, record);
+                slot.adopt(process, record, shared.are_together());
             }
         }
         let totals = manager.parts.recorder.read_totals();
@@ -260,7 +280,7 @@ pub fn keep(manager: &mut Manager, worker: usize) {
     };
     let mut descriptors: Vec<BorrowedFd<'_>> = vec![door.as_fd()];
     if let Some(packets) = parts.shared.packets() {
-        descriptors.extend(packets.steering.descriptors());
+        descriptors.extend(packets.kept());
     }
     if let Some(process) = &mut manager.slots[worker].process {
         process.send(ToWorker::Keep, &descriptors);

@@ -1,6 +1,7 @@
 //! What the configuration asks of the machine.
 
 use crate::plan::{self, Facts};
+use crate::virtio;
 use tidegate_config::{Config, Driver, Pmd, PortConfig};
 
 /// An interface that is named in the configuration; no other is ever touched.
@@ -67,4 +68,13 @@ impl Target {
 fn is_card(port: &PortConfig) -> bool {
     let options = port.dpdk.as_ref();
     options.is_some_and(|options| options.pmd == Pmd::Pci)
+}
+
+/// Where workers follow from the queues: those that virtio_net would open by itself, without workers.
+fn queues(config: &Config, port: &PortConfig, facts: &Facts) -> Option<u32> {
+    let nic = facts.nics.get(&port.interface)?.as_ref().ok()?;
+    match config.queue_map() {
+        Some(_) => None,
+        None => virtio::queues_to_serve(nic, facts),
+    }
 }

@@ -6,7 +6,8 @@ use crate::stats::model::{
     TotalStats, Windows, WorkerRates, WorkerStats,
 };
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
 use tidegate_channel::message::ObtainedMode;
@@ -134,6 +135,7 @@ fn worker(index: u32) -> WorkerStats {
         poll_loop: LoopCounters::default(),
         stack: StackCounters::default(),
         sockets: SocketCounters::default(),
+        link: LinkCounters::default(),
         queues: vec![queue("eth1", 0), queue("eth2", u64::from(index) * 12)],
     }
 }

@@ -105,21 +105,24 @@ pub fn upgrade(root: &Path, args: &UpgradeArgs) -> anyhow::Result<()> {
     if args.manager_only {
         return Ok(());
     }
-    for worker in workers {
+    // Threads of one process go together.
+    for of_process in workers.chunk_by(|(_, one), (_, other)| one == other) {
         let request = Request::Drain(DrainRequest {
-            worker: Some(worker),
+            worker: of_process.first().map(|(worker, _)| *worker),
             deadline_ms: None,
         });
         let drained: Drained = client::read(ask(root, Some(&name), &request)?)?;
-        if let Some(pid) = drained.successor {
-            say!("worker {worker} was drained; process {pid} serves in its place");
+        for (worker, _) in of_process {
+            if let Some(pid) = drained.successor {
+                say!("worker {worker} was drained; process {pid} serves in its place");
+            }
         }
     }
     Ok(())
 }
 
-/// Waits until a manager answers that has all of its workers; returns their numbers.
-fn wait_until_serving(root: &Path, name: &str) -> anyhow::Result<Vec<u32>> {
+/// Waits until a manager answers that has all of its workers; returns their numbers and processes.
+fn wait_until_serving(root: &Path, name: &str) -> anyhow::Result<Vec<(u32, Option<u32>)>> {
     let until = Instant::now() + TAKE_OVER;
     loop {
         // In between nobody is there who could answer.
@@ -130,7 +133,8 @@ fn wait_until_serving(root: &Path, name: &str) -> anyhow::Result<Vec<u32>> {
                 .iter()
                 .all(|worker| worker.state == "running")
             {
-                return Ok(report.workers.iter().map(|worker| worker.worker).collect());
+                let workers = report.workers.iter();
+                return Ok(workers.map(|worker| (worker.worker, worker.pid)).collect());
             }
         }
         anyhow::ensure!(

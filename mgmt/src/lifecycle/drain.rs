@@ -82,7 +82,13 @@ fn try_begin(
     let Some(pid) = slot.replace(deadline_ms) else {
         return Err(format!("worker {worker} does not serve now"));
     };
-    tracing::info!("worker {worker}: process {pid} is drained, at most {deadline_ms} ms");
+    manager.replace_fellows(worker, deadline_ms);
+    let fellows = manager.parts.shared.fellows(worker).len();
+    let with = match fellows {
+        1 => String::new(),
+        all => format!(", and with it all {all} workers, which are threads of it"),
+    };
+    tracing::info!("worker {worker}: process {pid} is drained{with}, at most {deadline_ms} ms");
     manager.awaited.push(Awaited {
         ticket,
         worker,

@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::message::{Envelope, FromWorker, ToWorker};
@@ -61,7 +62,7 @@ impl Fixture {
             shared: Shared::new(config, plan, None, network, bells),
             control: ControlServer::listen(&runtime.control_socket()).unwrap(),
             program: PathBuf::from("/proc/self/exe"),
-            set_log_filter: Box::new(|_| Ok(())),
+            set_log_filter: Arc::new(|_| Ok(())),
             told: None,
             http: None,
             signals: SignalFd::new(&SigSet::empty()).unwrap(),

@@ -129,13 +129,22 @@ impl Query {
         Ok(entries)
     }
 
-    /// Whether an XDP program is attached to an interface.
+    /// Whether an XDP program is attached to an interface, wherever it runs.
     pub fn has_xdp(&mut self, ifindex: u32) -> io::Result<bool> {
+        self.link(ifindex, answer::has_xdp)
+    }
+
+    /// Whether the driver of an interface has an XDP program.
+    pub fn has_program(&mut self, ifindex: u32) -> io::Result<bool> {
+        self.link(ifindex, answer::has_program)
+    }
+
+    fn link(&mut self, ifindex: u32, has: fn(&LinkMessage) -> bool) -> io::Result<bool> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         let answers = self.ask(RouteNetlinkMessage::GetLink(message), 0)?;
         Ok(answers.iter().any(|message| match message {
-            RouteNetlinkMessage::NewLink(message) => answer::has_xdp(message),
+            RouteNetlinkMessage::NewLink(message) => has(message),
             _ => false,
         }))
     }
@@ -268,6 +277,8 @@ mod tests {
         // Loopback has the index 1 everywhere, and a program on it would be news.
         assert!(!query.has_xdp(1).unwrap());
         assert!(query.has_xdp(u32::MAX >> 1).is_err());
+        assert!(!query.has_program(1).unwrap());
+        assert!(query.has_program(u32::MAX >> 1).is_err());
         assert!(query.rename(u32::MAX >> 1, "tg-nowhere0").is_err());
     }
 

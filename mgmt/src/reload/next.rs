@@ -72,7 +72,20 @@ impl Next {
     /// Finds out how the servers are reached. Whether that is known of all of them.
     pub fn resolve(&mut self, shared: &mut Shared) -> bool {
         match (&mut self.network, shared.packets_mut()) {
-            (NextNetwork::Packets(mirror, paths), Some(packets)) => packets.look(mirror, paths),
+            // The first worker looks for new neighbours once it has made ready.
+            (NextNetwork::Packets(mirror, paths), Some(packets)) => {
+                packets.look(&self.config, mirror, paths) || self.config.is_on_dpdk()
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the first worker has found those that it began to look for when it made ready.
+    pub fn has_ways(&mut self, shared: &mut Shared) -> bool {
+        match (&mut self.network, shared.packets_mut()) {
+            (NextNetwork::Packets(mirror, paths), Some(packets)) if self.config.is_on_dpdk() => {
+                packets.look(&self.config, mirror, paths)
+            }
             _ => true,
         }
     }

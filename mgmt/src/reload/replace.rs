@@ -70,6 +70,15 @@ impl Replacement {
 }
 
 impl Manager {
+    /// `worker` is being replaced: so are those that are threads of the same process.
+    pub fn replace_fellows(&mut self, worker: usize, deadline_ms: u32) {
+        for fellow in self.parts.shared.fellows(worker) {
+            if fellow != worker {
+                self.slots[fellow].replace(deadline_ms);
+            }
+        }
+    }
+
     /// Drains the next worker, if the one before has a successor that serves.
     pub fn go_on_replacing(&mut self) {
         if self.is_draining() {
@@ -87,6 +96,7 @@ impl Manager {
                 // None: it starts, or ends already, or another one is about to start; it is looked at again.
                 if let Some(pid) = slot.replace(deadline_ms) {
                     tracing::info!("reload: worker {worker}: process {pid} is replaced");
+                    self.replace_fellows(worker, deadline_ms);
                 }
                 return;
             }

@@ -2,7 +2,7 @@
 
 use super::next::Next;
 use super::replace::Replacement;
-use super::{Outcome, Reload, Stage, Wish};
+use super::{Outcome, RESOLVE_PATIENCE, Reload, Stage, Wish};
 use crate::manager::Manager;
 use crate::supervisor::Slot;
 use crate::worker_process::Stage as ProcessStage;
@@ -61,7 +61,19 @@ impl Manager {
                 next,
                 waiting,
                 pages,
-            } if waiting.is_empty() => self.take_up(wish, *next, pages, now),
+            } if waiting.is_empty() => {
+                let mut next = next;
+                let patience = WORKER_PATIENCE.saturating_sub(RESOLVE_PATIENCE);
+                if next.has_ways(&mut self.parts.shared) || now + patience >= until {
+                    return self.take_up(wish, *next, pages, now);
+                }
+                let stage = Stage::Prepare {
+                    next,
+                    waiting,
+                    pages,
+                };
+                self.reload = Some(Reload { wish, stage, until });
+            }
             Stage::TakeUp {
                 waiting,
                 absent,
@@ -206,7 +218,9 @@ impl Manager {
             let slot = &mut self.slots[*worker];
             // One that was started meanwhile has what is in force, or is replaced in its turn.
             if slot.starts == *starts {
-                slot.start_anew(self.parts.shared.config.worker.drain_timeout_ms);
+                let deadline_ms = self.parts.shared.config.worker.drain_timeout_ms;
+                slot.start_anew(deadline_ms);
+                self.replace_fellows(*worker, deadline_ms);
             }
         }
         self.go_on_replacing();

@@ -262,6 +262,7 @@ impl<'a> Past<'a> {
                 poll_loop: totals.poll_loop,
                 stack: totals.stack,
                 sockets: totals.sockets,
+                link: totals.link,
                 queues: self.queues(slot, config, totals),
             }
         });

@@ -3,7 +3,7 @@
 use super::limits::{LEFT_POOLS_MAX, LEFT_SERVERS_MAX};
 use super::totals::{PoolTotals, Totals};
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, ServerCounters, SocketCounters, StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, ServerCounters, SocketCounters, StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
 use tidegate_channel::statistics::WorkerStatistics;
@@ -16,6 +16,7 @@ pub fn of_page(before: &Config, after: &Config, counted: &WorkerStatistics) -> W
         worker: LoopCounters::default(),
         stack: StackCounters::default(),
         sockets: SocketCounters::default(),
+        link: LinkCounters::default(),
         queues: Vec::new(),
         ..counted.clone()
     };

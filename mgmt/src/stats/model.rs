@@ -9,7 +9,8 @@ use crate::control::server::ControlCounters;
 use crate::status::report::PortReport;
 use serde::{Deserialize, Serialize};
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
 use tidegate_channel::message::ObtainedMode;
@@ -256,6 +257,9 @@ pub struct WorkerStats {
     pub stack: StackCounters,
     /// Counters of kernel sockets, all zero on NICs.
     pub sockets: SocketCounters,
+    /// Counters of the link layer, all zero where the kernel has it.
+    #[serde(default)]
+    pub link: LinkCounters,
     /// One per port; none over kernel sockets.
     pub queues: Vec<QueueStats>,
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use tidegate_channel::counter_row::CounterRow;
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters, SocketCounters,
-    StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, ProcessCounters, QueueCounters, ServerCounters,
+    SocketCounters, StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
 use tidegate_channel::series::{self, Series};
@@ -157,6 +157,7 @@ fn worker(worker: &WorkerStats, families: &mut Families) {
     families.rows(LoopCounters::ROWS, &worker.poll_loop.words(), &[of_worker]);
     families.rows(StackCounters::ROWS, &worker.stack.words(), &[of_worker]);
     families.rows(SocketCounters::ROWS, &worker.sockets.words(), &[of_worker]);
+    families.rows(LinkCounters::ROWS, &worker.link.words(), &[of_worker]);
     for queue in &worker.queues {
         let number = queue.queue.to_string();
         let labels = [

@@ -103,6 +103,7 @@ pub(in crate::stats) fn stats() -> Stats {
             },
             stack: StackCounters::default(),
             sockets: SocketCounters::default(),
+            link: LinkCounters::default(),
             queues: vec![QueueStats {
                 interface: "eth1".into(),
                 queue: 1,
@@ -139,6 +140,7 @@ fn every_counter_of_the_table_is_there() {
         QueueCounters::ROWS,
         StackCounters::ROWS,
         SocketCounters::ROWS,
+        LinkCounters::ROWS,
         PoolCounters::ROWS,
         ServerCounters::ROWS,
         LoopCounters::ROWS,
@@ -165,6 +167,7 @@ fn every_counter_of_the_table_is_in_the_model() {
     of(LoopCounters::ROWS, &worker["loop"]);
     of(StackCounters::ROWS, &worker["stack"]);
     of(SocketCounters::ROWS, &worker["sockets"]);
+    of(LinkCounters::ROWS, &worker["link"]);
     of(QueueCounters::ROWS, &worker["queues"][0]["counters"]);
     of(PoolCounters::ROWS, &json["pools"][0]["counters"]);
     of(

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 use tidegate_channel::histogram::Histogram;
 use tidegate_channel::meters::CommandMeter;
@@ -28,6 +29,9 @@ pub struct WorkerTotals {
     pub stack: StackCounters,
     /// The kernel's sockets.
     pub sockets: SocketCounters,
+    /// ARP, neighbour discovery and echo.
+    #[serde(default)]
+    pub link: LinkCounters,
     /// By interface.
     pub queues: BTreeMap<String, QueueCounters>,
     /// Requests taken, over all pools.
@@ -95,6 +99,7 @@ impl Totals {
         totals.poll_loop.add(&counted.worker);
         totals.stack.add(&counted.stack);
         totals.sockets.add(&counted.sockets);
+        totals.link.add(&counted.link);
         for (port, counters) in config.ports.iter().zip(&counted.queues) {
             let queue = totals.queues.entry(port.interface.clone());
             queue.or_default().add(counters);
@@ -125,6 +130,7 @@ impl Totals {
             worker.poll_loop = worker.poll_loop.without_gauges();
             worker.stack = worker.stack.without_gauges();
             worker.sockets = worker.sockets.without_gauges();
+            worker.link = worker.link.without_gauges();
             for queue in worker.queues.values_mut() {
                 *queue = queue.without_gauges();
             }

@@ -91,6 +91,7 @@ fn worker_report(slot: &mut Slot, config: &Config, layout: StatisticsLayout) -> 
         poll_loop: statistics.worker,
         stack: statistics.stack,
         sockets: statistics.sockets,
+        link: statistics.link,
         pools: statistics.pools,
         servers: statistics.servers,
     }
@@ -178,7 +179,7 @@ pub fn port_reports(manager: &Manager) -> Vec<PortReport> {
         .iter()
         .enumerate()
         .map(|(index, port)| {
-            let (steering, verdicts) = packets.steering.report(index);
+            let (steering, verdicts) = packets.report(index);
             let device = DEVICE_COUNTERS.iter().filter_map(|name| {
                 let path = format!("/sys/class/net/{}/statistics/{name}", port.interface);
                 let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;

@@ -5,7 +5,8 @@ use crate::stats::model::Windows;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidegate_channel::counters::{
-    LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters, StackCounters,
+    LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
+    StackCounters,
 };
 use tidegate_channel::message::ObtainedMode;
 
@@ -78,6 +79,8 @@ pub struct WorkerReport {
     /// Counters of kernel sockets, all zero on NICs.
     #[serde(default)]
     pub sockets: SocketCounters,
+    /// ARP, neighbour discovery and echo; all zero where the kernel does that.
+    pub link: LinkCounters,
     /// One per port; none over kernel sockets.
     pub queues: Vec<QueueReport>,
     /// Counters of each pool in this worker.

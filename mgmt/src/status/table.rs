@@ -3,8 +3,8 @@
 use super::report::{Report, WorkerReport};
 use std::fmt::Write;
 use tidegate_channel::counters::{
-    CounterRow, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
-    StackCounters,
+    CounterRow, LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters,
+    SocketCounters, StackCounters,
 };
 
 /// Counters of a queue that have a column, or say nothing about loss.
@@ -161,6 +161,11 @@ fn stacks(report: &Report, out: &mut String) {
             let sockets = others(SocketCounters::ROWS, &sockets, &[]);
             let _infallible = writeln!(out, "    sockets: {sockets}");
         }
+        let link = worker.link.words();
+        if link.iter().any(|word| *word != 0) {
+            let link = others(LinkCounters::ROWS, &link, &[]);
+            let _infallible = writeln!(out, "    link: {link}");
+        }
         let rest = others(
             LoopCounters::ROWS,
             &worker.poll_loop.words(),
@@ -297,6 +302,7 @@ mod tests {
                 ..StackCounters::default()
             },
             sockets: SocketCounters::default(),
+            link: LinkCounters::default(),
             queues: vec![QueueReport {
                 interface: "eth1".into(),
                 queue: 1,

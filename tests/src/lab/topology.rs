@@ -72,7 +72,8 @@ pub fn build(hosts: &Hosts, shape: &Shape) -> Result<()> {
     for host in hosts.all() {
         ip_batch(Some(host), &addresses(hosts, host, shape))?;
         let gateway = nics == Nics::One && host.name() == hosts.client.name();
-        host.run(|| kernel_settings(gateway))?;
+        let on_dpdk = shape.driver.pmd().is_some() && host.name() == hosts.appliance.name();
+        host.run(|| kernel_settings(gateway, !on_dpdk))?;
     }
     for (host, device) in peers(hosts, nics) {
         host.shell(&behave_like_a_nic(device))?;
@@ -154,11 +155,13 @@ fn addresses(hosts: &Hosts, host: &Namespace, shape: &Shape) -> String {
             &["lo", "eth0"]
         });
     } else if host.name() == hosts.appliance.name() {
-        for family in Family::BOTH {
-            batch.address(CLIENT_SIDE, on_client_leg(family, 1));
-            batch.address(CLIENT_SIDE, vip(family));
-            if !one_nic {
-                batch.address(SERVER_SIDE, on_server_leg(family, 1));
+        // DPDK has addresses of its own, and the kernel must not answer for them.
+        if shape.driver.pmd().is_none() {
+            for (address, _) in appliance_addresses(CLIENT_SIDE) {
+                batch.address(CLIENT_SIDE, address);
+            }
+            for (address, _) in appliance_addresses(SERVER_SIDE).filter(|_| !one_nic) {
+                batch.address(SERVER_SIDE, address);
             }
         }
         batch.up(if one_nic {
@@ -166,7 +169,7 @@ fn addresses(hosts: &Hosts, host: &Namespace, shape: &Shape) -> String {
         } else {
             &["lo", CLIENT_SIDE, SERVER_SIDE]
         });
-        if one_nic {
+        if one_nic && shape.driver.pmd().is_none() {
             batch.route(SERVER_LEG, |family| on_client_leg(family, 2));
         }
     } else {
@@ -184,8 +187,21 @@ fn addresses(hosts: &Hosts, host: &Namespace, shape: &Shape) -> String {
     batch.0
 }
 
+/// The appliance's addresses on one of its interfaces, with the bits of their networks.
+pub fn appliance_addresses(interface: &str) -> impl Iterator<Item = (IpAddr, u8)> {
+    let on_client_side = interface == CLIENT_SIDE;
+    let addresses = Family::BOTH.into_iter().flat_map(move |family| {
+        if on_client_side {
+            vec![on_client_leg(family, 1), vip(family)]
+        } else {
+            vec![on_server_leg(family, 1)]
+        }
+    });
+    addresses.map(|address| (address, if address.is_ipv4() { 24 } else { 64 }))
+}
+
 /// The server leg as a route's destination, of both families.
-const SERVER_LEG: [&str; 2] = ["10.77.2.0/24", "fd77:2::/64"];
+pub const SERVER_LEG: [&str; 2] = ["10.77.2.0/24", "fd77:2::/64"];
 
 /// Commands for `ip -batch`. Writing to a string cannot fail, so results are ignored.
 struct Batch(String);
@@ -215,7 +231,7 @@ impl Batch {
 }
 
 /// Settings of the namespace that the calling thread is in; `/proc/sys/net` shows each thread its own.
-pub fn kernel_settings(gateway: bool) -> Result<()> {
+pub fn kernel_settings(gateway: bool, ipv6: bool) -> Result<()> {
     let set = |path: &str, value: &str| {
         fs::write(format!("/proc/sys/net/{path}"), value)
             .with_context(|| format!("cannot set net/{path} to {value:?}"))
@@ -223,6 +239,9 @@ pub fn kernel_settings(gateway: bool) -> Result<()> {
     // Short connections use a port each, and a closed one rests for a minute.
     set("ipv4/ip_local_port_range", "10000 65000")?;
     set("ipv4/tcp_tw_reuse", "1")?;
+    if !ipv6 {
+        set("ipv6/conf/all/disable_ipv6", "1")?;
+    }
     if gateway {
         set("ipv4/ip_forward", "1")?;
         set("ipv6/conf/all/forwarding", "1")?;

@@ -72,6 +72,7 @@ impl BenchWorker {
             receivers: HandOverReceivers::default(),
             paths: PathReader::map(paths.file(), servers, 1)?,
             tap: None,
+            link: None,
         };
         // The paths belong to the start: nothing else is there to be received.
         network.receive();

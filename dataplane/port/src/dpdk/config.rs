@@ -20,6 +20,10 @@ pub const RING_SIZE_MAX: u16 = 8_192;
 /// Descriptors that `net_af_xdp` fills a queue with, whatever it was asked for.
 const AF_XDP_FILL: usize = 2_048;
 
+/// Megabytes that `net_af_xdp` takes for each of its devices beside the pools, where the kernel does not take mbufs of any alignment:
+/// 4,096 frames, in one piece.
+const AF_XDP_MEGABYTES: usize = 16;
+
 /// What to open and how.
 #[derive(Clone, Debug)]
 pub struct DpdkConfig {
@@ -195,7 +199,10 @@ impl DpdkConfig {
 
     /// All memory that DPDK will need, with cores on this many memory nodes.
     pub(super) fn megabytes(&self, nodes: usize) -> usize {
-        dpdk_memory::megabytes(self.receive_mbufs() * nodes.max(1) + self.transmit_mbufs())
+        let split = self.devices.iter().filter(|device| device.kind.is_split());
+        let of_drivers = AF_XDP_MEGABYTES * split.count() * self.cores.len();
+        let of_pools = self.receive_mbufs() * nodes.max(1) + self.transmit_mbufs();
+        dpdk_memory::megabytes(of_pools) + of_drivers
     }
 
     /// What capsule is told. It makes the arguments of EAL of this; `--no-pci` comes from capsule-ffi where no card is named.

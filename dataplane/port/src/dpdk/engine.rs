@@ -53,17 +53,36 @@ pub enum Outcome {
 /// Why a loop could not begin, in the words of whoever makes loops.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Opens all devices, calls `start` for each worker on its own thread and core, with its queue of every device, and turns the
-/// loops that come of it until all have ended or one could not begin.
-///
-/// It can be called once in the life of a process, which should end soon after: signal handlers stay, and what DPDK opened before
-/// an error is closed with the process only. A panic in a loop ends the process at once: the queue of a thread that is gone
-/// would swallow its frames.
-pub fn run<L, S>(config: &DpdkConfig, start: S) -> Result<Outcome, DpdkError>
+/// Whoever makes loops. A closure does, if nobody waits for others meanwhile.
+pub trait MakeLoop: Send + Sync + 'static {
+    /// What is made.
+    type Loop: QueueLoop + 'static;
+
+    /// Makes the loop of a worker, on its own thread and core, with its queue of every device.
+    fn make(&self, worker: usize, ports: Vec<DpdkPort>) -> Result<Self::Loop, StartError>;
+
+    /// The devices of a worker could not be opened: there will be no loop of it.
+    fn has_none(&self, _worker: usize, _why: &DpdkError) {}
+}
+
+impl<L, S> MakeLoop for S
 where
     L: QueueLoop + 'static,
     S: Fn(usize, Vec<DpdkPort>) -> Result<L, StartError> + Send + Sync + 'static,
 {
+    type Loop = L;
+
+    fn make(&self, worker: usize, ports: Vec<DpdkPort>) -> Result<L, StartError> {
+        self(worker, ports)
+    }
+}
+
+/// Opens all devices, has `start` make a loop for each worker, and turns the loops until all have ended or one could not begin.
+///
+/// It can be called once in the life of a process, which should end soon after: signal handlers stay, and what DPDK opened before
+/// an error is closed with the process only. A panic in a loop ends the process at once: the queue of a thread that is gone
+/// would swallow its frames.
+pub fn run<S: MakeLoop>(config: &DpdkConfig, start: S) -> Result<Outcome, DpdkError> {
     static RAN: AtomicBool = AtomicBool::new(false);
     let found = checks::look(config)?;
     if RAN.swap(true, Ordering::SeqCst) {
@@ -99,11 +118,7 @@ struct Shared<S> {
 }
 
 /// Installs the loops, and waits for their end.
-fn turn_all<L, S>(mut runtime: Runtime, shared: &Arc<Shared<S>>) -> Result<(), DpdkError>
-where
-    L: QueueLoop + 'static,
-    S: Fn(usize, Vec<DpdkPort>) -> Result<L, StartError> + Send + Sync + 'static,
-{
+fn turn_all<S: MakeLoop>(mut runtime: Runtime, shared: &Arc<Shared<S>>) -> Result<(), DpdkError> {
     let setup = |error: &dyn std::fmt::Display| DpdkError::Setup {
         device: "what was opened".to_owned(),
         reason: error.to_string(),
@@ -274,18 +289,14 @@ impl Ending {
 }
 
 /// A loop as capsule's pipeline.
-struct Turning<L, S> {
+struct Turning<S: MakeLoop> {
     name: String,
     /// `None`: over, or never begun.
-    turns: Option<Box<L>>,
+    turns: Option<Box<S::Loop>>,
     shared: Arc<Shared<S>>,
 }
 
-impl<L, S> Turning<L, S>
-where
-    L: QueueLoop,
-    S: Fn(usize, Vec<DpdkPort>) -> Result<L, StartError>,
-{
+impl<S: MakeLoop> Turning<S> {
     /// On the thread that will turn it, after capsule has started the devices.
     fn begin(shared: Arc<Shared<S>>) -> Self {
         let _end_on_panic = EndOnPanic;
@@ -294,8 +305,9 @@ where
         let core = usize::try_from(core).unwrap_or(usize::MAX);
         let worker = shared.config.cores.iter().position(|own| *own == core);
         let worker = worker.unwrap_or(usize::MAX);
-        let turns = open(&shared, worker).and_then(|ports| {
-            let begun = (shared.start)(worker, ports);
+        let opened = open(&shared, worker).inspect_err(|why| shared.start.has_none(worker, why));
+        let turns = opened.and_then(|ports| {
+            let begun = shared.start.make(worker, ports);
             begun.map_err(|source| DpdkError::Worker { worker, source })
         });
         let turns = match turns {
@@ -356,7 +368,7 @@ impl Drop for EndOnPanic {
     }
 }
 
-impl<L: QueueLoop, S> Future for Turning<L, S> {
+impl<S: MakeLoop> Future for Turning<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -378,7 +390,7 @@ impl<L: QueueLoop, S> Future for Turning<L, S> {
     }
 }
 
-impl<L: QueueLoop, S> Pipeline for Turning<L, S> {
+impl<S: MakeLoop> Pipeline for Turning<S> {
     fn name(&self) -> &str {
         &self.name
     }

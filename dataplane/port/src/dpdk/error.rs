@@ -230,6 +230,16 @@ pub enum DpdkError {
     },
 }
 
+impl DpdkError {
+    /// Whether the same would happen again at the next attempt. What others hold may be let go, and a link may come up.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(
+            self,
+            Self::InUse { .. } | Self::Down { .. } | Self::LinkDown { .. } | Self::HugePages { .. }
+        )
+    }
+}
+
 /// What a return code below zero means.
 pub(super) fn of_code(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code.saturating_abs())

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 pub use config::{DeviceConfig, DeviceKind, DpdkConfig, Memory, PciAddress};
 pub use device::{Device, DeviceStatistics, Link, Offloads};
-pub use engine::{Outcome, QueueLoop, StartError, TURNS_PER_POLL, run};
+pub use engine::{MakeLoop, Outcome, QueueLoop, StartError, TURNS_PER_POLL, run};
 pub use error::DpdkError;
 pub use rx::DpdkRx;
 pub use tx::DpdkTx;

@@ -139,7 +139,7 @@ impl Appliance {
             let queues = config.cores.len();
             let all_ready = Barrier::new(queues);
             let all_done = Arc::new(Barrier::new(queues));
-            let outcome = run(&config, move |worker, mut ports| {
+            let outcome = run(&config, move |worker, mut ports: Vec<DpdkPort>| {
                 let port = ports.remove(0);
                 assert_eq!(port.worker(), worker);
                 assert_eq!(port.info().mode, PortMode::Dpdk);

@@ -90,7 +90,7 @@ fn a_queue_that_somebody_has_is_named() {
     let ready = Doorbell::new().unwrap();
     let (of_first, bell) = (config.clone(), ready.try_clone().unwrap());
     let first = child_on(&lab.appliance, move || {
-        let _outcome = run(&of_first, move |worker, ports| {
+        let _outcome = run(&of_first, move |worker, ports: Vec<DpdkPort>| {
             bell.ring();
             endless(worker, ports)
         });
@@ -136,7 +136,7 @@ fn a_loop_that_cannot_begin_ends_all() {
     let Some(cores) = cores(2) else { return };
     let child = child(|| {
         let config = config(DeviceKind::Loop, cores);
-        let outcome = run(&config, |worker, ports| {
+        let outcome = run(&config, |worker, ports: Vec<DpdkPort>| {
             if worker == 1 {
                 return Err("no reason".into());
             }

@@ -78,7 +78,7 @@ fn once<R: Send + 'static>(
     let body = Mutex::new(Some(body));
     let result = Arc::new(Mutex::new(None));
     let place = result.clone();
-    let outcome = run(config, move |worker, mut ports| {
+    let outcome = run(config, move |worker, mut ports: Vec<DpdkPort>| {
         assert_eq!(ports.len(), 1);
         if worker == 0 {
             let body = body.lock().unwrap().take().unwrap();

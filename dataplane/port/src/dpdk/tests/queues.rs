@@ -191,7 +191,7 @@ fn each_worker_gets_its_queue_of_every_device() {
             kind: DeviceKind::Null { receives: false },
             ring_size: 128,
         });
-        let outcome = run(&config, |worker, mut ports| {
+        let outcome = run(&config, |worker, mut ports: Vec<DpdkPort>| {
             let names: Vec<&str> = ports.iter().map(|port| port.device().name()).collect();
             assert_eq!(names, ["net_ring0", "net_null1"]);
             assert!(ports.iter().all(|port| port.worker() == worker));

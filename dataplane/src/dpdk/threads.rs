@@ -1,0 +1,329 @@
+//! The process of all workers on DPDK, step by step.
+//!
+//! The first worker's control socket brings those of the others. Every worker's start is read, then DPDK opens the devices with the
+//! privileges that this takes, and each worker begins on its own thread: it asks the device what it has to know, and shows the manager
+//! its ports. From there on all threads go step by step together, because privileges and system calls are given up by the process as a
+//! whole: nobody may give them up while another one still needs them.
+
+use super::gate::Gate;
+use crate::assembly::{PacketWorker, assemble};
+use crate::clock::Clock;
+use crate::poll_loop::{Ended, Running};
+use crate::seccomp::{calls, confine};
+use crate::worker::{
+    Begun, EXIT_FAILED, Starting, WorkerError, call_ourselves, exit_code, failed, obtained,
+};
+use nix::sys::prctl;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tidegate_channel::control::ControlSocket;
+use tidegate_channel::message::{
+    FromWorker, NetworkDescriptors, Oracle, PacketDescriptors, WorkerStart,
+};
+use tidegate_config::{Pmd, PortConfig};
+use tidegate_port::Port;
+use tidegate_port::dpdk::{
+    self, DeviceConfig, DeviceKind, DpdkConfig, DpdkError, DpdkPort, MakeLoop, Memory, QueueLoop,
+    StartError,
+};
+
+/// How long a device may take until it has a link. Cards negotiate for two or three seconds.
+const LINK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What waits for its thread.
+type Waiting = Option<(Starting, PacketDescriptors)>;
+
+/// What all threads know.
+struct Together {
+    waiting: Mutex<Vec<Waiting>>,
+    gate: Gate,
+    left: AtomicUsize,
+    /// What the process will exit with.
+    code: AtomicU8,
+}
+
+/// Lives until every loop has ended. Returns only if that cannot begin: a process that has served ends on the thread of the last worker,
+/// since the filter does not let DPDK close what it opened. The kernel does that.
+pub(crate) fn live(
+    first: Starting,
+    packets: PacketDescriptors,
+    fellows: Vec<OwnedFd>,
+) -> Result<Ended, WorkerError> {
+    // Inherited by every thread that DPDK starts.
+    let _cannot_fail = prctl::set_no_new_privs();
+    let mut workers: Vec<Waiting> = vec![Some((first, packets))];
+    for fellow in fellows {
+        workers.push(Some(receive(fellow, &workers)?));
+    }
+    let starts = || workers.iter().flatten().map(|(worker, _)| &worker.start);
+    let config = {
+        let first = starts().next();
+        let first = first.ok_or(WorkerError::Unexpected("no worker"))?;
+        let in_order = starts()
+            .zip(0..)
+            .all(|(start, index)| start.worker == index);
+        if !in_order || first.workers as usize != workers.len() {
+            return Err(WorkerError::Unexpected("a wrong number of workers"));
+        }
+        what_to_open(first, starts())?
+    };
+    let sockets: Vec<ControlSocket> = workers
+        .iter()
+        .flatten()
+        .map(|(worker, _)| worker.socket.try_clone())
+        .collect::<Result<_, _>>()?;
+    let together = Arc::new(Together {
+        gate: Gate::new(workers.len()),
+        left: AtomicUsize::new(workers.len()),
+        code: AtomicU8::new(0),
+        waiting: Mutex::new(workers),
+    });
+    let outcome = dpdk::run(&config, Workers(together));
+    match outcome {
+        // Those that could not begin have said why.
+        Err(DpdkError::Worker { worker, source }) => {
+            tracing::error!("worker {worker}: {source}");
+            std::process::exit(EXIT_FAILED.into());
+        }
+        Err(error) => {
+            let error = WorkerError::from(error);
+            for socket in sockets.iter().skip(1) {
+                failed(socket, &error);
+            }
+            Err(error)
+        }
+        // A signal from outside.
+        Ok(_) => Ok(Ended::Stopped),
+    }
+}
+
+/// Begins the workers.
+struct Workers(Arc<Together>);
+
+impl MakeLoop for Workers {
+    type Loop = Turning;
+
+    fn make(&self, worker: usize, ports: Vec<DpdkPort>) -> Result<Turning, StartError> {
+        begin(&self.0, worker, ports).map_err(StartError::from)
+    }
+
+    fn has_none(&self, worker: usize, why: &DpdkError) {
+        let reason = format!("worker {worker}: {why}");
+        tracing::error!("{reason}");
+        self.0.gate.break_off(&reason);
+    }
+}
+
+/// The start of the next worker.
+fn receive(
+    fellow: OwnedFd,
+    before: &[Waiting],
+) -> Result<(Starting, PacketDescriptors), WorkerError> {
+    let socket = ControlSocket::from_descriptor(fellow)?;
+    let first = before.iter().flatten().next();
+    let (first, _) = first.ok_or(WorkerError::Unexpected("no worker"))?;
+    let Begun {
+        worker, network, ..
+    } = Starting::receive(&socket, first.set_log_filter())?;
+    match network {
+        NetworkDescriptors::Packets(packets) => Ok((worker, packets)),
+        NetworkDescriptors::Sockets(_) => Err(WorkerError::Unexpected("another network")),
+    }
+}
+
+fn what_to_open<'a>(
+    first: &WorkerStart,
+    starts: impl Iterator<Item = &'a WorkerStart>,
+) -> Result<DpdkConfig, WorkerError> {
+    let cores = starts.map(|start| start.core.map(|core| core as usize));
+    let cores: Option<Vec<usize>> = cores.collect();
+    let cores = cores.ok_or(WorkerError::Unexpected("a worker without a core"))?;
+    let devices = first.config.ports.iter().map(device);
+    let devices: Vec<DeviceConfig> = devices.collect::<Result<_, _>>()?;
+    let is_card = |device: &DeviceConfig| matches!(device.kind, DeviceKind::Pci(_));
+    Ok(DpdkConfig {
+        name: first.config.name.clone(),
+        memory: if devices.iter().any(is_card) {
+            Memory::HugePages
+        } else {
+            Memory::Ordinary
+        },
+        cores,
+        devices,
+        link_deadline: LINK_DEADLINE,
+    })
+}
+
+fn device(port: &PortConfig) -> Result<DeviceConfig, WorkerError> {
+    let options = port.dpdk.as_ref();
+    let options = options.ok_or(WorkerError::Unexpected("a port that is not DPDK's"))?;
+    let interface = port.interface.clone();
+    let kind = match options.pmd {
+        Pmd::Pci => DeviceKind::Pci(interface.parse()?),
+        Pmd::AfPacket => DeviceKind::AfPacket { interface },
+        Pmd::AfXdp => DeviceKind::AfXdp {
+            interface,
+            start_queue: 0,
+        },
+    };
+    Ok(DeviceConfig {
+        kind,
+        ring_size: port.ring_size as u16,
+    })
+}
+
+/// Begins the worker on its thread.
+fn begin(
+    together: &Arc<Together>,
+    worker: usize,
+    ports: Vec<DpdkPort>,
+) -> Result<Turning, WorkerError> {
+    let waiting = {
+        let waiting = together.waiting.lock();
+        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.get_mut(worker).and_then(Option::take)
+    };
+    let (starting, packets) = waiting.ok_or(WorkerError::Unexpected("an unknown worker"))?;
+    let socket = starting.socket.try_clone();
+    let begun = go(together, starting, packets, ports);
+    if let Err(error) = &begun {
+        if let Ok(socket) = socket {
+            failed(&socket, error);
+        }
+        together
+            .gate
+            .break_off(&format!("worker {worker}: {error}"));
+    }
+    begun
+}
+
+fn go(
+    together: &Arc<Together>,
+    mut starting: Starting,
+    packets: PacketDescriptors,
+    ports: Vec<DpdkPort>,
+) -> Result<Turning, WorkerError> {
+    let worker = starting.start.worker;
+    call_ourselves(&format!("tidegate-w{worker}"));
+    // The kernel would otherwise add up to 50 µs to each nap.
+    let _coarser = prctl::set_timerslack(1);
+    learn(&mut starting.start, &ports)?;
+    let modes = ports.iter().map(|port| obtained(port.info().mode));
+    starting.show(modes.collect(), &[])?;
+    let user = starting.start.user.clone();
+    // The user is that of all threads; capabilities are each thread's own.
+    let all_open = || {
+        let dropped = crate::privileges::drop_privileges(user.as_ref());
+        dropped.map(drop).map_err(|error| error.to_string())
+    };
+    together
+        .gate
+        .pass(all_open)
+        .map_err(WorkerError::Together)?;
+    starting.drop_privileges(&format!("{} ports", ports.len()))?;
+    let clock = Clock::start();
+    let (commands, surroundings) = starting.surroundings(packets)?;
+    let poll_loop = assemble(&starting.start, ports, surroundings, clock)?;
+    let seccomp = starting.start.config.worker.seccomp;
+    let socket = starting.listen(commands)?;
+    let nothing_left = || {
+        let confined = confine(calls::Network::Dpdk, seccomp);
+        confined.map_err(|error| error.to_string())
+    };
+    together
+        .gate
+        .pass(nothing_left)
+        .map_err(WorkerError::Together)?;
+    socket.send(&FromWorker::Ready, &[])?;
+    Ok(Turning {
+        worker,
+        running: poll_loop.begin(clock),
+        poll_loop,
+        together: together.clone(),
+    })
+}
+
+/// What only the open device says.
+fn learn(start: &mut WorkerStart, ports: &[DpdkPort]) -> Result<(), WorkerError> {
+    let configs = start.config.ports.iter();
+    for ((facts, config), port) in start.ports.iter_mut().zip(configs).zip(ports) {
+        let info = port.info();
+        facts.mac = info.mac;
+        let most = info.mtu_bytes as u32;
+        if config.mtu_bytes.is_some_and(|wanted| wanted > most) {
+            return Err(WorkerError::Together(format!(
+                "{}: mtu_bytes = {} is more than the device's MTU of {most}",
+                config.interface,
+                config.mtu_bytes.unwrap_or_default()
+            )));
+        }
+        facts.mtu_bytes = config.mtu_bytes.unwrap_or(most);
+        if let Oracle::Device { workers, required } = facts.oracle {
+            facts.oracle = match spread(port, workers) {
+                Ok(oracle) => oracle,
+                Err(error) if required => return Err(error.into()),
+                Err(error) => {
+                    if port.worker() == 0 {
+                        tracing::info!(
+                            "{}: {error}: workers hand over what arrives at the wrong one",
+                            config.interface
+                        );
+                    }
+                    Oracle::Software { workers }
+                }
+            };
+        }
+    }
+    Ok(())
+}
+
+/// How the device spreads flows over queues. Its table is set by the first worker, evenly, and read by all.
+fn spread(port: &DpdkPort, workers: u32) -> Result<Oracle, DpdkError> {
+    let device = port.device();
+    let key = device.rss_key()?;
+    let table = device.indirection()?;
+    let indirection = table.into_iter().map(u32::from).collect::<Vec<_>>();
+    if indirection.iter().any(|queue| *queue >= workers) {
+        return Err(DpdkError::RssShape {
+            device: device.name().to_owned(),
+            what: format!("queues below {workers} in its table"),
+            given: indirection.iter().copied().max().unwrap_or(0) as usize,
+        });
+    }
+    Ok(Oracle::Toeplitz { key, indirection })
+}
+
+/// A loop under way.
+struct Turning {
+    worker: u32,
+    poll_loop: PacketWorker<DpdkPort>,
+    running: Running,
+    together: Arc<Together>,
+}
+
+impl QueueLoop for Turning {
+    #[inline]
+    fn turn(&mut self) -> ControlFlow<()> {
+        match self.poll_loop.once(&mut self.running) {
+            None => ControlFlow::Continue(()),
+            Some(ended) => {
+                self.end(ended);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+impl Turning {
+    #[cold]
+    fn end(&self, ended: Ended) {
+        let code = exit_code(ended, &format!("worker {}: ", self.worker));
+        self.together.code.fetch_max(code, Ordering::AcqRel);
+        if self.together.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            std::process::exit(self.together.code.load(Ordering::Acquire).into());
+        }
+    }
+}
