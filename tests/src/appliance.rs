@@ -36,7 +36,7 @@ impl Appliance {
         let host = stage.host(Role::Appliance);
         // A lab cleans up below the usual place too. Many may run on this machine, each with a directory of its own.
         let runtime = match stage.driver() {
-            Driver::Afxdp => None,
+            Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => None,
             Driver::Kernel => Some(stage.directory().join("run")),
         };
         let log = stage.directory().join("tidegate.log");

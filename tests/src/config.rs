@@ -1,8 +1,8 @@
 //! Configurations for a stage's Tidegate, as text: the tests go through the same door as an operator.
 
-use crate::lab::addresses::Family;
+use crate::lab::addresses::{Family, on_client_leg};
 use crate::lab::servers::ServerKind;
-use crate::lab::topology::{CLIENT_SIDE, Nics, SERVER_SIDE};
+use crate::lab::topology::{CLIENT_SIDE, Nics, SERVER_LEG, SERVER_SIDE, appliance_addresses};
 use crate::plan::Plan;
 use crate::stage::{Driver, Stage};
 use std::fmt::Write as _;
@@ -104,12 +104,13 @@ impl LabConfig {
         let (driver, options) = (stage.driver(), stage.options());
         let interfaces: &[&str] = match (driver, options.nics) {
             (Driver::Kernel, _) => &[],
-            (Driver::Afxdp, Nics::One) => &[CLIENT_SIDE],
-            (Driver::Afxdp, Nics::Two) => &[CLIENT_SIDE, SERVER_SIDE],
+            (_, Nics::One) => &[CLIENT_SIDE],
+            (_, Nics::Two) => &[CLIENT_SIDE, SERVER_SIDE],
         };
-        let port_lines = match driver {
-            Driver::Kernel => Vec::new(),
-            Driver::Afxdp => vec!["rss = \"port-xor\"".to_owned()],
+        let port_lines = if driver.is_steered() {
+            vec!["rss = \"port-xor\"".to_owned()]
+        } else {
+            Vec::new()
         };
         Self {
             name: stage.name().to_owned(),
@@ -229,12 +230,40 @@ impl LabConfig {
         let interfaces = self.interfaces.iter();
         interfaces
             .map(|interface| {
-                vec![
+                let mut lines = vec![
                     format!("interface = \"{interface}\""),
-                    "driver = \"afxdp\"".to_owned(),
                     format!("queues = {{ {} }}", map.join(", ")),
-                ]
+                ];
+                match self.driver.pmd() {
+                    None => lines.push("driver = \"afxdp\"".to_owned()),
+                    Some(pmd) => lines.extend(self.on_dpdk(interface, pmd)),
+                }
+                lines
             })
             .collect()
+    }
+
+    /// What the kernel knows of other ports.
+    fn on_dpdk(&self, interface: &str, pmd: &str) -> [String; 5] {
+        let with_gateway = self.interfaces.len() == 1;
+        let addresses = appliance_addresses(interface);
+        let addresses = addresses.map(|(address, bits)| format!("\"{address}/{bits}\""));
+        let routes = Family::BOTH.map(|family| {
+            let (leg, via) = (SERVER_LEG[family as usize], on_client_leg(family, 2));
+            format!("\"{leg} via {via}\"")
+        });
+        let routes = if with_gateway {
+            routes.join(", ")
+        } else {
+            String::new()
+        };
+        [
+            "driver = \"dpdk\"".to_owned(),
+            format!("pmd = \"{pmd}\""),
+            // As little memory as will do.
+            "ring_size = 1024".to_owned(),
+            format!("addresses = [{}]", addresses.collect::<Vec<_>>().join(", ")),
+            format!("routes = [{routes}]"),
+        ]
     }
 }

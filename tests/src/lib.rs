@@ -27,6 +27,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! With the feature `dpdk` the same bodies also play on DPDK, over packet sockets and over its own AF_XDP (`name::dpdk_packet`,
+//! `name::dpdk_xdp`), in the lab. Where workers have to be processes of their own it is [`drivers_with_processes!`].
+//!
 //! A test about frames, queues or interfaces raises the lab itself: [`scene::Scene::usual`].
 //! A test that compares Tidegate with nutcracker takes the driver and raises [`twins::Twins`]: [`both_twins!`].
 //!

@@ -49,6 +49,55 @@ macro_rules! both_drivers {
             fn afxdp() {
                 $crate::scene::play($crate::stage::Driver::Afxdp, $options, $configure, $body);
             }
+
+            #[cfg(feature = "dpdk")]
+            #[test]
+            fn dpdk_packet() {
+                $crate::scene::play(
+                    $crate::stage::Driver::DpdkPacket,
+                    $options,
+                    $configure,
+                    $body,
+                );
+            }
+
+            #[cfg(feature = "dpdk")]
+            #[test]
+            fn dpdk_xdp() {
+                $crate::scene::play($crate::stage::Driver::DpdkXdp, $options, $configure, $body);
+            }
+        }
+    };
+}
+
+/// Like [`both_drivers!`], for a body that takes workers for processes that end apart from each other: on DPDK they are threads of one.
+#[macro_export]
+macro_rules! drivers_with_processes {
+    ($name:ident) => {
+        $crate::drivers_with_processes!(
+            $name,
+            $crate::lab::LabOptions::default(),
+            |stage| $crate::config::LabConfig::new(stage, $crate::lab::addresses::Family::V4),
+            $name
+        );
+    };
+    ($name:ident, $options:expr, $configure:expr, $body:expr) => {
+        mod $name {
+            #[allow(
+                unused_imports,
+                reason = "a body that is spelled out needs what is around it"
+            )]
+            use super::*;
+
+            #[test]
+            fn kernel() {
+                $crate::scene::play($crate::stage::Driver::Kernel, $options, $configure, $body);
+            }
+
+            #[test]
+            fn afxdp() {
+                $crate::scene::play($crate::stage::Driver::Afxdp, $options, $configure, $body);
+            }
         }
     };
 }
@@ -89,7 +138,10 @@ impl Ground {
     /// The stage that `driver` needs, or why there is none.
     fn raise(driver: Driver, options: LabOptions) -> anyhow::Result<Self> {
         Ok(match driver {
-            Driver::Afxdp => Self::Lab(Box::new(Lab::raise(options)?)),
+            Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => {
+                let options = LabOptions { driver, ..options };
+                Self::Lab(Box::new(Lab::raise(options)?))
+            }
             Driver::Kernel => Self::Local(Box::new(Local::raise(options)?)),
         })
     }
@@ -163,7 +215,7 @@ impl Scene {
         configure: impl FnOnce(&Ground) -> LabConfig,
     ) -> Option<Self> {
         let turn = match driver {
-            Driver::Afxdp => Some(turn_or_skip()?),
+            Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => Some(turn_or_skip()?),
             Driver::Kernel => None,
         };
         let permit = Permit::wait();
@@ -256,7 +308,7 @@ impl Scene {
         let open = |scene: &Self, port| {
             scene.on_client(|| Connection::open_from(from, port, to).expect("the pool accepts"))
         };
-        if driver == Driver::Afxdp {
+        if driver.is_steered() {
             return open(self, source_port(worker, number, to));
         }
         for _ in 0..OPENED_MAX {

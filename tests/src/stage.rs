@@ -15,6 +15,26 @@ pub enum Driver {
     Afxdp,
     /// Kernel sockets, on this machine's loopback addresses: needs nothing.
     Kernel,
+    /// DPDK over packet sockets, in the lab: needs root, and a Tidegate with DPDK.
+    DpdkPacket,
+    /// DPDK over its own AF_XDP, likewise.
+    DpdkXdp,
+}
+
+impl Driver {
+    /// The name of DPDK's driver.
+    pub fn pmd(self) -> Option<&'static str> {
+        match self {
+            Self::DpdkPacket => Some("af_packet"),
+            Self::DpdkXdp => Some("af_xdp"),
+            Self::Afxdp | Self::Kernel => None,
+        }
+    }
+
+    /// Whether it is in a lab that the queue of a connection follows from its ports.
+    pub fn is_steered(self) -> bool {
+        matches!(self, Self::Afxdp | Self::DpdkXdp)
+    }
 }
 
 /// The three hosts of the play.

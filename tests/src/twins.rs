@@ -244,7 +244,7 @@ fn start_nutcracker(scene: &Scene, pools: &[TwinPool]) -> Result<Option<Process>
     };
     let plan = scene.plan();
     let (host, statistics) = match scene.driver() {
-        Driver::Afxdp => {
+        Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => {
             let hosts = &scene.lab().hosts;
             kernel_path::build(hosts)?;
             let own = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), STATISTICS_PORT);

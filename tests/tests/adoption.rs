@@ -4,7 +4,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tidegate_tests::both_drivers;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
@@ -13,6 +12,7 @@ use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::lab::state::process_started;
 use tidegate_tests::scene::Scene;
 use tidegate_tests::stage::Stage;
+use tidegate_tests::{both_drivers, drivers_with_processes};
 
 const CONNECTIONS: u16 = 4;
 /// Turns a hang into a failure; far above what a process takes to end.
@@ -128,7 +128,7 @@ fn a_killed_manager_costs_no_request_and_the_next_one_goes_on(scene: &mut Scene)
     }
 }
 
-both_drivers!(
+drivers_with_processes!(
     a_worker_that_dies_without_a_manager_is_mended_by_the_next,
     LabOptions::default(),
     outliving,
@@ -244,7 +244,7 @@ fn stop(pid: i32) {
     }
 }
 
-both_drivers!(
+drivers_with_processes!(
     a_worker_that_does_not_answer_is_replaced,
     LabOptions::default(),
     outliving,

@@ -335,7 +335,9 @@ fn clients_beyond_the_slots_wait_and_are_served(scene: &mut Scene) {
         let driver = scene.driver();
         scene.wait_for_status("a full table", |status| match driver {
             Driver::Kernel => status.socket(0, "accepts_paused_slots") > 0,
-            Driver::Afxdp => status.stack(0, "frames_no_slot") > 0,
+            Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => {
+                status.stack(0, "frames_no_slot") > 0
+            }
         });
         assert_nobody_spins(scene, &mut first[0]);
         first.clear();

@@ -22,7 +22,9 @@ const REQUESTS: usize = 500;
 fn page(driver: Driver, plan: Plan) -> SocketAddr {
     match driver {
         Driver::Kernel => plan.extra_pool(0, Family::V4),
-        Driver::Afxdp => SocketAddr::from(([127, 0, 0, 1], 9_119)),
+        Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => {
+            SocketAddr::from(([127, 0, 0, 1], 9_119))
+        }
     }
 }
 

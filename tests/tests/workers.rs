@@ -2,11 +2,11 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tidegate_tests::both_drivers;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::scene::Scene;
+use tidegate_tests::{both_drivers, drivers_with_processes};
 
 const CONNECTIONS: u16 = 8;
 
@@ -17,7 +17,7 @@ fn connection_of(scene: &mut Scene, worker: u16, number: u16) -> Redis {
     Redis { connection }
 }
 
-both_drivers!(a_killed_worker_costs_only_its_own_connections_and_is_started_again);
+drivers_with_processes!(a_killed_worker_costs_only_its_own_connections_and_is_started_again);
 
 fn a_killed_worker_costs_only_its_own_connections_and_is_started_again(scene: &mut Scene) {
     let before = scene.appliance.status().unwrap().workers();

@@ -109,6 +109,7 @@ fn act(action: Action) -> Result<ExitCode> {
                 needs_ipv6: true,
                 server_core,
                 can_stay,
+                ..LabOptions::default()
             })?;
             println!("{}", lab.name());
             if can_stay {

@@ -27,6 +27,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What a lab consists of, or a [stage on this machine](crate::local), where cables and NICs mean nothing.
 #[derive(Clone, Debug)]
 pub struct LabOptions {
+    /// What carries Tidegate's traffic in it.
+    pub driver: Driver,
     /// Queues of each interface, a power of two; as many workers serve them.
     pub queues: u32,
     /// How the appliance is cabled.
@@ -48,6 +50,7 @@ pub struct LabOptions {
 impl Default for LabOptions {
     fn default() -> Self {
         Self {
+            driver: Driver::Afxdp,
             queues: 2,
             nics: Nics::Two,
             needs_ipv6: false,
@@ -129,7 +132,7 @@ impl Lab {
 
 impl Stage for Lab {
     fn driver(&self) -> Driver {
-        Driver::Afxdp
+        self.options.driver
     }
 
     fn name(&self) -> &str {
@@ -253,6 +256,9 @@ pub fn program(name: &str) -> Result<PathBuf> {
 fn build_programs(release: bool) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+    if cfg!(feature = "dpdk") {
+        cargo.args(["--features", "tidegate/dpdk,tidegate-tests/dpdk"]);
+    }
     if release {
         cargo.arg("--release");
     }

@@ -130,7 +130,7 @@ pub fn remove_leftovers() -> Vec<String> {
 pub fn remove_on_signals() -> Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    // Threads inherit this; children do not.
+    // Threads inherit this.
     signals.thread_block()?;
     let own_pid = std::process::id() as i32;
     std::thread::spawn(move || {

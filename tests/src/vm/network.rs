@@ -145,9 +145,9 @@ pub fn build(hosts: &Hosts, memcached: usize, redis: usize) -> Result<()> {
         ),
     )?;
     ip_batch(Some(&hosts.client), &client_side())?;
-    hosts.client.run(|| topology::kernel_settings(true))?;
+    hosts.client.run(|| topology::kernel_settings(true, true))?;
     ip_batch(Some(&hosts.server), &server_side(memcached, redis))?;
-    hosts.server.run(|| topology::kernel_settings(false))
+    hosts.server.run(|| topology::kernel_settings(false, true))
 }
 
 fn client_side() -> String {
