@@ -41,13 +41,9 @@ impl LinkLayer {
                 mtu_bytes: facts.mtu_bytes as usize,
                 addresses: config
                     .dpdk
-                    .iter()
-                    .flat_map(|dpdk| &dpdk.addresses)
-                    .map(|prefix| tidegate_link::Prefix {
-                        address: prefix.address,
-                        bits: prefix.bits,
-                    })
-                    .collect(),
+                    .as_ref()
+                    .map(|dpdk| dpdk.addresses.clone())
+                    .unwrap_or_default(),
             })
             .collect();
         let mut layer = Self {
@@ -91,12 +87,6 @@ impl LinkLayer {
     /// Sends what is due.
     #[inline]
     pub fn send_due<P: Port>(&mut self, ports: &mut [P]) {
-        if self
-            .next_timer_us()
-            .is_none_or(|due_us| due_us > self.now_us)
-        {
-            return;
-        }
         for (index, port) in ports.iter_mut().enumerate() {
             self.link.send_due(self.now_us, index, port.halves().1);
         }
@@ -110,21 +100,7 @@ impl LinkLayer {
 
     /// What was counted.
     pub fn counters(&self) -> LinkCounters {
-        let counted = self.link.counters();
-        LinkCounters {
-            frames_in: counted.frames_in,
-            frames_answered: counted.frames_answered,
-            frames_echoed: counted.frames_echoed,
-            frames_learned: counted.frames_learned,
-            frames_conflicting: counted.frames_conflicting,
-            frames_malformed: counted.frames_malformed,
-            frames_not_ours: counted.frames_not_ours,
-            frames_ignored: counted.frames_ignored,
-            frames_limited: counted.frames_limited,
-            frames_tx_full: counted.frames_tx_full,
-            asks_sent: counted.asks_sent,
-            asks_tx_full: counted.asks_tx_full,
-        }
+        self.link.counters()
     }
 
     /// What was found out.

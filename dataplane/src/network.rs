@@ -55,9 +55,9 @@ pub trait Network {
     fn next_timer_us(&self) -> Option<u64>;
     /// Looks for these next hops from now on, if nobody else does.
     fn look(&mut self, _wanted: &[Wanted]) {}
-    /// What was found out about the link since this was last asked.
+    /// What was found out about the link since this was last asked, if there is room for it: it is told once.
     #[inline]
-    fn take_news(&mut self) -> Option<News> {
+    fn take_news(&mut self, _has_room: impl FnOnce() -> bool) -> Option<News> {
         None
     }
     /// Whether [`Network::wait`] would be woken by arrivals.

@@ -164,8 +164,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     }
 
     #[inline]
-    fn take_news(&mut self) -> Option<News> {
-        self.link.as_mut()?.take_news()
+    fn take_news(&mut self, has_room: impl FnOnce() -> bool) -> Option<News> {
+        let link = self.link.as_mut()?;
+        if has_room() { link.take_news() } else { None }
     }
 
     /// A wire without bells can only be polled.

@@ -211,9 +211,7 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             self.events.send_slow(slow);
         }
         // What finds no room is asked for again in the next turn: nobody would tell it twice.
-        while self.events.has_room()
-            && let Some(news) = self.network.take_news()
-        {
+        while let Some(news) = self.network.take_news(|| self.events.has_room()) {
             self.events.send_told(Told::News(news));
         }
         self.linger.observe(self.proxy.owed());

@@ -77,6 +77,13 @@ pub enum WorkerError {
     #[cfg(feature = "dpdk")]
     #[error("{0}")]
     Together(String),
+    #[cfg(feature = "dpdk")]
+    #[error("{interface}: mtu_bytes = {wanted} is more than the device's MTU of {most}")]
+    Mtu {
+        interface: String,
+        wanted: u32,
+        most: u32,
+    },
     #[error("hand-over ring: {0}")]
     HandOver(#[from] RingError),
     #[error("{0}")]
@@ -103,6 +110,8 @@ impl WorkerError {
             Self::NoDpdk => true,
             #[cfg(feature = "dpdk")]
             Self::Dpdk(error) => error.is_permanent(),
+            #[cfg(feature = "dpdk")]
+            Self::Mtu { .. } => true,
             #[cfg(feature = "dpdk")]
             Self::Together(_) => false,
             Self::Control(_) | Self::Memory(_) | Self::HandOver(_) | Self::System(_) => false,

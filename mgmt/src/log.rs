@@ -23,12 +23,14 @@ pub const WORKER_VARIABLE: &str = "TIDEGATE_WORKER";
 pub const FORMAT_VARIABLE: &str = "TIDEGATE_LOG_FORMAT";
 
 /// The parts that have something to say. A filter names them, or the modules in them.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 11] = [
+    "dpdk",
     "tidegate",
     "tidegate_channel",
     "tidegate_config",
     "tidegate_dataplane",
     "tidegate_import",
+    "tidegate_link",
     "tidegate_port",
     "tidegate_protocol",
     "tidegate_proxy",

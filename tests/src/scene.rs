@@ -33,40 +33,8 @@ macro_rules! both_drivers {
         );
     };
     ($name:ident, $options:expr, $configure:expr, $body:expr) => {
-        mod $name {
-            #[allow(
-                unused_imports,
-                reason = "a body that is spelled out needs what is around it"
-            )]
-            use super::*;
-
-            #[test]
-            fn kernel() {
-                $crate::scene::play($crate::stage::Driver::Kernel, $options, $configure, $body);
-            }
-
-            #[test]
-            fn afxdp() {
-                $crate::scene::play($crate::stage::Driver::Afxdp, $options, $configure, $body);
-            }
-
-            #[cfg(feature = "dpdk")]
-            #[test]
-            fn dpdk_packet() {
-                $crate::scene::play(
-                    $crate::stage::Driver::DpdkPacket,
-                    $options,
-                    $configure,
-                    $body,
-                );
-            }
-
-            #[cfg(feature = "dpdk")]
-            #[test]
-            fn dpdk_xdp() {
-                $crate::scene::play($crate::stage::Driver::DpdkXdp, $options, $configure, $body);
-            }
-        }
+        $crate::plays!($name, $options, $configure, $body;
+            kernel Kernel, afxdp Afxdp, #[cfg(feature = "dpdk")] dpdk_packet DpdkPacket, #[cfg(feature = "dpdk")] dpdk_xdp DpdkXdp);
     };
 }
 
@@ -82,6 +50,15 @@ macro_rules! drivers_with_processes {
         );
     };
     ($name:ident, $options:expr, $configure:expr, $body:expr) => {
+        $crate::plays!($name, $options, $configure, $body; kernel Kernel, afxdp Afxdp);
+    };
+}
+
+/// One test of a body for each of these drivers.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! plays {
+    ($name:ident, $options:expr, $configure:expr, $body:expr; $($(#[$only:meta])? $test:ident $driver:ident),+) => {
         mod $name {
             #[allow(
                 unused_imports,
@@ -89,15 +66,13 @@ macro_rules! drivers_with_processes {
             )]
             use super::*;
 
-            #[test]
-            fn kernel() {
-                $crate::scene::play($crate::stage::Driver::Kernel, $options, $configure, $body);
-            }
-
-            #[test]
-            fn afxdp() {
-                $crate::scene::play($crate::stage::Driver::Afxdp, $options, $configure, $body);
-            }
+            $(
+                $(#[$only])?
+                #[test]
+                fn $test() {
+                    $crate::scene::play($crate::stage::Driver::$driver, $options, $configure, $body);
+                }
+            )+
         }
     };
 }

@@ -1,5 +1,4 @@
 use crate::Mac;
-use crate::counters::LinkCounters;
 use crate::limits::ECHOES_PER_SECOND;
 use crate::ndp;
 use crate::test_support::{
@@ -8,6 +7,7 @@ use crate::test_support::{
 };
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use tidegate_channel::counters::LinkCounters;
 
 fn to_us(kind: u16, packet: &[u8]) -> Vec<u8> {
     frame(OUR_MAC, PEER_MAC, kind, packet)

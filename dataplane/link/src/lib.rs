@@ -45,9 +45,8 @@ mod mutation_tests;
 #[cfg(test)]
 mod test_support;
 
-pub use counters::LinkCounters;
 pub use link::{Link, News, Wanted};
-pub use own::{LinkPort, Prefix};
+pub use own::LinkPort;
 
 /// A link-layer address.
 pub type Mac = [u8; 6];

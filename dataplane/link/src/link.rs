@@ -1,12 +1,13 @@
 //! All ports together.
 
 use crate::Mac;
-use crate::counters::{LinkCounters, Outcome};
+use crate::counters::{self, Outcome};
 use crate::limits::WANTED_MAX;
 use crate::own::LinkPort;
 use crate::port::Port;
 use crate::throttle::Throttle;
 use std::net::IpAddr;
+use tidegate_channel::counters::LinkCounters;
 use tidegate_port::TxQueue;
 
 /// A next hop that has to stay resolved.
@@ -89,7 +90,7 @@ impl Link {
             Some(port) => port.take(now_us, frame, tx, &mut self.echoes),
             None => Outcome::NotOurs,
         };
-        self.counters.count(outcome);
+        counters::count(&mut self.counters, outcome);
     }
 
     /// Sends the announcements, solicitations and probes that are due on the port at position `port`; `tx` is that port's.

@@ -3,12 +3,12 @@ use crate::arp::{Arp, Operation};
 use crate::ethernet::BROADCAST;
 use crate::limits::{ASKS_AT_ONCE, ASKS_PAUSE_US, TX_RETRY_US};
 use crate::ndp::{self, Kind, Ndp};
-use crate::own::Prefix;
 use crate::test_support::{
     MemoryTx, OUR_MAC, OUR_V4, OUR_V6, PEER_MAC, PEER_V4, PEER_V6, SECOND_US, START_US,
     advertisement, arp_frame, arp_of, link, ndp_frame, ndp_of, neighbour, ports, wanted,
 };
 use std::net::Ipv4Addr;
+use tidegate_config::Prefix;
 
 fn due(link: &mut Link, now_us: u64) -> Vec<Vec<u8>> {
     let mut tx = MemoryTx::new();

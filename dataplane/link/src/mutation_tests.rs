@@ -2,7 +2,6 @@
 
 use crate::Mac;
 use crate::arp::{Arp, Operation};
-use crate::counters::LinkCounters;
 use crate::ethernet::BROADCAST;
 use crate::limits::ASKS_AT_ONCE;
 use crate::link::{Link, News};
@@ -14,6 +13,7 @@ use crate::test_support::{
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
+use tidegate_channel::counters::LinkCounters;
 
 fn valid_frames() -> Vec<Vec<u8>> {
     let group = ndp::group_mac(ndp::solicited_node(OUR_V6));

@@ -3,25 +3,15 @@
 use crate::Mac;
 use crate::limits::{ANNOUNCE_INTERVAL_US, ANNOUNCEMENTS, DEFEND_INTERVAL_US};
 use std::net::{IpAddr, Ipv4Addr};
+use tidegate_config::Prefix;
 
-/// An address and the length of its on-link prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// The address.
-    pub address: IpAddr,
-    /// Bits of the prefix.
-    pub bits: u8,
-}
-
-impl Prefix {
-    /// The address that means every station of the prefix. RFC 3021: with 31 bits there is none.
-    fn broadcast(&self) -> Option<Ipv4Addr> {
-        match self.address {
-            IpAddr::V4(address) if self.bits < 31 => Some(Ipv4Addr::from_bits(
-                address.to_bits() | u32::MAX >> self.bits,
-            )),
-            _ => None,
-        }
+/// The address that means every station of the prefix. RFC 3021: with 31 bits there is none.
+fn broadcast(prefix: &Prefix) -> Option<Ipv4Addr> {
+    match prefix.address {
+        IpAddr::V4(address) if prefix.bits < 31 => Some(Ipv4Addr::from_bits(
+            address.to_bits() | u32::MAX >> prefix.bits,
+        )),
+        _ => None,
     }
 }
 
@@ -52,7 +42,7 @@ impl Own {
     pub(crate) fn new(prefix: &Prefix, now_us: u64) -> Self {
         Self {
             address: prefix.address,
-            broadcast: prefix.broadcast(),
+            broadcast: broadcast(prefix),
             announcements_left: ANNOUNCEMENTS,
             due_us: now_us,
             calm_until_us: 0,

@@ -2,7 +2,6 @@
 
 use crate::Mac;
 use crate::arp::{self, Arp};
-use crate::counters::LinkCounters;
 use crate::ethernet::{self, Ends};
 use crate::limits::{ASKS_AT_ONCE, ASKS_PAUSE_US, TX_RETRY_US};
 use crate::ndp::{self, Ndp};
@@ -10,6 +9,7 @@ use crate::neighbour::{Evidence, Neighbour};
 use crate::neighbours::{Asked, Neighbours};
 use crate::own::{LinkPort, Own};
 use std::net::IpAddr;
+use tidegate_channel::counters::LinkCounters;
 use tidegate_port::TxQueue;
 
 #[derive(Debug)]

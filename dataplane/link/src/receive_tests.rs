@@ -1,6 +1,5 @@
 use crate::Mac;
 use crate::arp::{Arp, Operation};
-use crate::counters::LinkCounters;
 use crate::ethernet::BROADCAST;
 use crate::limits::DEFEND_INTERVAL_US;
 use crate::link::{Link, News};
@@ -11,6 +10,7 @@ use crate::test_support::{
     ndp_packet, neighbour, option, solicitation, wanted,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use tidegate_channel::counters::LinkCounters;
 
 const GROUP_MAC: Mac = [0x33, 0x33, 0xff, 0, 0, 0x10];
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];

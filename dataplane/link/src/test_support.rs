@@ -4,8 +4,9 @@ use crate::Mac;
 use crate::arp::{self, Arp};
 use crate::link::{Link, News, Wanted};
 use crate::ndp::{self, Kind, Ndp};
-use crate::own::{LinkPort, Prefix};
+use crate::own::LinkPort;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use tidegate_config::Prefix;
 use tidegate_port::{Flushed, TxQueue};
 
 pub(crate) const OUR_MAC: Mac = [2, 0, 0, 0, 0, 1];

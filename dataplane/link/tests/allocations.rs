@@ -3,7 +3,8 @@
 //! The counting allocator is that of the whole test binary, which is why it is a binary of its own with one test.
 
 use std::net::{IpAddr, Ipv4Addr};
-use tidegate_link::{Link, LinkPort, News, Prefix, Wanted};
+use tidegate_config::Prefix;
+use tidegate_link::{Link, LinkPort, News, Wanted};
 use tidegate_port::{Flushed, TxQueue};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -254,11 +254,11 @@ fn learn(start: &mut WorkerStart, ports: &[DpdkPort]) -> Result<(), WorkerError>
         facts.mac = info.mac;
         let most = info.mtu_bytes as u32;
         if config.mtu_bytes.is_some_and(|wanted| wanted > most) {
-            return Err(WorkerError::Together(format!(
-                "{}: mtu_bytes = {} is more than the device's MTU of {most}",
-                config.interface,
-                config.mtu_bytes.unwrap_or_default()
-            )));
+            return Err(WorkerError::Mtu {
+                interface: config.interface.clone(),
+                wanted: config.mtu_bytes.unwrap_or_default(),
+                most,
+            });
         }
         facts.mtu_bytes = config.mtu_bytes.unwrap_or(most);
         if let Oracle::Device { workers, required } = facts.oracle {
@@ -280,7 +280,7 @@ fn learn(start: &mut WorkerStart, ports: &[DpdkPort]) -> Result<(), WorkerError>
     Ok(())
 }
 
-/// How the device spreads flows over queues. Its table is set by the first worker, evenly, and read by all.
+/// How the device spreads flows over queues, as it says itself.
 fn spread(port: &DpdkPort, workers: u32) -> Result<Oracle, DpdkError> {
     let device = port.device();
     let key = device.rss_key()?;

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tidegate_channel::paths::{PathEntry, PathWriter};
 
-/// What the mirror asks; the kernel, or a test.
+/// What the mirror asks: the kernel; on DPDK the configuration and what the first worker found; or a test.
 pub trait Kernel {
     /// How `destination` is reached.
     fn route(&mut self, destination: IpAddr) -> io::Result<Option<Route>>;
