@@ -274,6 +274,29 @@ impl Manager {
     /// Ends of processes are looked for on each turn: a signal for a child may stand for several.
     fn reap(&mut self, now: Instant) {
         let last = self.ending.is_some();
+        let mut ended = self.reap_slots(now);
+        // A process that ended while its threads were asked one after the other has ended for those that were asked before.
+        if self.parts.shared.are_together() && !ended.is_empty() {
+            ended.extend(self.reap_slots(now));
+        }
+        if ended.len() > 1 && self.parts.shared.are_together() && !last {
+            tracing::error!(
+                "the process of all {} workers ended, and the connections of all queues with it: on DPDK they are threads of one process",
+                ended.len()
+            );
+        }
+        if !ended.is_empty() {
+            self.write_record();
+            self.write_totals();
+        }
+        for worker in ended {
+            self.reload_lost(worker);
+        }
+    }
+
+    /// The workers that were found ended.
+    fn reap_slots(&mut self, now: Instant) -> Vec<usize> {
+        let last = self.ending.is_some();
         let mut ended = Vec::new();
         for slot in &mut self.slots {
             if !slot.reap(now, last) {
@@ -293,19 +316,7 @@ impl Manager {
                 self.memory.ended(in_force, worker, &counted);
             }
         }
-        if ended.len() > 1 && self.parts.shared.are_together() && !last {
-            tracing::error!(
-                "the process of all {} workers ended, and the connections of all queues with it: on DPDK they are threads of one process",
-                ended.len()
-            );
-        }
-        if !ended.is_empty() {
-            self.write_record();
-            self.write_totals();
-        }
-        for worker in ended {
-            self.reload_lost(worker);
-        }
+        ended
     }
 
     fn write_totals(&self) {
