@@ -24,7 +24,7 @@ const FUNCTIONS: [&str; 9] = [
     "rte_(strerror|socket_id|socket_count|socket_id_by_idx|thread_register)",
     "rte_(eal_cleanup|log_set_global_level|log_set_level_pattern)",
     "rte_(pktmbuf_pool_create|mempool_free|mempool_in_use_count|mempool_avail_count|mempool_lookup)",
-    "rte_eth_dev_(socket_id|get_port_by_name|info_get|configure|adjust_nb_rx_tx_desc|start|stop|close|get_mtu)",
+    "rte_eth_dev_(socket_id|get_port_by_name|info_get|adjust_nb_rx_tx_desc|start|stop|close|get_mtu)",
     "rte_eth_(macaddr_get|link_get_nowait|stats_get|xstats_get|xstats_get_names|[rt]x_queue_setup)",
     "rte_eth_(promiscuous|allmulticast)_(enable|disable)",
     "rte_eth_dev_rss_(hash_update|hash_conf_get|reta_update|reta_query)",

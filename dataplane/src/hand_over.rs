@@ -97,13 +97,14 @@ impl HandOverSenders {
         }
     }
 
-    /// Copies a frame towards the worker that owns it; `false`: the ring is full, or there is no such worker.
-    pub fn send(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
+    /// Copies a frame towards the worker that owns it, with a tag that says how it arrived; `false`: the ring is full, or there is no
+    /// such worker.
+    pub fn send(&mut self, worker: u32, tag: u8, frame: &[u8]) -> bool {
         let sender = self
             .senders
             .get_mut(worker as usize)
             .and_then(Option::as_mut);
-        let sent = sender.is_some_and(|sender| sender.send(port, frame));
+        let sent = sender.is_some_and(|sender| sender.send(tag, frame));
         self.used |= sent;
         sent
     }
@@ -118,8 +119,8 @@ impl HandOverSenders {
 
 impl HandOver for HandOverSenders {
     #[inline]
-    fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool {
-        self.send(worker, port, frame)
+    fn hand_over(&mut self, worker: u32, tag: u8, frame: &[u8]) -> bool {
+        self.send(worker, tag, frame)
     }
 
     fn not_for_tcp(&mut self, port: u8, frame: &[u8]) -> bool {
@@ -148,8 +149,8 @@ impl HandOverReceivers {
         self.receivers.iter_mut().map(Receiver::waiting).sum()
     }
 
-    /// Gives up to `max` frames of each ring to `take`; returns how many slots were emptied. The port is another process's
-    /// word: check it before it becomes an index.
+    /// Gives up to `max` frames of each ring to `take`, with their tags; returns how many slots were emptied. The port in a tag is
+    /// another process's word: check it before it becomes an index.
     pub fn receive(&mut self, max: usize, mut take: impl FnMut(u8, &[u8])) -> usize {
         self.receivers
             .iter_mut()

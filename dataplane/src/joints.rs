@@ -7,7 +7,7 @@ use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
 use tidegate_proxy::{Change, Event, KeyWatch, Left, Proxy, SlowRequest};
-use tidegate_stack::{Path, Stack, StackChange};
+use tidegate_stack::{Arrival, Path, Stack, StackChange};
 
 impl Transport for Stack {
     #[inline]
@@ -19,11 +19,11 @@ impl Transport for Stack {
     fn ingress(
         &mut self,
         frame: &[u8],
-        port: usize,
+        arrival: Arrival,
         tx: &mut impl TxQueue,
         hand_over: &mut HandOverSenders,
     ) {
-        self.ingress(frame, port, tx, hand_over);
+        self.ingress(frame, arrival, tx, hand_over);
     }
 
     #[inline]

@@ -8,17 +8,17 @@ use tidegate_channel::paths::PathEntry;
 use tidegate_port::{Port, TxQueue};
 use tidegate_proxy::streams::{ServerId, Streams};
 use tidegate_proxy::{Change, Event, KeyWatch, Left, SlowRequest};
-use tidegate_stack::StackChange;
+use tidegate_stack::{Arrival, StackChange};
 
 /// Frames in, streams out.
 pub trait Transport: Streams {
     /// Tells the time; expires what is due.
     fn tick(&mut self, now_us: u64);
-    /// Takes one frame that arrived on port `port`.
+    /// Takes one frame.
     fn ingress(
         &mut self,
         frame: &[u8],
-        port: usize,
+        arrival: Arrival,
         tx: &mut impl TxQueue,
         hand_over: &mut HandOverSenders,
     );

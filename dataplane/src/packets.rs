@@ -18,7 +18,7 @@ use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
 use tidegate_proxy::Change;
 use tidegate_proxy::streams::ServerId;
-use tidegate_stack::StackChange;
+use tidegate_stack::{Arrival, StackChange};
 
 /// What the network is to be from now on, made in advance.
 pub struct PacketChange {
@@ -66,8 +66,12 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
                 }
             }
             for frame in 0..frames {
+                let arrival = Arrival {
+                    port: index,
+                    is_verified: rx.is_verified(frame),
+                };
                 self.stack
-                    .ingress(rx.frame(frame), index, tx, &mut self.senders);
+                    .ingress(rx.frame(frame), arrival, tx, &mut self.senders);
             }
             rx.release();
         }
@@ -78,10 +82,11 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
             receivers,
             ..
         } = self;
-        receivers.receive(BURST_FRAMES, |port, frame| {
+        receivers.receive(BURST_FRAMES, |tag, frame| {
+            let arrival = Arrival::from_tag(tag);
             // The index is another process's word.
-            if let Some(owner) = ports.get_mut(usize::from(port)) {
-                stack.ingress(frame, usize::from(port), owner.halves().1, senders);
+            if let Some(owner) = ports.get_mut(arrival.port) {
+                stack.ingress(frame, arrival, owner.halves().1, senders);
             }
         });
         if let Some(link) = &mut self.link {
@@ -264,5 +269,6 @@ fn queue_counters(port: &PortCounters) -> QueueCounters {
         rx_fill_ring_empty: port.rx_fill_ring_empty,
         tx_invalid: port.tx_invalid,
         tx_dropped: port.tx_dropped,
+        link_down: port.link_down,
     }
 }

@@ -34,6 +34,7 @@ mod kernel_listeners;
 mod keys;
 mod life;
 mod lifecycle;
+mod links;
 mod log;
 mod manager;
 mod neighbours;

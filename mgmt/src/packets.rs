@@ -3,6 +3,7 @@
 
 use crate::adoption::heritage::{Heritage, Rings};
 use crate::bypass::Watch;
+use crate::links::Links;
 use crate::neighbours::{self, Neighbours};
 use crate::netlink::events::Events;
 use crate::netlink::mirror::{Mirror, Refreshed};
@@ -39,6 +40,8 @@ pub struct Packets {
     rings: Rings,
     refresh_at: Instant,
     bypass: Watch,
+    /// Which ports have a link.
+    pub links: Links,
 }
 
 /// Who knows routes and neighbours.
@@ -138,6 +141,7 @@ impl Packets {
         Ok(Self {
             link,
             bypass: Watch::new(interfaces, now),
+            links: Links::default(),
             mirror: mirror(config, plan),
             paths,
             rings: complete(rings)?,

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tidegate_tests::appliance::Status;
 use tidegate_tests::both_drivers;
 use tidegate_tests::client::HANG_GUARD;
 use tidegate_tests::client::memcached::{Memcached, items};
@@ -15,7 +16,7 @@ use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::plan::Plan;
 use tidegate_tests::scene::Scene;
-use tidegate_tests::stage::Stage;
+use tidegate_tests::stage::{Driver, Stage};
 
 /// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
 fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
@@ -389,4 +390,45 @@ fn no_reply_reaches_another_client_while_servers_die_and_hang(scene: &mut Scene)
         watch.errors.load(Ordering::Relaxed) > 0,
         "the disturbance disturbed nobody: the test proved nothing"
     );
+}
+
+/// The kernel has no link to lose on loopback, so this has no turn with its sockets.
+fn a_link_that_goes_down_is_told_and_traffic_goes_on_when_it_is_back(driver: Driver) {
+    let configure = |stage: &dyn Stage| LabConfig::new(stage, Family::V4);
+    let Some(mut scene) = Scene::raise(driver, LabOptions::default(), configure) else {
+        return;
+    };
+    let pool = scene.plan().pool(ServerKind::Redis, Family::V4);
+    let mut before = scene.on_client(|| Redis::open(pool).unwrap());
+    assert_eq!(before.words("SET key before").unwrap(), Value::ok());
+    let tell = |status: &Status| status.0["ports"][0]["link_down"] == true;
+    let cable = |scene: &Scene, state: &str| {
+        let command = format!("ip link set eth0 {state}");
+        scene.lab().hosts.client.shell(&command).unwrap();
+    };
+    cable(&scene, "down");
+    scene.wait_for_status("a port without link", tell);
+    let shown = scene.appliance.status_text().unwrap();
+    assert!(shown.contains("NO LINK"), "{shown}");
+    assert!(scene.appliance.log().contains("eth1 has no link"));
+    cable(&scene, "up");
+    scene.wait_for_status("its link", |status: &Status| !tell(status));
+    assert!(scene.appliance.log().contains("eth1 has a link again"));
+    // TCP bridges a gap: the same connection goes on.
+    assert_eq!(before.words("GET key").unwrap(), Value::bulk(b"before"));
+    scene.on_client(|| {
+        let mut after = Redis::open(pool).unwrap();
+        assert_eq!(after.words("GET key").unwrap(), Value::bulk(b"before"));
+    });
+}
+
+#[test]
+fn a_link_that_goes_down_is_told_afxdp() {
+    a_link_that_goes_down_is_told_and_traffic_goes_on_when_it_is_back(Driver::Afxdp);
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_link_that_goes_down_is_told_dpdk_packet() {
+    a_link_that_goes_down_is_told_and_traffic_goes_on_when_it_is_back(Driver::DpdkPacket);
 }

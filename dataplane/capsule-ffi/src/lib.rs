@@ -7,6 +7,7 @@
 //!   in `shim.c`.
 //! * [`rte_eal_init`] and [`rte_thread_set_affinity`] are wrapped: arguments were renamed since, cards that nobody named are
 //!   never touched, and a thread that DPDK did not start has to be registered to have a cache of its own in memory pools.
+//! * [`rte_eth_dev_configure`] is wrapped: it asks for what the device has of checksums, and not for a spread that it has not.
 //! * `renamed`: constants that were given other names.
 //! * `kni`: the kernel interface that DPDK gave up. Every call fails.
 //!
@@ -28,12 +29,14 @@ mod affinity;
 mod bindings {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
+mod configure;
 mod eal;
 mod kni;
 mod renamed;
 
 pub use affinity::{MAIN_LCORE, numa_node_of_cpu, place_main, rte_thread_set_affinity};
 pub use bindings::*;
+pub use configure::rte_eth_dev_configure;
 pub use eal::{eal_is_up, rte_eal_init};
 pub use kni::*;
 pub use renamed::*;

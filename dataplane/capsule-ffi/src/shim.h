@@ -40,7 +40,13 @@ static const uint64_t TIDEGATE_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t TIDEGATE_RSS_UDP = RTE_ETH_RSS_UDP;
 static const uint64_t TIDEGATE_RSS_SCTP = RTE_ETH_RSS_SCTP;
 static const uint64_t TIDEGATE_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
-static const uint64_t TIDEGATE_TX_IPV4_CHECKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t TIDEGATE_TX_TCP_CHECKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
-static const uint64_t TIDEGATE_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t TIDEGATE_RX_TCP_CHECKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+
+/* Of a received mbuf: its TCP checksum was found right, or was never computed because the frame was on no wire. Both of DPDK's values
+   have this bit, and that for a wrong checksum has not. */
+static const uint64_t TIDEGATE_RX_TCP_CHECKED = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+/* Of an mbuf to send: the device completes the checksum of the TCP segment in it. */
+static const uint64_t TIDEGATE_TX_COMPLETE_TCP = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t TIDEGATE_TX_IS_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t TIDEGATE_TX_IS_IPV6 = RTE_MBUF_F_TX_IPV6;

@@ -104,6 +104,8 @@ pub struct PortCounters {
     pub tx_dropped: u64,
     /// TX descriptors that the kernel refused.
     pub tx_invalid: u64,
+    /// No count: 1 while a device that the kernel does not see has no link. The first queue asks.
+    pub link_down: u64,
 }
 
 /// The receive half of a port.
@@ -115,6 +117,12 @@ pub trait RxQueue {
     fn waiting(&mut self) -> usize;
     /// One frame of the current burst, Ethernet header first.
     fn frame(&self, index: usize) -> &[u8];
+    /// Whether the device vouches for the TCP checksum of a frame of the current burst. Then it need not be looked at, and cannot be
+    /// where the frame was never on a wire: a hypervisor's guests leave checksums to a card that is not there.
+    #[inline]
+    fn is_verified(&self, _index: usize) -> bool {
+        false
+    }
     /// Gives the frames of the burst back to the device.
     fn release(&mut self);
 }
@@ -126,6 +134,15 @@ pub trait TxQueue {
     /// Writes one frame of exactly `bytes` in place and queues it. The caller has checked [`TxQueue::room`]; without room
     /// or with more bytes than a frame holds this panics, because it is our own mistake.
     fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+    /// Whether the device computes TCP checksums for whoever calls [`TxQueue::complete_checksum`].
+    #[inline]
+    fn completes_checksums(&self) -> bool {
+        false
+    }
+    /// Has the device complete the TCP checksum of the frame that was pushed last: its field holds the sum of the pseudo-header, and
+    /// the TCP header begins `tcp_at` bytes behind the Ethernet header.
+    #[inline]
+    fn complete_checksum(&mut self, _tcp_at: usize) {}
     /// Shows the frames that were queued since they were last shown, as far as the device has not got them yet.
     fn show(&mut self, look: &mut dyn FnMut(&[u8]));
     /// Hands everything queued to the device and takes finished frames back; a bounded number of system calls.

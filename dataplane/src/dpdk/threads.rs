@@ -26,8 +26,8 @@ use tidegate_channel::message::{
 use tidegate_config::{Pmd, PortConfig};
 use tidegate_port::Port;
 use tidegate_port::dpdk::{
-    self, DeviceConfig, DeviceKind, DpdkConfig, DpdkError, DpdkPort, MakeLoop, Memory, QueueLoop,
-    StartError,
+    self, Device, DeviceConfig, DeviceKind, DpdkConfig, DpdkError, DpdkPort, MakeLoop, Memory,
+    Offloads, QueueLoop, StartError,
 };
 
 /// How long a device may take until it has a link. Cards negotiate for two or three seconds.
@@ -210,6 +210,18 @@ fn go(
     call_ourselves(&format!("tidegate-w{worker}"));
     // The kernel would otherwise add up to 50 µs to each nap.
     let _coarser = prctl::set_timerslack(1);
+    let workers = starting.start.workers;
+    // Before anybody reads how flows are spread. What a device cannot be told shows there.
+    let spread_evenly = || {
+        for port in &ports {
+            let _unsupported = spread_over(port.device(), workers);
+        }
+        Ok(())
+    };
+    together
+        .gate
+        .pass(spread_evenly)
+        .map_err(WorkerError::Together)?;
     learn(&mut starting.start, &ports)?;
     let modes = ports.iter().map(|port| obtained(port.info().mode));
     starting.show(modes.collect(), &[])?;
@@ -261,6 +273,14 @@ fn learn(start: &mut WorkerStart, ports: &[DpdkPort]) -> Result<(), WorkerError>
             });
         }
         facts.mtu_bytes = config.mtu_bytes.unwrap_or(most);
+        if port.worker() == 0 {
+            tracing::info!(
+                "{}: driver {}, TCP checksums: {}",
+                config.interface,
+                port.device().driver(),
+                checksums(port.device().offloads())
+            );
+        }
         if let Oracle::Device { workers, required } = facts.oracle {
             facts.oracle = match spread(port, workers) {
                 Ok(oracle) => oracle,
@@ -278,6 +298,27 @@ fn learn(start: &mut WorkerStart, ports: &[DpdkPort]) -> Result<(), WorkerError>
         }
     }
     Ok(())
+}
+
+fn checksums(by_device: Offloads) -> &'static str {
+    match (by_device.tx_tcp, by_device.rx_tcp) {
+        (true, true) => "computed and checked by the device",
+        (true, false) => "computed by the device, checked by us",
+        (false, true) => "computed by us, checked by the device",
+        (false, false) => "computed and checked by us",
+    }
+}
+
+/// Has the device send flows to all workers' queues and to no other, if it does not already.
+fn spread_over(device: &Device, workers: u32) -> Result<(), DpdkError> {
+    let table = device.indirection()?;
+    let named = |worker: u32| table.iter().any(|queue| u32::from(*queue) == worker);
+    let is_right = (0..workers).all(named) && table.iter().all(|queue| u32::from(*queue) < workers);
+    if is_right {
+        return Ok(());
+    }
+    let even = (0..workers as u16).cycle().take(table.len());
+    device.set_indirection(&even.collect::<Vec<_>>())
 }
 
 /// How the device spreads flows over queues, as it says itself.

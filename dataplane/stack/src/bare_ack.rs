@@ -33,9 +33,8 @@ pub(crate) fn write_ack(
     };
     let options = if timestamped { TIMESTAMP_BYTES } else { 0 };
     let bytes = tcp_at + TCP_HEADER_BYTES + options;
-    tx.push(ETHERNET_HEADER_BYTES + bytes, |frame| {
-        let (header, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
-        header.copy_from_slice(link);
+    checksum::push_sealed(tx, bytes, |header, packet| {
+        *header = *link;
         let (ip, tcp) = packet.split_at_mut(tcp_at);
         write_ip(key, ip, (TCP_HEADER_BYTES + options) as u16);
         let (tcp, rest) = tcp.split_at_mut(TCP_HEADER_BYTES);
@@ -53,7 +52,7 @@ pub(crate) fn write_ack(
             rest[4..8].copy_from_slice(&TIMESTAMPS().to_be_bytes());
             rest[8..12].copy_from_slice(&flow.track.timestamp_echo.to_be_bytes());
         }
-        checksum::seal(packet, tcp_at);
+        (tcp_at, ())
     });
     counters.segments_sent += 1;
     counters.acks_alone += 1;
@@ -98,7 +97,7 @@ mod tests {
             &mut packet[..IPV4_HEADER_BYTES],
             TCP_HEADER_BYTES as u16,
         );
-        checksum::seal(&mut packet, IPV4_HEADER_BYTES);
+        checksum::seal(&mut packet, IPV4_HEADER_BYTES, false);
         let ip = Ipv4Packet::new_checked(&packet[..]).unwrap();
         assert!(ip.verify_checksum() && ip.dont_frag());
         assert_eq!(ip.src_addr().octets(), [10, 0, 0, 1]);

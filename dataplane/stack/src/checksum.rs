@@ -4,6 +4,9 @@
 //! third for large values. The sum is taken in the machine's byte order: RFC 1071, section 2: "the sum of 16-bit integers can
 //! be computed in either byte order".
 
+use crate::frame::ETHERNET_HEADER_BYTES;
+use tidegate_port::TxQueue;
+
 /// Offset of the checksum in an IPv4 header.
 const IPV4_CHECKSUM_AT: usize = 10;
 /// Offset of the checksum in a TCP header.
@@ -13,21 +16,49 @@ const IPV4_PLAIN_BYTES: usize = 20;
 const PROTOCOL_TCP: u16 = 6;
 
 /// Whether the IPv4 header's, if it is one, and the TCP segment's checksum are right. `packet` is an IP packet whose TCP
-/// header begins at `tcp_at`.
+/// header begins at `tcp_at`. The segment's is not looked at if the device vouches for it.
 #[inline]
-pub(crate) fn holds(packet: &[u8], tcp_at: usize) -> bool {
+pub(crate) fn holds(packet: &[u8], tcp_at: usize, is_verified: bool) -> bool {
     let header_holds = packet[0] >> 4 != 4 || fold(header_sum(packet, tcp_at)) == u16::MAX;
-    header_holds && fold(segment_sum(packet, tcp_at)) == u16::MAX
+    header_holds && (is_verified || fold(segment_sum(packet, tcp_at)) == u16::MAX)
 }
 
-/// Writes both checksums into a packet whose checksum fields are zero.
+/// Queues a frame with an IP packet whose checksum fields are zero. `write` returns the offset of the packet's TCP header, and
+/// something for the caller. The TCP checksum is the device's business where it computes any.
 #[inline]
-pub(crate) fn seal(packet: &mut [u8], tcp_at: usize) {
+pub(crate) fn push_sealed<T: TxQueue, R>(
+    tx: &mut T,
+    bytes: usize,
+    write: impl FnOnce(&mut [u8; ETHERNET_HEADER_BYTES], &mut [u8]) -> (usize, R),
+) -> R {
+    let by_device = tx.completes_checksums();
+    let (tcp_at, result) = tx.push(ETHERNET_HEADER_BYTES + bytes, |frame| {
+        let Some((link, packet)) = frame.split_first_chunk_mut() else {
+            unreachable!("a frame is longer than its header")
+        };
+        let (tcp_at, result) = write(link, packet);
+        seal(packet, tcp_at, by_device);
+        (tcp_at, result)
+    });
+    if by_device {
+        tx.complete_checksum(tcp_at);
+    }
+    result
+}
+
+/// Writes both checksums into a packet whose checksum fields are zero; of the segment's only what a device begins with, if it does the
+/// rest: the sum of the pseudo-header.
+#[inline]
+pub(crate) fn seal(packet: &mut [u8], tcp_at: usize, by_device: bool) {
     if packet[0] >> 4 == 4 {
         let header = !fold(header_sum(packet, tcp_at));
         packet[IPV4_CHECKSUM_AT..IPV4_CHECKSUM_AT + 2].copy_from_slice(&header.to_ne_bytes());
     }
-    let segment = !fold(segment_sum(packet, tcp_at));
+    let segment = if by_device {
+        fold(pseudo_header_sum(packet, tcp_at))
+    } else {
+        !fold(segment_sum(packet, tcp_at))
+    };
     let at = tcp_at + TCP_CHECKSUM_AT;
     packet[at..at + 2].copy_from_slice(&segment.to_ne_bytes());
 }
@@ -35,16 +66,20 @@ pub(crate) fn seal(packet: &mut [u8], tcp_at: usize) {
 /// The sum over pseudo-header and segment.
 #[inline]
 fn segment_sum(packet: &[u8], tcp_at: usize) -> u64 {
-    // RFC 9293, section 3.1: the pseudo-header is the two addresses, the protocol and the segment's length.
+    add(pseudo_header_sum(packet, tcp_at), sum(&packet[tcp_at..]))
+}
+
+/// RFC 9293, section 3.1: the pseudo-header is the two addresses, the protocol and the segment's length.
+#[inline]
+fn pseudo_header_sum(packet: &[u8], tcp_at: usize) -> u64 {
     let addresses = if packet[0] >> 4 == 4 {
         word(packet, 12)
     } else {
         sum(&packet[8..40])
     };
-    let segment = &packet[tcp_at..];
-    let length = segment.len() as u16;
+    let length = (packet.len() - tcp_at) as u16;
     let rest = u64::from(PROTOCOL_TCP.to_be()) + u64::from(length.to_be());
-    add(add(addresses, sum(segment)), rest)
+    add(addresses, rest)
 }
 
 /// The sum over an IPv4 header.
@@ -165,16 +200,33 @@ mod tests {
         }
     }
 
+    /// What a device does: the complement of the sum of everything from the TCP header on, the begun checksum included.
+    fn complete(packet: &mut [u8], tcp_at: usize) {
+        let words = packet[tcp_at..].chunks(2);
+        let sum = words.fold(0_u32, |sum, word| {
+            let [high, low] = [word[0], word.get(1).copied().unwrap_or(0)];
+            sum + u32::from(u16::from_be_bytes([high, low]))
+        });
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        packet[tcp_at + 16..tcp_at + 18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    }
+
     proptest! {
         #[test]
         fn agrees_with_smoltcp(ipv6: bool, bytes in proptest::collection::vec(any::<u8>(), 60..1_600), options in 0..3_usize, flip in any::<(u16, u8)>()) {
             let (mut packet, tcp_at) = packet(ipv6, bytes, options);
-            seal(&mut packet, tcp_at);
-            prop_assert!(holds(&packet, tcp_at));
+            let mut begun = packet.clone();
+            seal(&mut begun, tcp_at, true);
+            prop_assert!(holds(&begun, tcp_at, true));
+            complete(&mut begun, tcp_at);
+            seal(&mut packet, tcp_at, false);
+            prop_assert_eq!(&begun, &packet);
+            prop_assert!(holds(&packet, tcp_at, false));
             prop_assert!(smoltcp_agrees(&packet, tcp_at));
             let at = tcp_at + usize::from(flip.0) % (packet.len() - tcp_at);
             packet[at] ^= flip.1;
-            prop_assert_eq!(holds(&packet, tcp_at), smoltcp_agrees(&packet, tcp_at));
+            prop_assert_eq!(holds(&packet, tcp_at, false), smoltcp_agrees(&packet, tcp_at));
         }
     }
 }

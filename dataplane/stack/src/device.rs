@@ -164,15 +164,13 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
             *overflowed = true;
             return discard(bytes, write);
         }
-        self.tx.push(ETHERNET_HEADER_BYTES + bytes, |frame| {
-            let (link, packet) = frame.split_at_mut(ETHERNET_HEADER_BYTES);
-            link.copy_from_slice(self.link);
+        checksum::push_sealed(self.tx, bytes, |link, packet| {
+            *link = *self.link;
             let result = write(packet);
             // smoltcp writes no IPv4 options.
             let tcp_at = if packet[0] >> 4 == 4 { 20 } else { 40 };
-            checksum::seal(packet, tcp_at);
             self.track.note(packet, tcp_at, self.counters);
-            result
+            (tcp_at, result)
         })
     }
 }

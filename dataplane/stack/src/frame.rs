@@ -3,6 +3,7 @@
 //! Only what the demultiplexer needs is read, in place. What passes here is a well-formed, unfragmented TCP segment over
 //! IPv4 or IPv6; checksums are a separate step, because a frame that goes to another worker is verified there.
 
+use crate::arrival::Arrival;
 use crate::checksum;
 use crate::flow_table::FlowKey;
 use smoltcp::wire::{IpAddress, TcpOption, TcpPacket};
@@ -147,8 +148,8 @@ impl<'a> Segment<'a> {
 
     /// Whether the IPv4 header's and the segment's checksum are right.
     #[inline]
-    pub(crate) fn checksums_hold(&self) -> bool {
-        checksum::holds(self.packet, self.tcp_at)
+    pub(crate) fn checksums_hold(&self, arrival: Arrival) -> bool {
+        checksum::holds(self.packet, self.tcp_at, arrival.is_verified)
     }
 
     /// A SYN that wants to open a connection, not one that answers ours.

@@ -1,5 +1,6 @@
 //! From a received frame to its flow.
 
+use crate::arrival::Arrival;
 use crate::bare_ack::write_ack;
 use crate::device::{FlowDevice, Track, is_before};
 use crate::flow::{Owner, Role};
@@ -27,15 +28,17 @@ enum Local {
 }
 
 impl Stack {
-    /// Takes one frame that arrived on the port at position `port`. Answers that cannot wait for the egress pass, a RST or
+    /// Takes one frame; `arrival` is the position of the port that it came by, or an [`Arrival`] that says more. Answers that cannot wait for the egress pass, a RST or
     /// the acknowledgement of a segment out of order, go into `tx`.
     pub fn ingress(
         &mut self,
         frame: &[u8],
-        port: usize,
+        arrival: impl Into<Arrival>,
         tx: &mut impl TxQueue,
         hand_over: &mut impl HandOver,
     ) {
+        let arrival = arrival.into();
+        let port = arrival.port;
         self.counters.frames_in += 1;
         let segment = match Segment::parse(frame) {
             Ok(segment) => segment,
@@ -43,13 +46,13 @@ impl Stack {
         };
         match self.table.get(&segment.key) {
             Some(slot) => {
-                if segment.checksums_hold() {
+                if segment.checksums_hold(arrival) {
                     self.deliver(slot, &segment, port, tx);
                 } else {
                     self.counters.frames_bad_checksum += 1;
                 }
             }
-            None => self.unknown(frame, &segment, port, tx, hand_over),
+            None => self.unknown(frame, &segment, arrival, tx, hand_over),
         }
     }
 
@@ -370,10 +373,11 @@ impl Stack {
         &mut self,
         frame: &[u8],
         segment: &Segment<'_>,
-        port: usize,
+        arrival: Arrival,
         tx: &mut impl TxQueue,
         hand_over: &mut impl HandOver,
     ) {
+        let port = arrival.port;
         let Some(local) = self.local(&segment.key) else {
             self.counters.frames_not_ours += 1;
             return;
@@ -382,14 +386,14 @@ impl Stack {
         if owner != self.worker {
             self.counters.wrong_queue += 1;
             // A mismatch is never answered with RST: the flow may be alive with its owner.
-            if hand_over.hand_over(owner, port as u8, frame) {
+            if hand_over.hand_over(owner, arrival.tag(), frame) {
                 self.counters.frames_handed_over += 1;
             } else {
                 self.counters.frames_hand_over_full += 1;
             }
             return;
         }
-        if !segment.checksums_hold() {
+        if !segment.checksums_hold(arrival) {
             self.counters.frames_bad_checksum += 1;
             return;
         }

@@ -28,6 +28,7 @@
 //! oldest entry.
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod bare_ack;
 mod checksum;
 mod config;
@@ -48,6 +49,7 @@ mod streams;
 mod toeplitz;
 mod wheel;
 
+pub use arrival::Arrival;
 pub use config::{Listener, Path, StackConfig, StackError, StackPort};
 pub use oracle::QueueOracle;
 pub use reconfigure::StackChange;

@@ -21,8 +21,8 @@ use tidegate_proxy::streams::{CloseReason, ServerId};
 
 /// Takes a frame to the worker that owns its flow.
 pub trait HandOver {
-    /// Passes `frame`, which arrived on the port at position `port`, to `worker`; `false`: there was no room.
-    fn hand_over(&mut self, worker: u32, port: u8, frame: &[u8]) -> bool;
+    /// Passes `frame`, which arrived as `tag` says ([`Arrival::tag`](crate::Arrival::tag)), to `worker`; `false`: there was no room.
+    fn hand_over(&mut self, worker: u32, tag: u8, frame: &[u8]) -> bool;
 
     /// Takes `frame`, which is not TCP or was sent to a group of stations, where the kernel does not see it and somebody else has to;
     /// `false`: nobody does, or there was no room. It is counted as `frames_not_tcp` or `frames_not_ours` in either case.

@@ -59,6 +59,7 @@ scope! {
         rx_fill_ring_empty: "times the kernel found the fill ring empty",
         tx_invalid: "descriptors the kernel refused",
         tx_dropped: "frames the device dropped instead of sending",
+        link_down: gauge "1 while a device of DPDK says that it has no link; only the first queue asks it",
     }
 }
 

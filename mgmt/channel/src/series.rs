@@ -78,6 +78,8 @@ series! {
     WORKER_UP: Gauge "tidegate_worker_up" of "worker", "1 while its process serves";
     WORKER_BUSY: Gauge "tidegate_worker_busy_ratio" of "worker",
         "part of the last ten seconds in which there was something to do";
+    LINK_DOWN: Gauge "tidegate_link_down" of "interface",
+        "1 while the interface has no link: cable, switch or hypervisor";
     STEERING_FRAMES: Counter "tidegate_steering_frames_total" of "interface, verdict",
         "frames by what the steering program decided";
     STEERING_BYPASSED: Gauge "tidegate_steering_bypassed" of "interface",

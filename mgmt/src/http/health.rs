@@ -20,11 +20,14 @@ pub fn complaint(snapshot: Option<&Snapshot>, now: Instant) -> Option<String> {
     let bypassed = stats.ports.iter().filter(|port| port.bypassed.is_some());
     let bypassed =
         bypassed.map(|port| format!("{}: the driver goes round the program", port.interface));
+    let dark = stats.ports.iter().filter(|port| port.link_down);
+    let dark = dark.map(|port| format!("{} has no link", port.interface));
     let idle: Vec<String> = stats
         .workers
         .iter()
         .filter(|worker| worker.state != "running")
         .map(|worker| format!("worker {} is {}", worker.worker, worker.state))
+        .chain(dark)
         .chain(bypassed)
         .collect();
     if stats.state != "running" {
@@ -59,14 +62,16 @@ mod tests {
             interface: "eth1".into(),
             steering: "native".into(),
             bypassed: Some(100),
+            link_down: false,
             verdicts: [].into(),
             device: [].into(),
         });
         let bypassed = "eth1: the driver goes round the program";
         assert_eq!(said(&snapshot, now), bypassed);
         snapshot.stats.workers[1].state = "waiting".into();
-        let both = format!("worker 1 is waiting; {bypassed}");
-        assert_eq!(said(&snapshot, now), both);
+        snapshot.stats.ports[0].link_down = true;
+        let all = format!("worker 1 is waiting; eth1 has no link; {bypassed}");
+        assert_eq!(said(&snapshot, now), all);
         snapshot.stats.state = "draining".into();
         assert_eq!(said(&snapshot, now), "draining");
     }

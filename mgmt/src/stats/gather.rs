@@ -18,14 +18,34 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tidegate_channel::counters::QueueCounters;
 use tidegate_config::{Config, PoolConfig, Protocol};
+use tidegate_port::nic;
 
 /// Takes a sample if one is due.
 pub fn sample_if_due(manager: &mut Manager, now: Instant) {
     if now >= manager.memory.due() {
         let totals = totals(manager);
+        look_at_links(manager, &totals);
         let memory = &mut manager.memory;
         memory.ejections.look(memory.history.last(), &totals);
         memory.history.keep(now, totals);
+    }
+}
+
+/// The kernel knows of its interfaces, and the first worker of others.
+fn look_at_links(manager: &mut Manager, totals: &Totals) {
+    let shared = &mut manager.parts.shared;
+    let config = shared.config.clone();
+    let Some(packets) = shared.packets_mut() else {
+        return;
+    };
+    for port in &config.ports {
+        let said = totals
+            .workers
+            .values()
+            .filter_map(|worker| worker.queues.get(&port.interface))
+            .any(|counters| counters.link_down != 0);
+        let has_none = nic::is_running(&port.interface).is_some_and(|is_running| !is_running);
+        packets.links.note(&port.interface, said || has_none);
     }
 }
 

@@ -47,6 +47,7 @@ pub fn render(stats: &Stats, format: Format) -> String {
     }
     for port in &stats.ports {
         let interface = ("interface", port.interface.as_str());
+        families.value(&series::LINK_DOWN, &[interface], &u8::from(port.link_down));
         families.value(
             &series::STEERING_BYPASSED,
             &[interface],

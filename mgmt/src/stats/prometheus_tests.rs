@@ -121,6 +121,7 @@ pub(in crate::stats) fn stats() -> Stats {
             interface: "eth1".into(),
             steering: "native".into(),
             bypassed: None,
+            link_down: false,
             verdicts: [("pass".to_owned(), 4)].into(),
             device: [("tx_dropped".to_owned(), 9)].into(),
         }],

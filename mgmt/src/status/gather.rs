@@ -189,6 +189,7 @@ pub fn port_reports(manager: &Manager) -> Vec<PortReport> {
                 interface: port.interface.clone(),
                 steering,
                 bypassed: packets.bypassed(index),
+                link_down: packets.links.is_down(&port.interface),
                 verdicts,
                 device: device.collect(),
             }

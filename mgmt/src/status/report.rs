@@ -138,6 +138,9 @@ pub struct PortReport {
     /// Frames that arrived without that it saw one since; `None`: it is not known to be so. Nothing is served here while they do.
     #[serde(default)]
     pub bypassed: Option<u64>,
+    /// There is no carrier, or the interface is down.
+    #[serde(default)]
+    pub link_down: bool,
     /// What the steering program decided, by verdict: frames since it was attached.
     pub verdicts: BTreeMap<String, u64>,
     /// Frames the interface itself dropped or failed to send, by the kernel's name, since it exists.

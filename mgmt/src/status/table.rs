@@ -196,6 +196,9 @@ fn steering(report: &Report, out: &mut String) {
             port.steering,
             verdicts.join(" ")
         );
+        if port.link_down {
+            out.push_str("    NO LINK: nothing arrives or leaves\n");
+        }
         if let Some(frames) = port.bypassed {
             let _infallible = writeln!(
                 out,
@@ -346,6 +349,7 @@ mod tests {
                 interface: "eth1".into(),
                 steering: "native".into(),
                 bypassed: Some(4_096),
+                link_down: true,
                 verdicts: [("pass".to_owned(), 4), ("drop".to_owned(), 0)].into(),
                 device: [("tx_dropped".to_owned(), 9)].into(),
             }],
@@ -363,6 +367,7 @@ mod tests {
             "1m15s  100%     41%  7%",
             "killed by SIGKILL",
             "zero-copy",
+            "    NO LINK: nothing arrives or leaves",
             "rx_ring_full=7",
             "frames_bad_checksum=5",
             "pass=4",

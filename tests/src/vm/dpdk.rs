@@ -9,68 +9,102 @@ use crate::vm::traffic::{CONNECTIONS, count_ended, open_connections, smoke};
 use crate::vm::verdicts::Verdicts;
 use anyhow::{Result, bail};
 
+/// On a device that hashes.
 const INSTANCE: Instance = Instance {
     name: "dpdk",
     leg: network::DPDK,
     workers: 2,
 };
 
-/// Takes the second NIC from the kernel, serves from it, and gives it back.
+/// On a device that spreads flows by other means, and has more queues than it needs.
+const PLAIN: Instance = Instance {
+    name: "dpdk-plain",
+    leg: network::WIDE,
+    workers: 2,
+};
+
+/// Takes NICs from the kernel, serves from them, and gives them back.
 pub fn play(ground: &mut Ground, verdicts: &mut Verdicts) {
     let has_drivers = ground.machine.ask("ls -d /usr/lib/*/dpdk");
     if !has_drivers.is_ok_and(|(status, _)| status == 0) {
         verdicts.skip("dpdk", "this tidegate was built without the feature dpdk");
         return;
     }
-    let failed_before = verdicts.failed();
-    let bound = verdicts.check("dpdk: configure takes the NIC from the kernel", || {
-        INSTANCE.configure(&mut ground.machine, &port_lines(), &ground.servers)?;
-        configure(&mut ground.machine, "configure init")?;
-        expect_driver(&mut ground.machine, "vfio-pci")?;
-        let pages = ground.machine.run("grep HugePages_Total /proc/meminfo")?;
-        Ok((format!("vfio-pci, {}", pages.trim()), ()))
-    });
-    if bound.is_none() {
-        return;
-    }
-    let served = verdicts.check("dpdk: starts on two queues", || {
-        let status = INSTANCE.start(&mut ground.machine)?;
-        let queues = [0, 1].map(|worker| status.queues(worker)).concat();
-        let modes: Vec<&str> = queues.iter().map(|queue| queue.mode.as_str()).collect();
-        Ok((modes.join(" and "), ()))
-    });
-    if served.is_some() {
-        verdicts.check("dpdk: every reply is right, both queues carry", || {
-            Ok((smoke(ground, &INSTANCE, 50)?, ()))
-        });
+    serve(ground, verdicts, &INSTANCE, |ground, verdicts| {
         verdicts.check("dpdk: a killed process is started again", || {
             Ok((kill_process(ground)?, ()))
         });
         verdicts.check("dpdk: the process in its place serves", || {
             Ok((smoke(ground, &INSTANCE, 10)?, ()))
         });
-        verdicts.check("dpdk: ends in order", || {
-            INSTANCE.stop(&mut ground.machine)?;
+    });
+    serve(ground, verdicts, &PLAIN, |_, _| {});
+}
+
+/// Binds, starts, asks, stops and unbinds; `more` is done while it serves.
+fn serve(
+    ground: &mut Ground,
+    verdicts: &mut Verdicts,
+    instance: &Instance,
+    more: impl FnOnce(&mut Ground, &mut Verdicts),
+) {
+    let name = instance.name;
+    let failed_before = verdicts.failed();
+    let bound = verdicts.check(
+        &format!("{name}: configure takes the NIC from the kernel"),
+        || {
+            instance.configure(&mut ground.machine, &port_lines(instance), &ground.servers)?;
+            configure(instance, &mut ground.machine, "configure init")?;
+            expect_driver(instance, &mut ground.machine, "vfio-pci")?;
+            let pages = ground.machine.run("grep HugePages_Total /proc/meminfo")?;
+            Ok((format!("vfio-pci, {}", pages.trim()), ()))
+        },
+    );
+    if bound.is_none() {
+        return;
+    }
+    let served = verdicts.check(&format!("{name}: starts on two queues"), || {
+        let status = instance.start(&mut ground.machine)?;
+        let queues = [0, 1].map(|worker| status.queues(worker)).concat();
+        let modes: Vec<&str> = queues.iter().map(|queue| queue.mode.as_str()).collect();
+        Ok((modes.join(" and "), ()))
+    });
+    if served.is_some() {
+        verdicts.check(&format!("{name}: the device computes checksums"), || {
+            let log = instance.log(&mut ground.machine);
+            let line = log.lines().find(|line| line.contains("TCP checksums"));
+            match line.and_then(|line| line.split_once("TCP checksums: ")) {
+                Some((_, by @ "computed and checked by the device")) => Ok((by.to_owned(), ())),
+                other => bail!("the log says {other:?}"),
+            }
+        });
+        verdicts.check(
+            &format!("{name}: every reply is right, both queues carry"),
+            || Ok((smoke(ground, instance, 50)?, ())),
+        );
+        more(ground, verdicts);
+        verdicts.check(&format!("{name}: ends in order"), || {
+            instance.stop(&mut ground.machine)?;
             Ok(("ended".to_owned(), ()))
         });
     }
-    verdicts.check("dpdk: configure gives the NIC back", || {
-        configure(&mut ground.machine, "configure fini")?;
-        expect_driver(&mut ground.machine, "virtio-pci")?;
-        let device = INSTANCE.leg.interface;
+    verdicts.check(&format!("{name}: configure gives the NIC back"), || {
+        configure(instance, &mut ground.machine, "configure fini")?;
+        expect_driver(instance, &mut ground.machine, "virtio-pci")?;
+        let device = instance.leg.interface;
         ground.machine.run(&format!(
             "grep -qi {} /sys/class/net/{device}/address",
-            INSTANCE.leg.mac()
+            instance.leg.mac()
         ))?;
         Ok((format!("{device} is there again"), ()))
     });
     if verdicts.failed() > failed_before {
-        println!("{}", INSTANCE.log(&mut ground.machine));
+        println!("{}", instance.log(&mut ground.machine));
     }
 }
 
-fn port_lines() -> String {
-    let leg = INSTANCE.leg;
+fn port_lines(instance: &Instance) -> String {
+    let leg = instance.leg;
     let addresses =
         Family::BOTH.map(|family| format!("\"{}/{}\"", leg.vip(family), prefix(family)));
     let routes =
@@ -83,16 +117,16 @@ fn port_lines() -> String {
     )
 }
 
-fn configure(machine: &mut Machine, command: &str) -> Result<()> {
-    let (status, printed) = INSTANCE.ask(machine, command)?;
+fn configure(instance: &Instance, machine: &mut Machine, command: &str) -> Result<()> {
+    let (status, printed) = instance.ask(machine, command)?;
     if status != 0 {
         bail!("{command} ended with status {status}:\n{printed}");
     }
     Ok(())
 }
 
-fn expect_driver(machine: &mut Machine, expected: &str) -> Result<()> {
-    let device = INSTANCE.leg.pci_address();
+fn expect_driver(instance: &Instance, machine: &mut Machine, expected: &str) -> Result<()> {
+    let device = instance.leg.pci_address();
     let link = machine.run(&format!("readlink /sys/bus/pci/devices/{device}/driver"))?;
     if link.trim().rsplit('/').next() != Some(expected) {
         bail!("{device} has the driver {link}, not {expected}");

@@ -48,7 +48,7 @@ pub const AFXDP: Leg = Leg {
     device_options: "",
 };
 
-/// For DPDK, which does not take a device with several queues and no receive-side scaling.
+/// For DPDK, which is told how flows are spread.
 pub const DPDK: Leg = Leg {
     number: 3,
     tap: "vm1",

@@ -36,15 +36,12 @@ pub struct Device {
     rss_table_entries: u16,
 }
 
-/// Checksums that the device could compute or check. None is switched on: the stack computes its own.
+/// Checksums that the device computes or checks. What it can of these is switched on. IPv4 headers are left to the stack, which needs
+/// three loads for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offloads {
-    /// Checks the checksum of IPv4 headers.
-    pub rx_ipv4: bool,
     /// Checks the checksum of TCP.
     pub rx_tcp: bool,
-    /// Computes the checksum of IPv4 headers.
-    pub tx_ipv4: bool,
     /// Computes the checksum of TCP.
     pub tx_tcp: bool,
 }
@@ -121,9 +118,7 @@ impl Device {
             node: unsafe { ffi::rte_eth_dev_socket_id(id) },
             queues_max: info.max_rx_queues.min(info.max_tx_queues),
             offloads: Offloads {
-                rx_ipv4: can(info.rx_offload_capa, ffi::TIDEGATE_RX_IPV4_CHECKSUM),
                 rx_tcp: can(info.rx_offload_capa, ffi::TIDEGATE_RX_TCP_CHECKSUM),
-                tx_ipv4: can(info.tx_offload_capa, ffi::TIDEGATE_TX_IPV4_CHECKSUM),
                 tx_tcp: can(info.tx_offload_capa, ffi::TIDEGATE_TX_TCP_CHECKSUM),
             },
             rss_key_bytes: info.hash_key_size,
@@ -183,7 +178,7 @@ impl Device {
         self.queues_max
     }
 
-    /// What it could do about checksums.
+    /// What it does about checksums.
     pub fn offloads(&self) -> Offloads {
         self.offloads
     }

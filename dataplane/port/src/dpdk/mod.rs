@@ -58,6 +58,7 @@ pub struct DpdkPort {
     queue: u16,
     statistics: DeviceStatistics,
     statistics_read: Option<Instant>,
+    link_down: u64,
 }
 
 /// Mbufs that are in no pool: in the device, in a burst, or written and not sent yet.
@@ -80,6 +81,7 @@ impl DpdkPort {
             queue,
             statistics: DeviceStatistics::default(),
             statistics_read: None,
+            link_down: 0,
         })
     }
 
@@ -128,6 +130,7 @@ impl Port for DpdkPort {
         let is_old = |read: Instant| read.elapsed() >= STATISTICS_AGE_MAX;
         if self.queue == 0 && self.statistics_read.is_none_or(is_old) {
             self.statistics = self.device.statistics();
+            self.link_down = u64::from(!self.device.link().is_up);
             self.statistics_read = Some(Instant::now());
         }
         PortCounters {
@@ -139,6 +142,7 @@ impl Port for DpdkPort {
             rx_ring_full: self.statistics.rx_ring_full,
             rx_fill_ring_empty: self.statistics.rx_no_mbuf,
             tx_dropped: self.statistics.tx_errors,
+            link_down: self.link_down,
             ..PortCounters::default()
         }
     }

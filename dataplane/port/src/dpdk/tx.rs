@@ -7,7 +7,7 @@ use capsule_ffi as ffi;
 use super::device::Device;
 use super::pool::Pool;
 use crate::dpdk_memory::QUEUED_MAX;
-use crate::{BURST_MAX, Flushed, TxQueue};
+use crate::{BURST_MAX, ETHERNET_HEADER_BYTES, Flushed, TxQueue};
 
 /// The transmit half of a DPDK port.
 #[derive(Debug)]
@@ -25,9 +25,13 @@ pub struct DpdkTx {
     /// Frames queued so far when they were last shown to a capture.
     shown: u64,
     frame_bytes_max: usize,
+    completes_checksums: bool,
     pub(super) frames: u64,
     pub(super) bytes: u64,
 }
+
+/// Where the header lengths of a frame stand in an mbuf's `tx_offload`.
+const IP_HEADER_SHIFT: u32 = 7;
 
 impl DpdkTx {
     pub(super) fn new(device: &Device, queue: u16, pool: Pool) -> Self {
@@ -42,6 +46,7 @@ impl DpdkTx {
             queued_end: 0,
             shown: 0,
             frame_bytes_max: device.frame_bytes_max(),
+            completes_checksums: device.offloads().tx_tcp,
             frames: 0,
             bytes: 0,
         }
@@ -131,6 +136,32 @@ impl TxQueue for DpdkTx {
         self.frames += 1;
         self.bytes += bytes as u64;
         result
+    }
+
+    #[inline]
+    fn completes_checksums(&self) -> bool {
+        self.completes_checksums
+    }
+
+    #[inline]
+    fn complete_checksum(&mut self, tcp_at: usize) {
+        let Some(last) = self.queued[self.taken..self.queued_end].last() else {
+            return;
+        };
+        let mbuf = *last;
+        // SAFETY: pushed and not flushed, so it is ours alone, with an IP header behind the Ethernet header. A new mbuf has neither
+        // flags nor lengths.
+        unsafe {
+            let is_ipv4 = data(mbuf, ETHERNET_HEADER_BYTES + 1)[ETHERNET_HEADER_BYTES] >> 4 == 4;
+            (*mbuf).ol_flags |= ffi::TIDEGATE_TX_COMPLETE_TCP
+                | if is_ipv4 {
+                    ffi::TIDEGATE_TX_IS_IPV4
+                } else {
+                    ffi::TIDEGATE_TX_IS_IPV6
+                };
+            (*mbuf).__bindgen_anon_3.tx_offload =
+                ETHERNET_HEADER_BYTES as u64 | (tcp_at as u64) << IP_HEADER_SHIFT;
+        }
     }
 
     fn show(&mut self, look: &mut dyn FnMut(&[u8])) {

@@ -94,6 +94,12 @@ pub struct Nic {
     pub numa_node: Option<u32>,
 }
 
+/// Whether the interface is up and has a carrier; `None`: it is not there.
+pub fn is_running(name: &str) -> Option<bool> {
+    let flags = Query::new(name).ok()??.flags().ok()?;
+    Some(flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0)
+}
+
 impl Nic {
     /// Describes the interface.
     pub fn by_name(name: &str) -> Result<Self, NicError> {

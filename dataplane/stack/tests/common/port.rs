@@ -1,8 +1,10 @@
 //! A port whose rings are in memory: bounded, and without allocation once it is made.
 
-use super::MTU_BYTES;
+use super::{MTU_BYTES, checksum};
 use std::os::fd::BorrowedFd;
-use tidegate_port::{Flushed, Port, PortCounters, PortInfo, PortMode, RxQueue, TxQueue};
+use tidegate_port::{
+    ETHERNET_HEADER_BYTES, Flushed, Port, PortCounters, PortInfo, PortMode, RxQueue, TxQueue,
+};
 
 /// A ring of frames that never allocates after it was made.
 pub struct Ring {
@@ -43,6 +45,11 @@ impl Ring {
         fill(&mut self.frames[at][..bytes])
     }
 
+    pub fn last_mut(&mut self) -> &mut [u8] {
+        let at = (self.first + self.len - 1) % self.frames.len();
+        &mut self.frames[at][..self.bytes[at]]
+    }
+
     pub fn drop_front(&mut self, frames: usize) {
         self.first = (self.first + frames) % self.frames.len();
         self.len -= frames;
@@ -77,6 +84,10 @@ impl RxQueue for Rx {
 
 pub struct Tx {
     pub ring: Ring,
+    /// The device completes checksums.
+    pub completes: bool,
+    /// Frames that it completed.
+    pub completed: usize,
 }
 
 impl TxQueue for Tx {
@@ -86,6 +97,17 @@ impl TxQueue for Tx {
 
     fn push<R>(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         self.ring.push(bytes, fill)
+    }
+
+    fn completes_checksums(&self) -> bool {
+        self.completes
+    }
+
+    fn complete_checksum(&mut self, tcp_at: usize) {
+        let segment = &mut self.ring.last_mut()[ETHERNET_HEADER_BYTES + tcp_at..];
+        let sum = checksum(segment);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        self.completed += 1;
     }
 
     fn show(&mut self, _look: &mut dyn FnMut(&[u8])) {
@@ -112,6 +134,8 @@ impl MemoryPort {
             },
             tx: Tx {
                 ring: Ring::new(frames),
+                completes: false,
+                completed: 0,
             },
             mac,
         }
