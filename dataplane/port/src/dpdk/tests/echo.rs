@@ -93,7 +93,7 @@ impl QueueLoop for Echo {
             strays: self.strays,
             stray_bytes: self.stray_bytes,
             counters: self.port.counters(),
-            device: self.port.device().statistics(),
+            device: self.port.device().statistics().unwrap(),
             before: self.before,
             after: self.port.mbufs_in_use(),
         };
@@ -257,6 +257,9 @@ fn both_queues_echo(kind: DeviceKind, memory: Memory, look: fn(&[Told])) {
 
 #[test]
 fn both_queues_of_packet_sockets_echo_and_every_mbuf_returns() {
+    if !alone() {
+        return;
+    }
     both_queues_echo(af_packet(), Memory::Ordinary, |told| {
         // Packet sockets copy, so between two frames nothing is out.
         for told in told {
@@ -267,6 +270,9 @@ fn both_queues_of_packet_sockets_echo_and_every_mbuf_returns() {
 
 #[test]
 fn both_queues_of_af_xdp_echo_and_every_mbuf_returns() {
+    if !alone() {
+        return;
+    }
     // The fill rings hold mbufs, as many as before or what the kernel has not given back yet.
     both_queues_echo(af_xdp(), Memory::Ordinary, |told| {
         for told in told {
@@ -297,6 +303,9 @@ impl Drop for HugePages {
 
 #[test]
 fn huge_pages_serve_as_well_as_ordinary_ones() {
+    if !alone() {
+        return;
+    }
     if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
         eprintln!("SKIPPED, needs huge pages of 2 MiB");
         return;
@@ -327,17 +336,26 @@ fn another_takes_over_from_one_that_was_killed(kind: DeviceKind) {
 
 #[test]
 fn another_takes_over_packet_sockets_from_one_that_was_killed() {
+    if !alone() {
+        return;
+    }
     another_takes_over_from_one_that_was_killed(af_packet());
 }
 
 #[test]
 fn another_takes_over_af_xdp_from_one_that_was_killed() {
+    if !alone() {
+        return;
+    }
     another_takes_over_from_one_that_was_killed(af_xdp());
 }
 
 #[test]
 fn frames_beyond_the_mtu_are_dropped_and_counted() {
     const LONG: u64 = 5;
+    if !alone() {
+        return;
+    }
     let Some(cores) = cores(1) else { return };
     let Some(lab) = Lab::new() else { return };
     let peer = Peer::open(&lab);

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::doorbell::Doorbell;
 use crate::test_lab::Lab;
-use crate::test_support::{exclusive, wait_readable};
+use crate::test_support::wait_readable;
 
 type Endless = Loop<fn() -> ControlFlow<()>>;
 
@@ -39,6 +39,9 @@ fn af_xdp(start_queue: u32) -> DeviceKind {
 
 #[test]
 fn interfaces_that_cannot_be_opened_are_named() {
+    if !alone() {
+        return;
+    }
     let Some(lab) = Lab::new() else { return };
     let Some(one) = cores(1) else { return };
     let on = |interface: &str| DeviceKind::AfPacket {
@@ -71,6 +74,9 @@ fn interfaces_that_cannot_be_opened_are_named() {
 
 #[test]
 fn fewer_queues_than_cores_are_named() {
+    if !alone() {
+        return;
+    }
     let Some(lab) = Lab::new() else { return };
     let Some(two) = cores(2) else { return };
     fails(&lab, &config(af_xdp(1), two), |error| {
@@ -84,6 +90,9 @@ fn fewer_queues_than_cores_are_named() {
 
 #[test]
 fn a_queue_that_somebody_has_is_named() {
+    if !alone() {
+        return;
+    }
     let Some(lab) = Lab::new() else { return };
     let Some(one) = cores(1) else { return };
     let config = config(af_xdp(0), one);
@@ -108,7 +117,9 @@ fn a_queue_that_somebody_has_is_named() {
 
 #[test]
 fn dpdk_starts_once_and_stops_for_a_signal() {
-    let _exclusive = exclusive();
+    if !alone() {
+        return;
+    }
     let Some(one) = cores(1) else { return };
     let child = child(|| {
         let config = config(DeviceKind::Loop, one);
@@ -132,7 +143,9 @@ fn dpdk_starts_once_and_stops_for_a_signal() {
 
 #[test]
 fn a_loop_that_cannot_begin_ends_all() {
-    let _exclusive = exclusive();
+    if !alone() {
+        return;
+    }
     let Some(cores) = cores(2) else { return };
     let child = child(|| {
         let config = config(DeviceKind::Loop, cores);
@@ -149,7 +162,9 @@ fn a_loop_that_cannot_begin_ends_all() {
 
 #[test]
 fn a_panic_in_a_loop_ends_the_process() {
-    let _exclusive = exclusive();
+    if !alone() {
+        return;
+    }
     let Some(one) = cores(1) else { return };
     let child = child(|| {
         let config = config(DeviceKind::Loop, one);
@@ -160,7 +175,9 @@ fn a_panic_in_a_loop_ends_the_process() {
 
 #[test]
 fn nothing_is_written_past_our_log() {
-    let _exclusive = exclusive();
+    if !alone() {
+        return;
+    }
     let Some(one) = cores(1) else { return };
     let child = child(|| {
         // SAFETY: a terminated name in, a new descriptor or -1 out.

@@ -1,7 +1,8 @@
 //! DPDK on devices that need no card: packet sockets and AF_XDP on a veth, loops in memory.
 //!
 //! EAL starts once in a process, so each test has a child for it. Loops run there on threads of capsule, where a failed assertion
-//! ends the process.
+//! ends the process. A child that starts threads must not be forked off a process where others may just be starting one, so each test also
+//! has a process of its own ([`alone`]).
 
 mod echo;
 mod errors;
@@ -10,17 +11,45 @@ mod queues;
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::*;
 use crate::test_lab::Host;
-use crate::test_support::{Child, fork};
+use crate::test_support::{Child, exclusive, fork};
 
 /// Long enough for a loaded machine; only a broken test waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `body` in a child process, and says on the terminal why it failed. The caller holds `exclusive()`.
+/// Set where a test has a process of its own.
+const ALONE: &str = "TIDEGATE_TEST_ALONE";
+
+/// Whether this process is this test's alone. If not, the test is played in one that is, and has passed there.
+///
+/// The standard library takes a lock whenever a thread starts. A process that is forked off meanwhile has that lock locked for ever.
+fn alone() -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let _exclusive = exclusive();
+    let thread = std::thread::current();
+    let name = thread.name().expect("libtest names threads by their tests");
+    let program = std::env::current_exe().expect("a process has a program");
+    let played = Command::new(program)
+        .args(["--exact", name, "--test-threads=1", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("the program can be started again");
+    let said = String::from_utf8_lossy(&played.stderr);
+    eprint!("{said}");
+    let result = String::from_utf8_lossy(&played.stdout);
+    assert!(played.status.success(), "{result}{said}");
+    assert!(result.contains("1 passed"), "{result}");
+    false
+}
+
+/// Runs `body` in a child process, and says on the terminal why it failed. The caller is [`alone`].
 fn child(body: impl FnOnce()) -> Child {
     fork(|| {
         std::panic::set_hook(Box::new(|panic| {
