@@ -2,6 +2,7 @@
 //! see them: they are the first worker's.
 
 use crate::limits::{OTHERS_BYTES_MAX, OTHERS_MAX};
+use tidegate_port::ETHERNET_HEADER_BYTES;
 use tidegate_port::handover::{Receiver, Sender};
 use tidegate_stack::HandOver;
 
@@ -123,12 +124,27 @@ impl HandOver for HandOverSenders {
         self.send(worker, tag, frame)
     }
 
+    /// A flood of anything else does not reach the first worker.
     fn not_for_tcp(&mut self, port: u8, frame: &[u8]) -> bool {
+        if !is_for_link_layer(frame) {
+            return false;
+        }
         match &mut self.others {
             Others::Nobody => false,
             Others::OfFirst => self.send(0, port, frame),
             Others::Here(inbox) => inbox.put(port, frame),
         }
+    }
+}
+
+/// ARP, ICMP, and ICMPv6 right behind the header.
+fn is_for_link_layer(frame: &[u8]) -> bool {
+    const ETHERNET: usize = ETHERNET_HEADER_BYTES;
+    match frame.get(12..ETHERNET) {
+        Some([0x08, 0x06]) => true,
+        Some([0x08, 0x00]) => frame.get(ETHERNET + 9) == Some(&1),
+        Some([0x86, 0xdd]) => frame.get(ETHERNET + 6) == Some(&58),
+        _ => false,
     }
 }
 
@@ -190,36 +206,57 @@ mod tests {
         assert_eq!(two.receive(64, |_, _| panic!("not for worker 2")), 0);
     }
 
+    fn frame(kind: [u8; 2], protocol_at: usize, protocol: u8) -> Vec<u8> {
+        let mut frame = vec![0; 60];
+        frame[12..14].copy_from_slice(&kind);
+        frame[protocol_at] = protocol;
+        frame
+    }
+
+    fn arp() -> Vec<u8> {
+        frame([0x08, 0x06], 59, 0)
+    }
+
     #[test]
-    fn what_is_not_for_tcp_is_the_first_workers() {
+    fn what_is_for_the_link_layer_is_the_first_workers() {
+        let (echo, echo6) = (frame([0x08, 0x00], 23, 1), frame([0x86, 0xdd], 20, 58));
         let (to_first, mut from_second) = in_process(4).unwrap();
         let mut second = HandOverSenders::new(vec![Some(to_first), None]).with_others(false);
-        assert!(second.not_for_tcp(3, b"who has"));
+        assert!(second.not_for_tcp(3, &arp()));
+        let udp = frame([0x08, 0x00], 23, 17);
+        let (udp6, tagged) = (frame([0x86, 0xdd], 20, 17), frame([0x81, 0x00], 23, 1));
+        for other in [
+            &udp,
+            &udp6,
+            &tagged,
+            &arp()[..13].to_vec(),
+            &udp[..20].to_vec(),
+        ] {
+            assert!(!second.not_for_tcp(3, other));
+        }
         second.publish();
         let mut first = HandOverSenders::new(vec![None]).with_others(true);
         assert!(first.inbox().is_none());
         from_second.receive(8, |port, frame| assert!(first.not_for_tcp(port, frame)));
-        assert!(first.not_for_tcp(1, b"echo"));
+        assert!(first.not_for_tcp(1, &echo) && first.not_for_tcp(2, &echo6));
         let mut seen = Vec::new();
         let inbox = first.inbox().unwrap();
         inbox.empty(|port, frame| seen.push((port, frame.to_vec())));
-        assert_eq!(seen, [(3, b"who has".to_vec()), (1, b"echo".to_vec())]);
+        assert_eq!(seen, [(3, arp()), (1, echo), (2, echo6)]);
         assert!(first.inbox().is_none());
-        assert!(!HandOverSenders::new(vec![None]).not_for_tcp(0, b"for the kernel"));
+        assert!(!HandOverSenders::new(vec![None]).not_for_tcp(0, &arp()));
     }
 
     #[test]
-    fn a_flood_of_frames_that_are_not_for_tcp_takes_no_more_memory() {
+    fn a_flood_for_the_link_layer_takes_no_more_memory() {
         let mut first = HandOverSenders::new(vec![None]).with_others(true);
-        let taken = (0..10_000)
-            .filter(|_| first.not_for_tcp(0, &[0; 60]))
-            .count();
+        let taken = (0..10_000).filter(|_| first.not_for_tcp(0, &arp())).count();
         assert_eq!(taken, OTHERS_MAX);
         let inbox = first.inbox().unwrap();
         inbox.empty(|_, _| {});
-        let taken = (0..10_000)
-            .filter(|_| first.not_for_tcp(0, &[0; 2_000]))
-            .count();
+        let mut long = arp();
+        long.resize(2_000, 0);
+        let taken = (0..10_000).filter(|_| first.not_for_tcp(0, &long)).count();
         assert_eq!(taken, OTHERS_BYTES_MAX / 2_000);
     }
 

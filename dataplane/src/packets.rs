@@ -67,8 +67,8 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
             }
             for frame in 0..frames {
                 let arrival = Arrival {
-                    port: index,
                     is_verified: rx.is_verified(frame),
+                    ..index.into()
                 };
                 self.stack
                     .ingress(rx.frame(frame), arrival, tx, &mut self.senders);

@@ -117,6 +117,11 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         }
     }
 
+    /// Goes on turning after the end, for those who share a device with this worker: frames of theirs arrive here, too.
+    pub fn stay(running: &mut Running) {
+        running.state.drain = None;
+    }
+
     /// One turn, and the rest after it; `Some`: it was the last.
     #[inline]
     pub fn once(&mut self, running: &mut Running) -> Option<Ended> {

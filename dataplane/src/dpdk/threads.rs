@@ -186,7 +186,11 @@ fn begin(
         let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         waiting.get_mut(worker).and_then(Option::take)
     };
-    let (starting, packets) = waiting.ok_or(WorkerError::Unexpected("an unknown worker"))?;
+    let (starting, packets) = waiting.ok_or_else(|| {
+        let why = "an unknown worker";
+        together.gate.break_off(why);
+        WorkerError::Unexpected(why)
+    })?;
     let socket = starting.socket.try_clone();
     let begun = go(together, starting, packets, ports);
     if let Err(error) = &begun {
@@ -253,6 +257,7 @@ fn go(
     Ok(Turning {
         worker,
         running: poll_loop.begin(clock),
+        has_ended: false,
         poll_loop,
         together: together.clone(),
     })
@@ -342,6 +347,9 @@ struct Turning {
     worker: u32,
     poll_loop: PacketWorker<DpdkPort>,
     running: Running,
+    /// Its work is done, and it serves the others: their frames arrive at its queue, and the first worker has the link layer. The last one ends
+    /// the process.
+    has_ended: bool,
     together: Arc<Together>,
 }
 
@@ -351,8 +359,11 @@ impl QueueLoop for Turning {
         match self.poll_loop.once(&mut self.running) {
             None => ControlFlow::Continue(()),
             Some(ended) => {
-                self.end(ended);
-                ControlFlow::Break(())
+                if !std::mem::replace(&mut self.has_ended, true) {
+                    self.end(ended);
+                }
+                PacketWorker::<DpdkPort>::stay(&mut self.running);
+                ControlFlow::Continue(())
             }
         }
     }

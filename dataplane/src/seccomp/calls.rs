@@ -234,6 +234,11 @@ fn dpdk() -> Vec<Call> {
         // Packet sockets and AF_XDP sockets: wakes the kernel for what is in the TX ring and in the fill ring.
         any(libc::SYS_sendto),
         any(libc::SYS_recvfrom),
+        // Drivers of cards: alarms for what the card does by itself, such as a link that comes and goes, and registers that vfio has not
+        // mapped.
+        any(libc::SYS_timerfd_settime),
+        any(libc::SYS_pread64),
+        any(libc::SYS_pwrite64),
     ]
 }
 

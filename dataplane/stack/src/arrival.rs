@@ -10,6 +10,8 @@ pub struct Arrival {
     pub port: usize,
     /// The device vouches for the TCP checksum.
     pub is_verified: bool,
+    /// Another worker handed it over.
+    pub is_handed_over: bool,
 }
 
 impl Arrival {
@@ -18,11 +20,12 @@ impl Arrival {
         self.port as u8 | if self.is_verified { VERIFIED } else { 0 }
     }
 
-    /// Reads what [`Arrival::tag`] wrote.
+    /// Reads what [`Arrival::tag`] wrote, when the frame was handed over.
     pub fn from_tag(tag: u8) -> Self {
         Self {
             port: usize::from(tag & !VERIFIED),
             is_verified: tag & VERIFIED != 0,
+            is_handed_over: true,
         }
     }
 }
@@ -33,6 +36,7 @@ impl From<usize> for Arrival {
         Self {
             port,
             is_verified: false,
+            is_handed_over: false,
         }
     }
 }
@@ -45,8 +49,15 @@ mod tests {
     fn a_tag_keeps_everything() {
         for port in [0, 1, 0x7f] {
             for is_verified in [false, true] {
-                let arrival = Arrival { port, is_verified };
-                assert_eq!(Arrival::from_tag(arrival.tag()), arrival);
+                let arrival = Arrival {
+                    is_verified,
+                    ..port.into()
+                };
+                let handed = Arrival {
+                    is_handed_over: true,
+                    ..arrival
+                };
+                assert_eq!(Arrival::from_tag(arrival.tag()), handed);
             }
         }
         assert_eq!(Arrival::from(3).tag(), 3);

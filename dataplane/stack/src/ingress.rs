@@ -384,6 +384,11 @@ impl Stack {
         };
         let owner = self.owner(&segment.key, &local, port);
         if owner != self.worker {
+            // Who disagrees about the owner would send it back and forth for ever.
+            if arrival.is_handed_over {
+                self.counters.frames_not_ours += 1;
+                return;
+            }
             self.counters.wrong_queue += 1;
             // A mismatch is never answered with RST: the flow may be alive with its owner.
             if hand_over.hand_over(owner, arrival.tag(), frame) {

@@ -12,6 +12,7 @@ use tidegate_stack::{Arrival, QueueOracle, Stack};
 const VERIFIED: Arrival = Arrival {
     port: 0,
     is_verified: true,
+    is_handed_over: false,
 };
 
 struct Host {
@@ -141,4 +142,12 @@ fn what_the_device_said_goes_with_a_frame_that_is_handed_over() {
     let mut owner = worker(owner);
     owner.take(&frame, Arrival::from_tag(tag));
     assert_eq!(owner.ports[0].tx.ring.len(), 1, "answered");
+    // Back to who handed it over, by mistake: not once more.
+    other.take(&frame, Arrival::from_tag(tag));
+    let counters = other.stack.counters();
+    assert_eq!(
+        (counters.frames_handed_over, counters.frames_not_ours),
+        (1, 1)
+    );
+    assert!(other.handed.frames.is_empty());
 }

@@ -226,12 +226,12 @@ impl Device {
         Ok(())
     }
 
-    /// Counts of all queues. A driver that counts nothing has zeroes.
-    pub fn statistics(&self) -> DeviceStatistics {
+    /// Counts of all queues. A driver that counts nothing has zeroes; one that cannot be asked now has none.
+    pub fn statistics(&self) -> Option<DeviceStatistics> {
         let mut counts = ffi::rte_eth_stats::default();
         // SAFETY: the device is there, and the answer has its place, zeroed.
-        unsafe { ffi::rte_eth_stats_get(self.id, &raw mut counts) };
-        DeviceStatistics {
+        let code = unsafe { ffi::rte_eth_stats_get(self.id, &raw mut counts) };
+        (code >= 0).then_some(DeviceStatistics {
             rx_frames: counts.ipackets,
             rx_bytes: counts.ibytes,
             tx_frames: counts.opackets,
@@ -240,7 +240,7 @@ impl Device {
             rx_no_mbuf: counts.rx_nombuf,
             rx_errors: counts.ierrors,
             tx_errors: counts.oerrors,
-        }
+        })
     }
 
     /// Everything that the driver counts, by the driver's own names.

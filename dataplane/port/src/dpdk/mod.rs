@@ -129,7 +129,7 @@ impl Port for DpdkPort {
     fn counters(&mut self) -> PortCounters {
         let is_old = |read: Instant| read.elapsed() >= STATISTICS_AGE_MAX;
         if self.queue == 0 && self.statistics_read.is_none_or(is_old) {
-            self.statistics = self.device.statistics();
+            self.statistics = self.device.statistics().unwrap_or(self.statistics);
             self.link_down = u64::from(!self.device.link().is_up);
             self.statistics_read = Some(Instant::now());
         }
