@@ -7,8 +7,12 @@ use std::ffi::c_int;
 
 unsafe extern "C" {
     #[link_name = "rte_eth_dev_configure"]
-    fn dpdk_configure(port: u16, rx_queues: u16, tx_queues: u16, conf: *const rte_eth_conf)
-    -> c_int;
+    fn dpdk_configure(
+        port: u16,
+        rx_queues: u16,
+        tx_queues: u16,
+        conf: *const rte_eth_conf,
+    ) -> c_int;
 }
 
 /// Configures a device.
