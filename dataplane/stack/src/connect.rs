@@ -94,11 +94,8 @@ impl Stack {
         let flow = &mut self.flows[slot as usize];
         let staged = std::mem::take(&mut flow.staged) as usize;
         if staged > 0 {
-            let sent = flow.socket_mut().send_slice(&self.staging[at..at + staged]);
-            debug_assert!(
-                sent.is_ok_and(|sent| sent == staged),
-                "the send buffer was empty"
-            );
+            let sent = flow.queue(&self.staging[at..at + staged]);
+            debug_assert!(sent == staged, "the send buffer was empty");
         }
         if std::mem::take(&mut flow.finish_wanted) {
             flow.socket_mut().close();
