@@ -252,7 +252,10 @@ fn acknowledge(
 /// When the keep-alive of a flow is due; `u64::MAX`: never.
 fn keepalive_at(flow: &mut Flow) -> u64 {
     let established = matches!(flow.state(), State::Established | State::CloseWait);
-    if !established || flow.keepalive_us == u64::MAX {
+    // RFC 9293, section 3.8.4: "Keep-alive packets MUST only be sent when no sent data is outstanding". Data that is finds out
+    // by itself whether the peer is there.
+    let outstanding = flow.socket().send_queue() > 0;
+    if !established || outstanding || flow.keepalive_us == u64::MAX {
         return u64::MAX;
     }
     let silent_from = flow.heard_us.saturating_add(flow.keepalive_us);
