@@ -8,6 +8,7 @@ use crate::frame::{ACK, ETHERNET_HEADER_BYTES, FIN, RST, SYN, be16, be32};
 use crate::limits::MTU_BYTES_MAX;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use smoltcp::wire::TcpOption;
 use tidegate_channel::counters::StackCounters;
 use tidegate_port::TxQueue;
 
@@ -41,6 +42,9 @@ pub(crate) struct Track {
 }
 
 const PROBE_BYTES: u32 = 1;
+const TCP_HEADER_BYTES: usize = 20;
+/// Offset of the flags in a TCP header.
+const FLAGS_AT: usize = 13;
 
 impl Track {
     /// Notes the TCP segment in `packet`, which smoltcp has just written.
@@ -169,9 +173,27 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
             let result = write(packet);
             // smoltcp writes no IPv4 options.
             let tcp_at = if packet[0] >> 4 == 4 { 20 } else { 40 };
+            if packet[tcp_at + FLAGS_AT] & (SYN | ACK) == SYN {
+                clear_echo(&mut packet[tcp_at..]);
+            }
             self.track.note(packet, tcp_at, self.counters);
             (tcp_at, result)
         })
+    }
+}
+
+/// RFC 7323, section 3.2, has the echo of a timestamp be zero where the segment acknowledges nothing. smoltcp echoes the last
+/// timestamp of the connection that had the slot before, of another peer.
+#[cold]
+fn clear_echo(segment: &mut [u8]) {
+    let mut at = TCP_HEADER_BYTES;
+    while let Ok((rest, option)) = TcpOption::parse(&segment[at..]) {
+        let next = segment.len() - rest.len();
+        match option {
+            TcpOption::TimeStamp { .. } => return segment[next - 4..next].fill(0),
+            TcpOption::EndOfList => return,
+            _ => at = next,
+        }
     }
 }
 
