@@ -24,6 +24,8 @@ impl Stack {
             .free_slot(List::FreeServers, List::TimeWaitServers)
             .ok_or(ConnectError::NoSlot)?;
         let link = self.link_to(&path);
+        let key = FlowKey::new(local, path.destination);
+        self.choose_initial_number(&key, usize::from(path.port));
         let interface = &mut self.ports[usize::from(path.port)].interface;
         let flow = &mut self.flows[slot as usize];
         flow.open(Role::Server(server.0), path.port, link, self.now_us);
@@ -40,8 +42,7 @@ impl Stack {
         }
         flow.attached = true;
         flow.owner = crate::flow::Owner::Proxy;
-        self.table
-            .insert(FlowKey::new(local, path.destination), slot);
+        self.table.insert(key, slot);
         self.wait_in(List::Connecting, slot, CONNECT_US);
         self.mark_dirty(slot);
         Ok(slot)

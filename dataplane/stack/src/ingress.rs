@@ -501,6 +501,7 @@ impl Stack {
         if listening {
             flow.attached = true;
             self.table.insert(segment.key, slot);
+            self.choose_initial_number(&segment.key, port);
             self.feed(slot, segment, port, tx);
         }
         self.counters.frames_delivered += 1;

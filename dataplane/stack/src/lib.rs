@@ -39,6 +39,7 @@ mod flow;
 pub mod flow_table;
 mod frame;
 mod ingress;
+mod isn;
 pub mod limits;
 mod oracle;
 mod reconfigure;

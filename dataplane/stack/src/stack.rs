@@ -40,6 +40,13 @@ pub(crate) struct PortState {
     pub(crate) oracle: QueueOracle,
 }
 
+impl PortState {
+    /// Exchanges the interface for one with another generator of random numbers, which is all that an interface remembers.
+    pub(crate) fn renew_interface(&mut self, seed: u64, now_us: u64) {
+        self.interface = interface(self.mtu_bytes, seed, now_us);
+    }
+}
+
 /// A listening address.
 pub(crate) struct ListenerState {
     pub(crate) address: SocketAddr,
@@ -91,6 +98,8 @@ pub struct Stack {
     pub(crate) accepting: bool,
     pub(crate) challenges_left: u32,
     challenge_second: u64,
+    /// What initial sequence numbers are made of beside addresses, ports and the time.
+    pub(crate) isn_secret: [u64; 2],
     /// A set without sockets: through it smoltcp answers RST.
     pub(crate) nobody: SocketSet<'static>,
     pub(crate) counters: StackCounters,
@@ -216,6 +225,7 @@ impl Stack {
             accepting: true,
             challenges_left: CHALLENGES_PER_SECOND,
             challenge_second: 0,
+            isn_secret: [split_mix(&mut seed), split_mix(&mut seed)],
             nobody: SocketSet::new(Vec::new()),
             counters: StackCounters::default(),
         })
