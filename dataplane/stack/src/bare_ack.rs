@@ -14,7 +14,8 @@ const TIMESTAMP_BYTES: usize = 12;
 const HOP_LIMIT: u8 = 64;
 const PROTOCOL_TCP: u8 = 6;
 
-/// Writes a bare acknowledgement with sequence number `sequence`; the rest is the flow's own.
+/// Writes an acknowledgement of all that was received, with sequence number `sequence` and nothing else. smoltcp does not learn of
+/// it, so the right edge of the window stays where its own last segment put it.
 pub(crate) fn write_ack(
     key: &FlowKey,
     flow: &Flow,
@@ -26,6 +27,9 @@ pub(crate) fn write_ack(
     // RFC 7323, section 3.2: "Once TSopt has been successfully negotiated [...] the TSopt MUST be sent in every non-<RST>
     // segment for the duration of the connection".
     let timestamped = flow.socket().timestamp_enabled();
+    let track = &flow.track;
+    // Only of a SYN is the window not scaled, which this is not.
+    let window = (track.window_left() >> track.window_shift) as u16;
     let tcp_at = if key.is_ipv6() {
         IPV6_HEADER_BYTES
     } else {
@@ -40,17 +44,17 @@ pub(crate) fn write_ack(
         let (tcp, rest) = tcp.split_at_mut(TCP_HEADER_BYTES);
         tcp[..4].copy_from_slice(&key.ports_outward().to_be_bytes());
         tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-        tcp[8..12].copy_from_slice(&flow.track.acknowledged.to_be_bytes());
+        tcp[8..12].copy_from_slice(&track.received_end.to_be_bytes());
         tcp[12] = (((TCP_HEADER_BYTES + options) / 4) << 4) as u8;
         tcp[13] = ACK;
-        tcp[14..16].copy_from_slice(&flow.track.window.to_be_bytes());
+        tcp[14..16].copy_from_slice(&window.to_be_bytes());
         // The checksum, which is computed over itself as zero, and the urgent pointer.
         tcp[16..].fill(0);
         if timestamped {
             // RFC 7323, appendix A: two NOPs align the option.
             rest[..4].copy_from_slice(&[1, 1, 8, 10]);
             rest[4..8].copy_from_slice(&TIMESTAMPS().to_be_bytes());
-            rest[8..12].copy_from_slice(&flow.track.timestamp_echo.to_be_bytes());
+            rest[8..12].copy_from_slice(&track.timestamp_echo.to_be_bytes());
         }
         (tcp_at, ())
     });

@@ -29,14 +29,16 @@ pub(crate) struct Track {
     pub(crate) timestamp_echo: u32,
     /// The timestamp of the last segment that brought something new; `None`: it had none, or not where it is looked for.
     pub(crate) timestamp_recent: Option<u32>,
+    /// When that segment came.
+    pub(crate) timestamp_at_us: u64,
     /// RCV.NXT: the sequence number behind what was received without a gap.
     pub(crate) received_end: u32,
     /// Something was sent.
     pub(crate) started: bool,
     /// A segment other than a SYN was sent: from then on our windows are scaled.
     pub(crate) scaled: bool,
-    /// The peer's last window was 0: a byte sent into it is a probe.
-    pub(crate) peer_window_closed: bool,
+    /// The peer's last window, as in the header. A byte sent while it is 0 is a probe.
+    pub(crate) peer_window: u16,
     /// A segment was sent again since this was last cleared.
     pub(crate) repeated: bool,
 }
@@ -76,7 +78,7 @@ impl Track {
             return;
         }
         let end = sequence.wrapping_add(length);
-        if self.peer_window_closed && payload_bytes == PROBE_BYTES && self.started {
+        if self.peer_window == 0 && payload_bytes == PROBE_BYTES && self.started {
             self.repeated = true;
             return;
         }

@@ -229,10 +229,7 @@ impl Stack {
 }
 
 /// Acknowledges what was received of a request that is on its way to a server, which is most of what is acknowledged without
-/// data. Through smoltcp such a segment costs as much as one with a reply.
-///
-/// smoltcp does not learn of it and accepts only what its own last segment allowed, so the right edge of the window stays
-/// where that put it. The reply that follows moves it on.
+/// data. Through smoltcp such a segment costs as much as one with a reply. The reply that follows moves the window on.
 fn acknowledge(
     key: &FlowKey,
     flow: &mut Flow,

@@ -60,6 +60,8 @@ pub(crate) struct Flow {
     pub(crate) staged: u32,
     /// Sequence number of the SYN that opened it.
     pub(crate) opening_sequence: u32,
+    /// When the peer was last asked about an acknowledgement that cannot be.
+    pub(crate) doubted_us: u64,
     /// When the peer was last heard.
     pub(crate) heard_us: u64,
     /// When a segment was first repeated without the peer being heard since; 0: none was.
@@ -111,6 +113,7 @@ impl Flow {
             closed: None,
             staged: 0,
             opening_sequence: 0,
+            doubted_us: 0,
             heard_us: 0,
             repeated_us: 0,
             timer_us: u64::MAX,
@@ -157,6 +160,7 @@ impl Flow {
         self.probes = 0;
         self.closed = None;
         self.staged = 0;
+        self.doubted_us = 0;
         self.heard_us = now_us;
         self.repeated_us = 0;
         self.hold_until_us = 0;

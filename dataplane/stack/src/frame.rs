@@ -47,6 +47,7 @@ pub(crate) struct Segment<'a> {
     /// Offset of the TCP header in `packet`.
     pub(crate) tcp_at: usize,
     pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
     pub(crate) flags: u8,
     pub(crate) window: u16,
     pub(crate) payload_bytes: u32,
@@ -140,6 +141,7 @@ impl<'a> Segment<'a> {
             key: key(ports),
             tcp_at,
             sequence: be32(header, 4),
+            acknowledgement: be32(header, 8),
             flags,
             window: be16(header, 14),
             payload_bytes: (segment.len() - header_bytes) as u32,

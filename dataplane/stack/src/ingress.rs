@@ -1,7 +1,6 @@
 //! From a received frame to its flow.
 
 use crate::arrival::Arrival;
-use crate::bare_ack::write_ack;
 use crate::device::{FlowDevice, Track, is_before};
 use crate::flow::{Owner, Role};
 use crate::flow_table::FlowKey;
@@ -82,7 +81,7 @@ impl Stack {
     /// A verified segment of a flow in the table.
     #[inline]
     fn deliver(&mut self, slot: u32, segment: &Segment<'_>, port: usize, tx: &mut impl TxQueue) {
-        if segment.opens() && self.reopens(slot, segment, port, tx) {
+        if segment.opens_or_answers() && self.reopens(slot, segment, port, tx) {
             return;
         }
         if segment.flags & RST != 0 && self.doubts_reset(slot, segment, tx) {
@@ -97,9 +96,30 @@ impl Stack {
             && is_before(flow.track.window_end(), segment.end())
         {
             self.counters.frames_beyond_window += 1;
+            self.challenge(slot, segment, tx);
             return;
         }
+        if flow.is_outdated_by(segment, self.now_us) {
+            self.doubt_timestamp(slot, segment, tx);
+            return;
+        }
+        if flow.disagrees(segment) && self.doubts_acknowledgement(slot, segment, port, tx) {
+            return;
+        }
+        self.take(slot, segment, port, tx);
+    }
+
+    /// A segment that smoltcp may see.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        slot: u32,
+        segment: &Segment<'_>,
+        port: usize,
+        tx: &mut impl TxQueue,
+    ) {
         self.counters.frames_delivered += 1;
+        let flow = &self.flows[slot as usize];
         let socket = flow.socket();
         let before = socket.state();
         let (received_before, queued_before) = (socket.recv_queue(), socket.send_queue());
@@ -109,7 +129,7 @@ impl Stack {
         flow.heard_us = self.now_us;
         flow.repeated_us = 0;
         flow.probes = 0;
-        flow.track.peer_window_closed = segment.window == 0;
+        flow.track.peer_window = segment.window;
         if segment.ethernet[6..12] != flow.link[..6] && !flow.is_server() {
             flow.link = segment.answer_header();
             flow.port = port as u8;
@@ -121,6 +141,7 @@ impl Stack {
         if taken > 0 {
             flow.track.received_end = flow.track.received_end.wrapping_add(taken as u32);
             flow.track.timestamp_recent = segment.timestamp();
+            flow.track.timestamp_at_us = self.now_us;
         }
         if after != before {
             self.state_changed(slot, before, after, segment);
@@ -244,7 +265,7 @@ impl Stack {
         }
     }
 
-    /// A SYN for a flow that exists. Returns whether that was all there is to do with it.
+    /// A SYN, or the answer to one, for a flow that exists. Returns whether that was all there is to do with it.
     fn reopens(
         &mut self,
         slot: u32,
@@ -252,6 +273,9 @@ impl Stack {
         port: usize,
         tx: &mut impl TxQueue,
     ) -> bool {
+        if !segment.opens() {
+            return self.answers_again(slot, segment, tx);
+        }
         let flow = &self.flows[slot as usize];
         let Role::Client(listener) = flow.role else {
             // RFC 9293, section 3.5: simultaneous open is between SYN-SENT and a SYN.
@@ -314,58 +338,6 @@ impl Stack {
         } else {
             self.counters.frames_tx_full += 1;
         }
-    }
-
-    /// RFC 5961, section 3.2: "If the RST bit is set and the sequence number exactly matches the next expected sequence
-    /// number (RCV.NXT), then TCP MUST reset the connection." and, if it does not match but lies in the window, "TCP MUST send
-    /// an acknowledgment (challenge ACK)", which an honest peer answers with a RST that matches. Guessing the window is
-    /// not enough to cut a connection.
-    fn doubts_reset(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) -> bool {
-        let flow = &self.flows[slot as usize];
-        let Track {
-            acknowledged,
-            received_end,
-            ..
-        } = flow.track;
-        let expected = segment.sequence == acknowledged || segment.sequence == received_end;
-        if expected || flow.state() == State::SynSent {
-            return false;
-        }
-        self.counters.frames_delivered += 1;
-        self.counters.resets_challenged += 1;
-        self.challenge(slot, segment, tx);
-        true
-    }
-
-    /// RFC 5961, section 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK (also
-    /// referred to as challenge ACK) to the remote peer". A peer that rebooted answers it with a RST, which closes our side,
-    /// and its next SYN opens a new connection.
-    fn doubt_opening(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
-        self.counters.frames_delivered += 1;
-        self.counters.syn_on_established += 1;
-        self.challenge(slot, segment, tx);
-    }
-
-    /// Asks the peer where it stands, as often as the throttle allows.
-    fn challenge(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
-        if self.challenges_left == 0 {
-            return;
-        }
-        self.challenges_left -= 1;
-        if tx.room() == 0 {
-            self.counters.answers_tx_full += 1;
-            return;
-        }
-        let flow = &self.flows[slot as usize];
-        let link = segment.answer_header();
-        write_ack(
-            &segment.key,
-            flow,
-            &link,
-            flow.track.sent_end,
-            tx,
-            &mut self.counters,
-        );
     }
 
     #[cold]

@@ -34,6 +34,7 @@ mod checksum;
 mod config;
 mod connect;
 mod device;
+mod doubt;
 mod egress;
 mod flow;
 pub mod flow_table;

@@ -49,6 +49,11 @@ pub const INITIAL_WINDOW_BYTES: usize = 14_600;
 /// acknowledgement, but a flood of forged SYNs must not become a flood of ACKs.
 pub const CHALLENGES_PER_SECOND: u32 = 1_000;
 
+/// Time between two answers to acknowledgements of one peer that cannot be. Each end of a connection whose numbers went apart
+/// answers the other's answer: without a pause the two would do nothing else. One a second, as smoltcp has it, is enough for an
+/// honest peer, whose timers wait as long.
+pub const DOUBT_INTERVAL_US: u64 = 1_000_000;
+
 /// Source ports tried by one connection attempt. With four workers and half the ports in use eight tries are expected;
 /// the bound keeps an exhausted range from costing a burst of work per attempt.
 pub const SOURCE_PORT_TRIES: u32 = 4_096;
@@ -66,6 +71,11 @@ pub const MTU_BYTES_MAX: usize = 2_034;
 /// only once the timestamp has moved on, so shorter ticks let it go on sooner. The price is that a connection may not be silent
 /// for more than 59 hours, which keep-alive sees to.
 pub const TIMESTAMP_TICK_US: u64 = 100;
+
+/// How long a timestamp of the peer makes older ones outdated. A segment lives for two minutes at most (RFC 9293, section 3.4.2), so
+/// what is older needs no protection; and the clock of a peer that ticks every microsecond runs through half of its numbers in 35
+/// minutes, after which new timestamps look old.
+pub const TIMESTAMP_VALID_US: u64 = 600_000_000;
 
 const _: () = assert!(
     HOLD_US < 40_000,
