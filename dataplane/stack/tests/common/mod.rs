@@ -44,7 +44,7 @@ pub struct Host {
 }
 
 /// How the world is made. Host 0 connects to host 1, which listens.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub ipv6: bool,
     pub client_slots: usize,
