@@ -184,8 +184,8 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
     }
 }
 
-/// RFC 7323, section 3.2, has the echo of a timestamp be zero where the segment acknowledges nothing. smoltcp echoes the last
-/// timestamp of the connection that had the slot before, of another peer.
+/// RFC 7323, section 3.2: "If the ACK bit is not set in the outgoing TCP header, the sender of that segment SHOULD set the
+/// TSecr field to zero." smoltcp echoes the last timestamp of the connection that had the slot before, of another peer.
 #[cold]
 fn clear_echo(segment: &mut [u8]) {
     let mut at = TCP_HEADER_BYTES;

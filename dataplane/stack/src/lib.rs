@@ -26,6 +26,8 @@
 //! Not here: ARP, neighbour discovery and ICMP, which the kernel answers on the same interface; IP fragments and IPv6
 //! extension headers, which are dropped and counted; SYN cookies, because the half-open table is bounded and evicts its
 //! oldest entry.
+//!
+//! `tests/conformance` plays what the RFCs say against it sentence by sentence, and `docs/tcp.md` explains every deviation.
 #![forbid(unsafe_code)]
 
 mod arrival;

@@ -10,8 +10,11 @@ mod common;
 mod documented;
 mod options;
 mod parse;
+mod parse_segment;
+mod parse_tests;
 mod player;
 mod script;
+mod segments;
 
 use player::{Staging, play};
 use script::{Script, Side};
@@ -187,6 +190,7 @@ scripts! {
         a_challenge_before_the_first_segment
         fourteen_at_most
         not_offered
+        only_on_a_syn
         the_servers_answer_decides
         used_by_both
         windows_of_syns_are_not_scaled

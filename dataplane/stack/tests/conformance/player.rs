@@ -2,32 +2,21 @@
 
 use crate::common::{
     ACK, CLIENT, Handed, MACS, MemoryPort, RST, SERVER, START_US, SYN, Tcp, address, check_sum,
-    checksum, config, listening, path,
+    config, listening, path,
 };
-use crate::options::TcpOption;
-use crate::parse::FLAGS;
-use crate::script::{Action, At, Fault, Number, Script, Segment, Side, Status, Step};
+use crate::script::{Action, At, Fault, Script, Side, Status, Step};
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::net::SocketAddr;
 use tidegate_channel::counters::StackCounters;
 use tidegate_config::AckMode;
-use tidegate_port::Port;
 use tidegate_proxy::streams::{CloseReason, ServerId, StreamId, StreamStatus, Streams};
 use tidegate_stack::Stack;
-
-/// How late or early a segment may be that a timer sends: two buckets of the timer wheel, and a little.
-const TOLERANCE_US: u64 = 10_000;
 
 /// Egress passes in one turn. A flow that has more than this to say at once is one that never rests.
 const PASSES_MAX: usize = 64;
 
 /// Timers that may expire between two steps.
 const TIMERS_MAX: usize = 100_000;
-
-/// Offset of the urgent pointer and of the checksum in a TCP header.
-const URGENT_AT: usize = 18;
-const CHECKSUM_AT: usize = 16;
 
 /// One way to play a script.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +32,7 @@ fn byte(offset: u32) -> u8 {
     (offset.wrapping_mul(2_654_435_761) >> 24) as u8
 }
 
-fn bytes(offset: u32, count: usize) -> Vec<u8> {
+pub fn bytes(offset: u32, count: usize) -> Vec<u8> {
     (0..count as u32)
         .map(|at| byte(offset.wrapping_add(at)))
         .collect()
@@ -66,28 +55,29 @@ pub fn play(script: &Script, staging: Staging) -> Result<(), Fault> {
         .map_err(|text| Fault::new(last, format!("at the end, {text}")))
 }
 
-struct Player {
-    stack: Stack,
-    ports: [MemoryPort; 1],
-    handed: Handed,
-    now_us: u64,
+/// A stack, its peer and its application.
+pub struct Player {
+    pub stack: Stack,
+    pub ports: [MemoryPort; 1],
+    pub handed: Handed,
+    pub now_us: u64,
     /// When the last step happened.
-    step_us: u64,
+    pub step_us: u64,
     /// What the stack sent and no step has looked at, with the time.
-    sent: VecDeque<(u64, Tcp)>,
-    ipv6: bool,
-    ours: SocketAddr,
-    peer: SocketAddr,
-    peer_iss: u32,
+    pub sent: VecDeque<(u64, Tcp)>,
+    pub ipv6: bool,
+    pub ours: SocketAddr,
+    pub peer: SocketAddr,
+    pub peer_iss: u32,
     /// Learned from the SYN that we send.
-    our_iss: Option<u32>,
+    pub our_iss: Option<u32>,
     /// That of the connection before.
-    last_iss: Option<u32>,
+    pub last_iss: Option<u32>,
     /// Where the peer's stream begins, relative to `peer_iss`.
-    peer_syn: u32,
-    stream: Option<StreamId>,
-    read: u32,
-    written: u32,
+    pub peer_syn: u32,
+    pub stream: Option<StreamId>,
+    pub read: u32,
+    pub written: u32,
 }
 
 impl Player {
@@ -154,7 +144,7 @@ impl Player {
     }
 
     /// Lets time pass, as a worker would that sleeps whenever it may. With `stop` only until something is sent.
-    fn advance(&mut self, to_us: u64, stop: bool) -> Result<(), String> {
+    pub fn advance(&mut self, to_us: u64, stop: bool) -> Result<(), String> {
         self.egress()?;
         for _ in 0..TIMERS_MAX {
             if self.now_us >= to_us || stop && !self.sent.is_empty() {
@@ -169,7 +159,7 @@ impl Player {
     }
 
     /// Ends the turn.
-    fn egress(&mut self) -> Result<(), String> {
+    pub fn egress(&mut self) -> Result<(), String> {
         for _ in 0..PASSES_MAX {
             self.collect()?;
             self.stack.egress(&mut self.ports);
@@ -321,140 +311,6 @@ impl Player {
         self.read += count as u32;
         Ok(())
     }
-
-    fn inject(&mut self, segment: &Segment) {
-        let sequence = absolute(segment.sequence, self.peer_iss);
-        if segment.flags & SYN != 0 {
-            self.peer_syn = sequence.wrapping_sub(self.peer_iss);
-        }
-        let our_iss = self.our_iss.unwrap_or(0);
-        // The SYN takes the first number of its stream, before the bytes that it may carry.
-        let syn = u32::from(segment.flags & SYN != 0);
-        let begin = self.peer_iss.wrapping_add(self.peer_syn);
-        let offset = sequence.wrapping_sub(begin).wrapping_add(syn);
-        let tcp = Tcp {
-            sequence,
-            acknowledgement: segment
-                .acknowledgement
-                .map_or(0, |number| absolute(number, our_iss)),
-            window: segment.window.unwrap_or(u16::MAX),
-            options: TcpOption::bytes(
-                segment.options.as_deref().unwrap_or_default(),
-                our_iss,
-                self.ipv6,
-            ),
-            payload: bytes(offset, segment.payload_bytes),
-            ..Tcp::new(self.peer, self.ours, segment.flags)
-        };
-        let mut frame = tcp.frame(CLIENT);
-        let at = if self.ipv6 { 54 } else { 34 };
-        frame[at + URGENT_AT..at + URGENT_AT + 2].copy_from_slice(&segment.urgent.to_be_bytes());
-        let sum = u16::from_be_bytes([frame[at + CHECKSUM_AT], frame[at + CHECKSUM_AT + 1]]);
-        // The sum of what was there and of what came in.
-        let sum = checksum(&[(!sum).to_be_bytes(), segment.urgent.to_be_bytes()].concat());
-        let sum = if segment.damaged { !sum } else { sum };
-        frame[at + CHECKSUM_AT..at + CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
-        let (_, tx) = self.ports[0].halves();
-        self.stack.tick(self.now_us);
-        self.stack.ingress(&frame, 0, tx, &mut self.handed);
-    }
-
-    fn expect(&mut self, expected: &Segment, at_us: u64) -> Result<(), String> {
-        // What follows an event at once is exact; what a timer sends is as late as its bucket of the wheel.
-        let tolerance_us = if at_us == self.step_us {
-            0
-        } else {
-            TOLERANCE_US
-        };
-        if self.sent.is_empty() {
-            self.advance(at_us + tolerance_us, true)?;
-        }
-        let Some((seen_us, frame)) = self.sent.pop_front() else {
-            return Err(format!(
-                "nothing was sent until {}",
-                since_start(at_us + tolerance_us)
-            ));
-        };
-        self.compare(expected, &frame)
-            .map_err(|text| format!("{text}: {}", self.told(&frame)))?;
-        if seen_us + tolerance_us < at_us || seen_us > at_us + tolerance_us {
-            return Err(format!(
-                "sent at {}, not at {}: {}",
-                since_start(seen_us),
-                since_start(at_us),
-                self.told(&frame)
-            ));
-        }
-        self.step_us = at_us.max(seen_us);
-        Ok(())
-    }
-
-    fn compare(&mut self, expected: &Segment, frame: &Tcp) -> Result<(), String> {
-        same("flags", told_flags(frame.flags), told_flags(expected.flags))?;
-        if frame.flags & SYN != 0 {
-            self.our_iss.get_or_insert(frame.sequence);
-        }
-        let our_iss = self.our_iss.unwrap_or(0);
-        let sequence = frame.sequence.wrapping_sub(our_iss);
-        let wanted = absolute(expected.sequence, our_iss).wrapping_sub(our_iss);
-        same("sequence number", sequence, wanted)?;
-        if let Some(number) = expected.acknowledgement {
-            let acknowledged = frame.acknowledgement.wrapping_sub(self.peer_iss);
-            let wanted = absolute(number, self.peer_iss).wrapping_sub(self.peer_iss);
-            same("acknowledgement", acknowledged, wanted)?;
-        }
-        same("length", frame.payload.len(), expected.payload_bytes)?;
-        if frame.payload != bytes(sequence, frame.payload.len()) {
-            return Err("the bytes are not those that were written".to_owned());
-        }
-        if let Some(window) = expected.window {
-            same("window", frame.window, window)?;
-        }
-        if let Some(options) = &expected.options {
-            let seen = TcpOption::read(&frame.options, self.peer_iss);
-            if !TcpOption::all_match(options, &seen, self.ipv6) {
-                return Err("the options are others".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// A segment of the stack as a script would write it.
-    fn told(&self, frame: &Tcp) -> String {
-        let sequence = frame.sequence.wrapping_sub(self.our_iss.unwrap_or(0));
-        let end = sequence.wrapping_add(frame.payload.len() as u32);
-        let mut text = format!(
-            "> {} {sequence}:{end}({})",
-            told_flags(frame.flags),
-            frame.payload.len()
-        );
-        if frame.flags & ACK != 0 {
-            let acknowledged = frame.acknowledgement.wrapping_sub(self.peer_iss);
-            let _ = write!(text, " ack {acknowledged}");
-        }
-        let _ = write!(text, " win {}", frame.window);
-        let options = TcpOption::read(&frame.options, self.peer_iss);
-        if !options.is_empty() {
-            let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-            let _ = write!(text, " <{}>", options.join(","));
-        }
-        text
-    }
-}
-
-fn absolute(number: Number, first: u32) -> u32 {
-    match number {
-        Number::Relative(number) => first.wrapping_add(number),
-        Number::Absolute(number) => number,
-    }
-}
-
-fn told_flags(flags: u8) -> String {
-    FLAGS
-        .iter()
-        .filter(|(_, flag)| flags & flag != 0)
-        .map(|(letter, _)| letter)
-        .collect()
 }
 
 fn told_status(status: StreamStatus) -> Status {
@@ -469,15 +325,21 @@ fn told_status(status: StreamStatus) -> Status {
     }
 }
 
-fn since_start(at_us: u64) -> String {
+/// A time as scripts have it.
+pub fn since_start(at_us: u64) -> String {
     format!("{} s", (at_us - START_US) as f64 / 1e6)
 }
 
+/// Whether what was seen is what was expected.
 #[allow(
     clippy::needless_pass_by_value,
     reason = "both are made for the comparison"
 )]
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: T, expected: T) -> Result<(), String> {
+pub fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    seen: T,
+    expected: T,
+) -> Result<(), String> {
     if seen == expected {
         Ok(())
     } else {
