@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::control::{self, CommandSender, Commands};
-use crate::events;
+use crate::events::{self, EventSink};
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
 use crate::linger::Linger;
@@ -45,8 +45,8 @@ pub struct Surroundings {
     pub receivers: HandOverReceivers,
     /// From the control thread.
     pub commands: Commands,
-    /// To the manager, for what it wants to know of single requests.
-    pub reports: Reports,
+    /// To the log and, for what it wants to know of single requests, to the manager.
+    pub events: EventSink,
     /// Wakes it.
     pub bell: Doorbell,
 }
@@ -56,9 +56,8 @@ pub fn assemble<P: Port>(
     start: &WorkerStart,
     ports: Vec<P>,
     surroundings: Surroundings,
-    clock: Clock,
+    now_us: u64,
 ) -> Result<PacketWorker<P>, WorkerError> {
-    let now_us = clock.now_ns() / 1_000;
     let layout = surroundings.layout;
     let stack = opening::build_stack(start, layout.servers, now_us)?;
     let proxy = opening::build_proxy(
@@ -83,7 +82,7 @@ pub fn assemble<P: Port>(
             link: link_layer::is_for(start).then(|| Box::new(LinkLayer::new(start, now_us))),
         },
         proxy,
-        events: events::spawn(&start.config, surroundings.reports)?,
+        events: surroundings.events,
         commands: surroundings.commands,
         bell: surroundings.bell,
         publisher: Publisher::new(surroundings.statistics, layout),
@@ -150,10 +149,11 @@ pub fn standalone<P: Port>(
         senders: HandOverSenders::default(),
         receivers: HandOverReceivers::default(),
         commands,
-        reports: Reports::nowhere(),
+        events: events::spawn(&start.config, Reports::nowhere())?,
         bell: bell.try_clone()?,
     };
-    let poll_loop = assemble(&start, ports, surroundings, clock)?;
+    let now_us = clock.now_ns() / 1_000;
+    let poll_loop = assemble(&start, ports, surroundings, now_us)?;
     let standalone = Standalone {
         statistics: StatisticsReader::map(&page, layout)?,
         paths,

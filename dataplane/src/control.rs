@@ -107,11 +107,16 @@ impl CommandSender {
         self.bell.ring();
     }
 
+    /// The configuration that the loop has taken up since this was last asked.
+    pub fn taken_up(&mut self) -> Option<Box<Prepared>> {
+        self.done.try_pop()
+    }
+
     /// Passes a configuration on and waits until the loop has taken it up: between two turns, so a moment.
     pub fn take_up(&mut self, prepared: Box<Prepared>) -> Box<Prepared> {
         self.send(Command::TakeUp(prepared));
         loop {
-            if let Some(done) = self.done.try_pop() {
+            if let Some(done) = self.taken_up() {
                 return done;
             }
             // If the loop has ended, so has the process; if it hangs, the manager ends it.

@@ -72,6 +72,20 @@ enum Turn {
     Nothing,
 }
 
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The next may find something at once.
+    Busy,
+    /// Nothing has to be looked at before an arrival, or before so many microseconds have passed.
+    Rests {
+        /// Microseconds.
+        us: u64,
+    },
+    /// It was the last.
+    Ended(Ended),
+}
+
 /// A loop under way.
 #[derive(Debug)]
 pub struct Running {
@@ -83,13 +97,56 @@ pub struct Running {
 }
 
 /// What is carried from turn to turn.
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+pub struct State {
     /// Something is left to be sent or received: no rest.
     pending: bool,
     /// When a timer is due.
     next_timer_us: Option<u64>,
     drain: Option<Drain>,
+}
+
+impl Default for State {
+    /// The first turn runs every layer once: servers to connect to in advance are the proxy's first work.
+    fn default() -> Self {
+        Self {
+            pending: true,
+            next_timer_us: None,
+            drain: None,
+        }
+    }
+}
+
+impl State {
+    /// How long nothing is to be done if nothing arrives.
+    fn rests_us(&self, now_us: u64) -> u64 {
+        let timer_us = self.next_timer_us.unwrap_or(u64::MAX);
+        let rests_us = timer_us.saturating_sub(now_us).min(SLEEP_MAX_US);
+        if self.drain.is_some() {
+            rests_us.min(PUBLISH_US)
+        } else {
+            rests_us
+        }
+    }
+}
+
+/// Every layer once, from the frames to the proxy and back. Returns whether something was left behind that another turn may send or
+/// receive at once.
+#[inline]
+pub fn run_layers<N: Network, A: Application<N::Streams>>(
+    network: &mut N,
+    proxy: &mut A,
+    now_us: u64,
+    timer_due: bool,
+) -> bool {
+    network.tick(now_us);
+    network.receive();
+    let streams = network.streams();
+    if timer_due {
+        proxy.tick(streams, now_us);
+    }
+    proxy.run(streams, now_us);
+    network.send()
 }
 
 impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
@@ -109,11 +166,25 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             clock,
             now_ns: clock.now_ns(),
             can_sleep: self.network.can_wait(),
-            // The first turn runs every layer once: servers to connect to in advance are the proxy's first work.
-            state: State {
-                pending: true,
-                ..State::default()
-            },
+            state: State::default(),
+        }
+    }
+
+    /// One turn at `now_us` without the rest after it, for a clock that whoever turns the loop moves.
+    pub fn step(&mut self, now_us: u64, state: &mut State) -> Step {
+        self.counters.turns += 1;
+        let turn = self.turn(now_us, state);
+        if let Some(ended) = self.obey(now_us, state) {
+            return Step::Ended(ended);
+        }
+        if turn == Turn::Busy {
+            self.counters.busy_turns += 1;
+        }
+        if turn == Turn::Lingers || state.pending {
+            Step::Busy
+        } else {
+            let us = state.rests_us(now_us);
+            Step::Rests { us }
         }
     }
 
@@ -198,17 +269,10 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
             self.counters.lingers += 1;
             return Turn::Lingers;
         }
-        self.network.tick(now_us);
-        self.network.receive();
-        let streams = self.network.streams();
-        if timer_due {
-            self.proxy.tick(streams, now_us);
-            if let Some(watch) = self.proxy.take_watched() {
-                self.events.send_told(Told::Watched(watch));
-            }
+        state.pending = run_layers(&mut self.network, &mut self.proxy, now_us, timer_due);
+        if timer_due && let Some(watch) = self.proxy.take_watched() {
+            self.events.send_told(Told::Watched(watch));
         }
-        self.proxy.run(streams, now_us);
-        state.pending = self.network.send();
         while let Some(event) = self.proxy.take_event() {
             self.events.send(event);
         }
@@ -350,13 +414,8 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         if !self.network.prepare_to_wait(&self.bell) || !self.commands.is_empty() {
             return;
         }
-        let mut sleep_us = self.publisher.owed_in_us(now_us).min(SLEEP_MAX_US);
-        if let Some(due_us) = state.next_timer_us {
-            sleep_us = sleep_us.min(due_us.saturating_sub(now_us));
-        }
-        if state.drain.is_some() {
-            sleep_us = sleep_us.min(PUBLISH_US);
-        }
+        let sleep_us = self.publisher.owed_in_us(now_us);
+        let sleep_us = sleep_us.min(state.rests_us(now_us));
         self.counters.sleeps += 1;
         let nap_us = self.linger.nap_us(now_us, self.proxy.asked());
         self.network.wait(self.bell.as_fd(), sleep_us, nap_us);

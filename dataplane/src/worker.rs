@@ -5,6 +5,7 @@ use crate::assembly::{Surroundings, assemble};
 use crate::clock::Clock;
 use crate::control::{self, CommandSender, Commands, ControlThread, SetLogFilter};
 use crate::dpdk;
+use crate::events;
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::layers::Application;
 use crate::limits::PORTS_MAX;
@@ -257,7 +258,8 @@ impl Starting {
         self.drop_privileges(&format!("{} ports", ports.len()))?;
         let clock = Clock::start();
         let (sender, surroundings) = self.surroundings(packets)?;
-        let poll_loop = assemble(&self.start, ports, surroundings, clock)?;
+        let now_us = clock.now_ns() / 1_000;
+        let poll_loop = assemble(&self.start, ports, surroundings, now_us)?;
         self.turn(calls::Network::Packets, poll_loop, sender, clock)
     }
 
@@ -378,7 +380,7 @@ impl Starting {
             senders,
             receivers,
             commands,
-            reports: self.reports.clone(),
+            events: events::spawn(&self.start.config, self.reports.clone())?,
             bell: self.bell.try_clone()?,
         })
     }

@@ -242,7 +242,8 @@ fn go(
     starting.drop_privileges(&format!("{} ports", ports.len()))?;
     let clock = Clock::start();
     let (commands, surroundings) = starting.surroundings(packets)?;
-    let poll_loop = assemble(&starting.start, ports, surroundings, clock)?;
+    let now_us = clock.now_ns() / 1_000;
+    let poll_loop = assemble(&starting.start, ports, surroundings, now_us)?;
     let seccomp = starting.start.config.worker.seccomp;
     let socket = starting.listen(commands)?;
     let nothing_left = || {

@@ -8,6 +8,7 @@ use tidegate_config::AckMode;
 use tidegate_dataplane::hand_over::{HandOverReceivers, HandOverSenders};
 use tidegate_dataplane::network::Network;
 use tidegate_dataplane::packets::PacketNetwork;
+use tidegate_dataplane::poll_loop::run_layers;
 use tidegate_port::wire::WirePort;
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::Streams;
@@ -99,13 +100,7 @@ impl BenchWorker {
         {
             return false;
         }
-        network.tick(now_us);
-        network.receive();
-        if timer_due {
-            proxy.tick(network.streams(), now_us);
-        }
-        proxy.run(network.streams(), now_us);
-        network.send();
+        run_layers(network, proxy, now_us, timer_due);
         let timers = [network.next_timer_us(), proxy.next_timer_us()];
         self.next_timer_us = Some(timers.into_iter().flatten().min().unwrap_or(u64::MAX));
         waiting > 0
