@@ -177,6 +177,7 @@ impl Proxy {
         let configured = crate::reconfigure::Left {
             servers: servers.len(),
             pools: states.len(),
+            ..crate::reconfigure::Left::default()
         };
         let other = meters.command(0, OTHER_ROW);
         let links_max = limits.server_connections_max as usize;

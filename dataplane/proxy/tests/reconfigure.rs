@@ -46,7 +46,8 @@ fn got(world: &World, client: usize) -> String {
 fn assert_nothing_left(world: &mut World) {
     world.pass(5_000_000);
     world.assert_idle("nothing is under way");
-    assert_eq!(world.proxy.left(), Left::default());
+    let left = world.proxy.left();
+    assert_eq!((left.servers, left.pools), (0, 0));
 }
 
 /// A key of each server, by its place among the servers.
@@ -429,7 +430,7 @@ fn tables_grow_and_shrink_under_clients() {
 fn too_much_on_its_way_out_is_refused() {
     let left = Left {
         servers: 4096,
-        pools: 0,
+        ..Left::default()
     };
     let (old, new) = ([with(&[0, 1])], [with(&[0])]);
     let meters = Proxy::private_meters(&new);
@@ -439,4 +440,27 @@ fn too_much_on_its_way_out_is_refused() {
         pools: 0,
     };
     assert_eq!(refused.err(), Some(expected));
+}
+
+#[test]
+fn servers_that_left_unused_cost_the_next_change_no_memory() {
+    let mut world = world(&[0, 1]);
+    for servers in [&[2][..], &[0], &[1, 2]] {
+        let pools = [with(servers)];
+        let change = Change::new(
+            (&world.pools, &limits()),
+            (&pools, &limits()),
+            world.proxy.left(),
+            1,
+            Proxy::private_meters(&pools),
+        );
+        let mut change = change.unwrap();
+        let taken = allocation_counter::measure(|| {
+            world
+                .proxy
+                .reconfigure(&mut world.streams, &mut change, world.now_us);
+        });
+        assert_eq!(taken.count_total, 0, "{servers:?}");
+        world.pools = pools.into();
+    }
 }

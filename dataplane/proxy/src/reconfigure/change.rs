@@ -19,6 +19,10 @@ pub struct Left {
     pub servers: usize,
     /// Pools.
     pub pools: usize,
+    /// Servers behind the configured ones in the tables, at their end or not: the next change takes those away that are.
+    pub server_places: usize,
+    /// Pools likewise.
+    pub pool_places: usize,
 }
 
 /// Why a change cannot be made now.
@@ -126,21 +130,23 @@ impl Change {
         let before = Left {
             servers: count(old),
             pools: old.len(),
+            ..Left::default()
         };
         let configured = Left {
             servers: count(new),
             pools: new.len(),
+            ..Left::default()
         };
         let mut change = Self {
-            pools: Vec::with_capacity(new.len() + old.len() + left.pools),
-            servers: Vec::with_capacity(configured.servers + before.servers + left.servers),
+            pools: Vec::with_capacity(new.len() + old.len() + left.pool_places),
+            servers: Vec::with_capacity(configured.servers + before.servers + left.server_places),
             listeners: Vec::new(),
             before,
             configured,
             pool_from: vec![GONE; new.len()],
             server_from: vec![GONE; configured.servers],
-            pools_to: Vec::with_capacity(old.len() + left.pools),
-            servers_to: Vec::with_capacity(before.servers + left.servers),
+            pools_to: Vec::with_capacity(old.len() + left.pool_places),
+            servers_to: Vec::with_capacity(before.servers + left.server_places),
             clients_to: Vec::new(),
             listeners_to: Vec::new(),
             routes_as_before: vec![false; new.len()],
@@ -148,10 +154,10 @@ impl Change {
             locks: vec![false; new.len()],
             shorter: vec![None; new.len()],
             relaid: Vec::new(),
-            alive: Vec::with_capacity(old.len() + left.pools),
-            blocks: Vec::with_capacity(old.len() + left.pools),
-            old_pools: Vec::with_capacity(old.len() + left.pools),
-            old_servers: Vec::with_capacity(before.servers + left.servers),
+            alive: Vec::with_capacity(old.len() + left.pool_places),
+            blocks: Vec::with_capacity(old.len() + left.pool_places),
+            old_pools: Vec::with_capacity(old.len() + left.pool_places),
+            old_servers: Vec::with_capacity(before.servers + left.server_places),
             meters: None,
             limits: limits.clone(),
             own_links_max: own_connections(new, old_limits.server_connections_max as usize),

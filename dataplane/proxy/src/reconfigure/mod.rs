@@ -66,6 +66,8 @@ impl Proxy {
         Left {
             servers: single.count() + whole.sum::<usize>(),
             pools: pools.count(),
+            server_places: self.servers.len() - self.configured.servers,
+            pool_places: self.pools.len() - self.configured.pools,
         }
     }
 
