@@ -12,6 +12,7 @@
 //! buffer, which stops the client.
 #![forbid(unsafe_code)]
 
+pub mod mutants;
 pub mod routing;
 pub mod streams;
 

@@ -3,6 +3,7 @@
 use crate::compat::Several;
 use crate::fault::Fault;
 use crate::handshake::Greeting;
+use crate::mutants::{self, Mutant};
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::session::Closing;
@@ -50,6 +51,10 @@ impl Proxy {
                     // A reply nobody asked for: whatever it is, everything after it would be off by one.
                     return self.close_link(streams, link, Fault::Garbage);
                 };
+                if mutants::has(Mutant::SkipsTombstones) && entry.target == Target::Nobody {
+                    self.end_entry(link, false);
+                    continue;
+                }
                 if let Target::Fragment(fragment) = entry.target {
                     match self.read_fragment(streams, link, fragment) {
                         Ok(true) => self.complete_fragment(streams, link, fragment),

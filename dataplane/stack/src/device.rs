@@ -11,6 +11,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::TcpOption;
 use tidegate_channel::counters::StackCounters;
 use tidegate_port::TxQueue;
+use tidegate_proxy::mutants::{self, Mutant};
 
 /// What is known of a flow's segments in both directions. smoltcp keeps these numbers to itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,7 +179,12 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
             if packet[tcp_at + FLAGS_AT] & (SYN | ACK) == SYN {
                 clear_echo(&mut packet[tcp_at..]);
             }
+            let before = self.counters.retransmits;
             self.track.note(packet, tcp_at, self.counters);
+            if mutants::has(Mutant::DropsRetransmits) && self.counters.retransmits > before {
+                // Nobody reads a frame of this type.
+                link[ETHERNET_HEADER_BYTES - 2] ^= 0xff;
+            }
             (tcp_at, result)
         })
     }

@@ -6,6 +6,7 @@
 use crate::arrival::Arrival;
 use crate::checksum;
 use crate::flow_table::FlowKey;
+use crate::limits::MTU_BYTES_MAX;
 use smoltcp::wire::{IpAddress, TcpOption, TcpPacket};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -51,6 +52,18 @@ pub(crate) struct Segment<'a> {
     pub(crate) flags: u8,
     pub(crate) window: u16,
     pub(crate) payload_bytes: u32,
+}
+
+impl Segment<'_> {
+    /// The packet as if it began at another sequence number, and its length: for a mutant.
+    #[cold]
+    pub(crate) fn again_at(&self, sequence: u32) -> ([u8; MTU_BYTES_MAX], usize) {
+        let mut packet = [0; MTU_BYTES_MAX];
+        let bytes = self.packet.len().min(MTU_BYTES_MAX);
+        packet[..bytes].copy_from_slice(&self.packet[..bytes]);
+        packet[self.tcp_at + 4..self.tcp_at + 8].copy_from_slice(&sequence.to_be_bytes());
+        (packet, bytes)
+    }
 }
 
 impl<'a> Segment<'a> {

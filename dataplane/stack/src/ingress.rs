@@ -10,6 +10,7 @@ use crate::slot_lists::List;
 use crate::stack::{HandOver, Stack, instant};
 use smoltcp::socket::tcp::State;
 use tidegate_port::TxQueue;
+use tidegate_proxy::mutants::{self, Mutant};
 use tidegate_proxy::streams::CloseReason;
 
 /// Whether the peer's FIN has been received.
@@ -47,7 +48,7 @@ impl Stack {
             Some(slot) => {
                 if segment.checksums_hold(arrival) {
                     self.deliver(slot, &segment, port, tx);
-                } else {
+                } else if !mutants::has(Mutant::ForgetsCounter) {
                     self.counters.frames_bad_checksum += 1;
                 }
             }
@@ -123,7 +124,14 @@ impl Stack {
         let socket = flow.socket();
         let before = socket.state();
         let (received_before, queued_before) = (socket.recv_queue(), socket.send_queue());
-        self.feed(slot, segment, port, tx);
+        let came_before = segment.payload_bytes > 0 && segment.end() == flow.track.received_end;
+        if mutants::has(Mutant::TakesDuplicates) && came_before {
+            let (packet, bytes) = segment.again_at(segment.end());
+            let packet = &packet[..bytes];
+            self.feed(slot, &Segment { packet, ..*segment }, port, tx);
+        } else {
+            self.feed(slot, segment, port, tx);
+        }
 
         let flow = &mut self.flows[slot as usize];
         flow.heard_us = self.now_us;

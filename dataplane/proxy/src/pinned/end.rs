@@ -1,6 +1,7 @@
 //! How an own connection is given back or lost, and what becomes of its client.
 
 use crate::fault::Fault;
+use crate::mutants::{self, Mutant};
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::session::Closing;
@@ -192,6 +193,8 @@ impl Proxy {
         let link = state.link;
         if link == NIL {
             self.give_pin(pin);
+        } else if mutants::has(Mutant::ReusesOwing) {
+            self.release(streams, pin);
         } else if state.purpose != Purpose::Transaction || !state.ending {
             // What the server keeps for it ends with the connection: a blocked command above all, or it would take an element for nobody.
             self.drop_link(streams, link);
