@@ -1,0 +1,21 @@
+//! Scenarios that broke a promise once, shortened by the simulator. Each line says what was wrong.
+
+use std::path::Path;
+use tidegate_sim::runner::{Verdict, try_out};
+use tidegate_sim::scenario::Scenario;
+
+fn keeps_every_promise(name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let text = std::fs::read_to_string(folder.join(name)).expect("it can be read");
+    let scenario: Scenario = serde_json::from_str(&text).expect("it is a scenario");
+    if let Verdict::Broken { how, .. } = try_out(&scenario, false) {
+        panic!("{name}: {how}");
+    }
+}
+
+/// A reload after one that took away servers without connections made the loop take memory: places that such servers still have in the
+/// tables were not reserved for.
+#[test]
+fn reload_after_unused_servers_left() {
+    keeps_every_promise("reload-after-unused-servers-left.json");
+}
