@@ -192,6 +192,7 @@ impl Scenario {
             ack_with_reply: random.one_in(3),
             preconnects: random.one_in(3),
             clients_max: random.pick(&[4, 16, 32]),
+            // Enough for every dialect to have its own to every server.
             server_connections_max: random.pick(&[30, 48]),
             server_buffer_bytes: random.pick(&[8_192, 32_768]),
             client_reply_hold_bytes: random.pick(&[8_192, 262_144]),
