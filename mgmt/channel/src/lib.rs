@@ -25,6 +25,7 @@ pub mod counters;
 pub mod door;
 pub mod histogram;
 pub mod keys;
+pub mod limits;
 pub mod message;
 pub mod meters;
 pub mod paths;

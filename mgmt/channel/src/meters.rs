@@ -6,10 +6,10 @@
 //! first, with all others and with what was no command at all.
 
 use crate::histogram::{BUCKETS, Histogram, bucket};
-use crate::shm::{LoadWords, ReadableWords, ShmError, WritableWords};
+use crate::shm::{AtomicU64, LoadWords, ReadableWords, ShmError, WritableWords};
 use crate::statistics::StatisticsLayout;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Rows of a pool, the first of which has what has no row of its own. Clients of one application use a dozen commands. More would cost
 /// 1,600 bytes each and as many lines of `/metrics`; with fewer, a pool of several applications would not tell theirs apart.

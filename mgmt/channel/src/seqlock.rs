@@ -4,13 +4,9 @@
 //! again; a reader that saw an odd or a changed sequence read a mixture and tries again. The order of memory accesses is
 //! that of H.-J. Boehm, "Can seqlocks get along with programming language memory models?" (MSPC 2012).
 
-use crate::shm::{LoadWords, WritableWords};
-use std::sync::atomic::{Ordering, fence};
-
-/// Tries of one read. A writer holds the lock for well under a microsecond, so a reader that fails this often meets a
-/// writer that died or lies; it then keeps what it read before. Too low: spurious "no news". Too high: a hostile worker
-/// makes the manager burn time.
-pub const READ_TRIES: usize = 64;
+use crate::limits::READ_TRIES;
+use crate::shm::{LoadWords, WritableWords, fence};
+use std::sync::atomic::Ordering;
 
 /// Replaces the values of the block at `start`. Only one thread of one process may write a block.
 #[inline]

@@ -1,10 +1,10 @@
 //! The side that reads frames.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::RingError;
-use super::memory::SharedRing;
+use super::memory::{SharedRing, fence};
 
 /// The only reader of a ring.
 #[derive(Debug)]

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::{FRAME_BYTES_MAX, RingError, SLOT_BYTES, SLOTS_MAX};
 use crate::mapping::Mapping;
 
+/// Both sides take it from here, with everything else that touches the memory: a model checker puts its own in this module's place.
+pub(super) use std::sync::atomic::fence;
+
 /// Length, tag and padding before each frame. Eight bytes keep the frame aligned for wide copies.
 pub(super) const SLOT_HEADER_BYTES: usize = 8;
 

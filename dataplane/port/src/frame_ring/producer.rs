@@ -1,9 +1,9 @@
 //! The side that writes frames.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use super::memory::SharedRing;
+use super::memory::{SharedRing, fence};
 use super::{FRAME_BYTES_MAX, RingError};
 
 /// The only writer of a ring.
