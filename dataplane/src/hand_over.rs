@@ -152,12 +152,17 @@ fn is_for_link_layer(frame: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub struct HandOverReceivers {
     receivers: Vec<Receiver>,
+    /// Frames that nobody took.
+    strays: u64,
 }
 
 impl HandOverReceivers {
     /// One per other worker.
     pub fn new(receivers: Vec<Receiver>) -> Self {
-        Self { receivers }
+        Self {
+            receivers,
+            strays: 0,
+        }
     }
 
     /// Frames that wait in all rings.
@@ -166,12 +171,20 @@ impl HandOverReceivers {
     }
 
     /// Gives up to `max` frames of each ring to `take`, with their tags; returns how many slots were emptied. The port in a tag is
-    /// another process's word: check it before it becomes an index.
-    pub fn receive(&mut self, max: usize, mut take: impl FnMut(u8, &[u8])) -> usize {
-        self.receivers
+    /// another process's word: `take` checks it before it becomes an index, and returns whether there is such a port.
+    pub fn receive(&mut self, max: usize, mut take: impl FnMut(u8, &[u8]) -> bool) -> usize {
+        let Self { receivers, strays } = self;
+        let mut take = |tag, frame: &[u8]| *strays += u64::from(!take(tag, frame));
+        receivers
             .iter_mut()
             .map(|receiver| receiver.receive(max, &mut take))
             .sum()
+    }
+
+    /// Frames and places in the rings that no worker writes; they were dropped.
+    pub fn faults(&self) -> u64 {
+        let in_rings = self.receivers.iter().map(Receiver::faults);
+        self.strays + in_rings.sum::<u64>()
     }
 
     /// Asks every sender to ring. `false`: frames wait already.
@@ -199,9 +212,13 @@ mod tests {
         assert!(!one.prepare_to_wait());
         let mut seen = Vec::new();
         assert_eq!(
-            one.receive(64, |port, frame| seen.push((port, frame.to_vec()))),
+            one.receive(64, |port, frame| {
+                seen.push((port, frame.to_vec()));
+                true
+            }),
             1
         );
+        assert_eq!(one.faults(), 0);
         assert_eq!(seen, [(7, b"frame".to_vec())]);
         assert_eq!(two.receive(64, |_, _| panic!("not for worker 2")), 0);
     }
@@ -215,6 +232,16 @@ mod tests {
 
     fn arp() -> Vec<u8> {
         frame([0x08, 0x06], 59, 0)
+    }
+
+    #[test]
+    fn a_frame_from_a_port_that_is_not_there_is_counted() {
+        let (mut sender, receiver) = in_process(4).unwrap();
+        assert!(sender.send(9, b"frame") && sender.send(0, b"frame"));
+        sender.publish();
+        let mut receivers = HandOverReceivers::new(vec![receiver]);
+        assert_eq!(receivers.receive(64, |port, _| port == 0), 2);
+        assert_eq!(receivers.faults(), 1);
     }
 
     #[test]

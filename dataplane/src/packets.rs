@@ -85,9 +85,12 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
         receivers.receive(BURST_FRAMES, |tag, frame| {
             let arrival = Arrival::from_tag(tag);
             // The index is another process's word.
-            if let Some(owner) = ports.get_mut(arrival.port) {
-                stack.ingress(frame, arrival, owner.halves().1, senders);
+            let tx = ports.get_mut(arrival.port).map(|owner| owner.halves().1);
+            let is_there = tx.is_some();
+            if let Some(tx) = tx {
+                stack.ingress(frame, arrival, tx, senders);
             }
+            is_there
         });
         if let Some(link) = &mut self.link {
             link.take(senders, ports);
@@ -223,7 +226,10 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     }
 
     fn counters(&self) -> StackCounters {
-        self.stack.counters()
+        StackCounters {
+            hand_over_faults: self.receivers.faults(),
+            ..self.stack.counters()
+        }
     }
 
     fn tap(&mut self, tap: Option<Box<Tap>>) -> Option<Box<Tap>> {
@@ -236,7 +242,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     }
 
     fn publish(&mut self, writer: &StatisticsWriter) {
-        writer.write_stack(&self.stack.counters());
+        writer.write_stack(&self.counters());
         if let Some(link) = &self.link {
             writer.write_link(&link.counters());
         }

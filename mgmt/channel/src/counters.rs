@@ -81,6 +81,7 @@ scope! {
         frames_beyond_window: "dropped: bytes beyond the window that was announced",
         frames_tx_full: "dropped: the RST they deserved found no room in the TX ring",
         answers_tx_full: "immediate answers of a flow that found no room in the TX ring",
+        hand_over_faults: "dropped: frames from another worker's ring, or places in it, that no worker writes",
         wrong_queue: "frames that arrived on a queue whose worker does not own the flow",
         accepted: "client connections established",
         connected: "server connections established",
