@@ -25,6 +25,8 @@ pub mod dpdk;
 pub mod dpdk_memory;
 pub mod frame_ring;
 pub mod handover;
+#[cfg(test)]
+mod handover_tests;
 mod mapping;
 pub mod nic;
 #[cfg(test)]

@@ -9,15 +9,23 @@
 //! - [`replies`]: a server's bytes against the reply scanners, likewise.
 //! - [`world`]: a whole proxy between model clients and model servers, with every kind of trouble. Each request gets one reply or
 //!   its connection closes, each reply is the one to its request, and in the end no table has an entry left.
+//! - [`frames`]: frames from the Ethernet header up, into a whole worker. Each is counted once, and no buffer and no slot is lost.
+//! - [`control`], [`shared`]: messages, files and shared memory of a process that somebody else has taken over.
+//! - [`configuration`]: what operators write.
 //!
 //! A new target is a line in [`TARGETS`], three lines in `libfuzzer/fuzz_targets`, and a folder in `corpus`.
 #![forbid(unsafe_code)]
 
+mod bends;
+pub mod configuration;
+pub mod control;
 mod cuts;
+pub mod frames;
 pub mod framing;
 mod queue;
 pub mod replies;
 pub mod requests;
+pub mod shared;
 pub mod world;
 
 #[path = "../../../dataplane/proxy/tests/model/streams.rs"]
@@ -73,6 +81,22 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "memcached_proxy",
         run: memcached_proxy,
+    },
+    Target {
+        name: "frames",
+        run: frames::check,
+    },
+    Target {
+        name: "control",
+        run: control::check,
+    },
+    Target {
+        name: "shared",
+        run: shared::check,
+    },
+    Target {
+        name: "configuration",
+        run: configuration::check,
     },
 ];
 
