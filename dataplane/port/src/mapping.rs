@@ -27,6 +27,10 @@ impl Mapping {
     /// asked to. Every page is present from the start, so that the hot path takes no page fault.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         let mapping = Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+        if cfg!(miri) {
+            // An interpreter takes no advice.
+            return Ok(mapping);
+        }
         // Asked before the pages are there: those that are stay as they are. A kernel without huge pages refuses, and small ones
         // do as well.
         let _small_pages = mapping.advise(libc::MADV_HUGEPAGE);

@@ -14,6 +14,8 @@
 //!     └──────────────────────────────────────────────────────┘
 //! ```
 
+#[cfg(test)]
+mod chunk_tests;
 mod error;
 mod ring;
 mod rx;
