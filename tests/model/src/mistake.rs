@@ -28,9 +28,6 @@ pub enum Mistake {
     NoWritersFence,
     /// Nothing keeps the last look at a sequence lock behind its values.
     NoReadersFence,
-    /// The generation of the path table changes before the entry does. (That it is released and acquired is not all that orders it: the
-    /// fences of the entry's sequence lock do as well, so there is no mistake to be made with that.)
-    GenerationEarly,
 }
 
 impl Mistake {

@@ -95,10 +95,6 @@ impl WritableWords {
 
     /// As the product's.
     pub fn store(&self, index: usize, value: u64, ordering: Ordering) {
-        let generation = &self.0[0];
-        if Mistake::GenerationEarly.is_made() && generation.load(Ordering::Relaxed) == 0 {
-            generation.store(1, Ordering::Release);
-        }
         self.0[index].store(value, Mistake::SequenceStore.leaves(ordering));
     }
 }

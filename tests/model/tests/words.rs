@@ -89,5 +89,4 @@ noticed! {
     values_without_an_acquire_are_noticed: SequenceLoad in counters_are_published, "a mixture";
     values_in_front_of_the_odd_number_are_noticed: NoWritersFence in counters_are_published, "a mixture";
     values_behind_the_last_look_are_noticed: NoReadersFence in counters_are_published, "a mixture";
-    a_generation_before_its_entry_is_noticed: GenerationEarly in a_path_is_published, "a change that was missed";
 }
