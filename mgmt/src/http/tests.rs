@@ -347,3 +347,40 @@ fn it_ends_with_its_owner() {
     let _reset = open.read_to_end(&mut rest);
     assert!(rest.is_empty());
 }
+
+#[test]
+fn whatever_a_client_says_there_is_a_page_for_the_next() {
+    const RIGHT: &[u8] = b"GET /api/history?from=0 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\
+        Transfer-Encoding: chunked\r\nAuthorization: Bearer abc\r\nConnection: close\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    let server = Server::new(None);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % below
+    };
+    for round in 0..200 {
+        let mut request = RIGHT.to_vec();
+        for _ in 0..random(5) {
+            let at = random(request.len() + 1);
+            let until = (at + random(40)).min(request.len());
+            match random(3) {
+                0 => drop(request.drain(at..until)),
+                1 => drop(request.splice(at..until, [random(256) as u8])),
+                _ => {
+                    let piece = request[at..until].repeat(1 + random(300));
+                    drop(request.splice(at..at, piece));
+                }
+            }
+        }
+        let mut stream = server.connect();
+        let _refused = stream.write_all(&request);
+        let _gone = stream.shutdown(std::net::Shutdown::Write);
+        let mut reply = Vec::new();
+        let _reset = stream.read_to_end(&mut reply);
+        let sound = reply.is_empty() || reply.starts_with(b"HTTP/1.");
+        assert!(sound, "round {round}: {}", String::from_utf8_lossy(&reply));
+    }
+    assert_eq!(server.get("/healthz").0, 200);
+}

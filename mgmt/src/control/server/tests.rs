@@ -149,3 +149,94 @@ fn nobody_else_can_open_it() {
         .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+/// Marsaglia's xorshift.
+fn random(state: &mut u64, below: usize) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 33) as usize % below
+}
+
+/// A request that is nearly right.
+fn bent(state: &mut u64) -> Vec<u8> {
+    const RIGHT: [&str; 8] = [
+        r#"{"status":{}}"#,
+        r#"{"drain":{"worker":1,"deadline_ms":100}}"#,
+        r#"{"log-level":{"filter":"info"}}"#,
+        r#"{"reload":{"dry_run":true}}"#,
+        r#"{"queues":{"port":"eth1","cores":{"0":2},"save":false}}"#,
+        r#"{"set":{"edits":[{"pool":"a","key":"timeout_ms","value":"5"}],"save":true}}"#,
+        r#"{"slowlog":{"get":{"entries":3}}}"#,
+        r#"{"keys":{"pool":null,"seconds":1}}"#,
+    ];
+    const PIECES: [&str; 12] = [
+        "{",
+        "}",
+        "[",
+        "\"",
+        ":",
+        ",",
+        "null",
+        "-1",
+        "1e999",
+        "18446744073709551616",
+        "\\ud800",
+        "\n",
+    ];
+    let mut bytes = RIGHT[random(state, RIGHT.len())].as_bytes().to_vec();
+    for _ in 0..random(state, 6) {
+        let at = random(state, bytes.len() + 1);
+        let until = (at + random(state, 20)).min(bytes.len());
+        match random(state, 4) {
+            0 => drop(bytes.drain(at..until)),
+            1 => drop(bytes.splice(at..at, PIECES[random(state, PIECES.len())].bytes())),
+            2 => {
+                let times = 1 + random(state, 2_000);
+                let piece = bytes[at..until].repeat(times);
+                drop(bytes.splice(at..at, piece));
+            }
+            _ => drop(bytes.splice(at..until, [random(state, 256) as u8])),
+        }
+        // A few times what is taken.
+        bytes.truncate(3 * REQUEST_BYTES_MAX);
+    }
+    bytes.push(b'\n');
+    bytes
+}
+
+#[test]
+fn whatever_a_client_says_it_gets_one_answer_and_leaves_nothing() {
+    const ROUNDS: u64 = 500;
+    let place = Place::new("bent");
+    let mut server = ControlServer::listen(&place.socket()).unwrap();
+    let mut taken = 0;
+    for seed in 1..=ROUNDS {
+        println!("seed {seed}");
+        let sent = bent(&mut seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut client = UnixStream::connect(place.socket()).unwrap();
+        let mut requests = Vec::new();
+        for part in sent.chunks(16 * 1024) {
+            // Whoever says too much is not heard to the end.
+            let _refused = client.write_all(part);
+            requests.extend(asked(&mut server));
+        }
+        let _gone = client.shutdown(std::net::Shutdown::Write);
+        requests.extend(asked(&mut server));
+        assert!(requests.len() <= 1, "{requests:?}");
+        for (ticket, request) in requests {
+            let again = serde_json::to_vec(&request).unwrap();
+            let again: Request = serde_json::from_slice(&again).unwrap();
+            assert_eq!(again, request);
+            server.answer(ticket, &Answer::Ok(json!(seed)));
+            taken += 1;
+            assert_eq!(says(client.try_clone().unwrap()), json!({"ok": seed}));
+        }
+        drop(client);
+        asked(&mut server);
+        assert!(server.clients.is_empty(), "somebody keeps a place");
+    }
+    let counters = server.counters();
+    assert_eq!(counters.requests, taken);
+    assert_eq!(counters.requests + counters.refused_malformed, ROUNDS);
+}
