@@ -126,7 +126,7 @@ impl Device {
         }))
     }
 
-    /// What the interface below a virtual device carries, which the device does not ask.
+    /// What something else on the way of frames carries: the interface below a virtual device, which the device does not ask.
     pub(super) fn limit_mtu(&mut self, mtu_bytes: usize) {
         self.mtu_bytes = self.mtu_bytes.min(mtu_bytes);
     }

@@ -95,6 +95,18 @@ impl DpdkPort {
         self.worker
     }
 
+    /// Exchanges the transmit halves of two ports of one thread: each of two loops ([`DeviceKind::Loop`]) then receives what the
+    /// port on the other one sends. For measurements and tests.
+    ///
+    /// A half keeps what is its own: the frames that wait in it leave by their device, and its pool goes with it. What devices
+    /// count stays with the half that receives. Both ports carry what the smaller of their MTUs allows.
+    pub fn exchange_tx(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.tx, &mut other.tx);
+        let mtu_bytes = self.device.mtu_bytes().min(other.device.mtu_bytes());
+        self.device.limit_mtu(mtu_bytes);
+        other.device.limit_mtu(mtu_bytes);
+    }
+
     /// Counts what is in use. Walks the caches of every thread: for tests and for status, not for every turn.
     pub fn mbufs_in_use(&self) -> MbufsInUse {
         MbufsInUse {

@@ -1,7 +1,7 @@
 //! One queue, on devices in memory.
 
 use super::*;
-use crate::{RxQueue, TxQueue};
+use crate::{BURST_MAX, RxQueue, TxQueue};
 
 /// Sends until nothing goes any more; returns how many frames were queued.
 fn fill(tx: &mut DpdkTx) -> u64 {
@@ -225,4 +225,69 @@ fn each_worker_gets_its_queue_of_every_device() {
         assert_eq!(outcome.unwrap(), Outcome::Finished);
     });
     assert!(child.wait());
+}
+
+#[test]
+fn ports_that_exchanged_their_transmit_halves_receive_what_the_other_sends() {
+    const FRAMES: u64 = 100;
+    if !alone() {
+        return;
+    }
+    let Some(cores) = cores(1) else { return };
+    let child = child(|| {
+        let mut config = config(DeviceKind::Loop, cores);
+        config.devices.push(config.devices[0].clone());
+        let outcome = run(&config, |_worker, mut ports: Vec<DpdkPort>| {
+            let [one, other] = &mut ports[..] else {
+                panic!("two devices were asked for");
+            };
+            one.exchange_tx(other);
+            send_and_receive(one, other, FRAMES, 1);
+            send_and_receive(other, one, FRAMES, 2);
+            for port in &mut ports {
+                assert_eq!(port.mbufs_in_use(), MbufsInUse::default());
+                let counters = port.counters();
+                assert_eq!((counters.tx_frames, counters.rx_frames), (FRAMES, FRAMES));
+                assert_eq!(port.device().statistics().unwrap().rx_frames, FRAMES);
+            }
+            // A half gives back what it holds, by whichever port it is dropped.
+            let pools: Vec<_> = ports
+                .iter_mut()
+                .map(|port| port.halves().1.pool())
+                .collect();
+            let (_, tx) = ports[0].halves();
+            assert!(tx.room() > 0);
+            tx.push(60, |frame| frame.fill(3));
+            tx.flush();
+            assert_eq!(ports[1].halves().0.burst(64), 1);
+            ports.clear();
+            assert!(pools.iter().all(|pool| pool.in_use() == 0));
+            Ok(Loop(|| ControlFlow::Break(())))
+        });
+        assert_eq!(outcome.unwrap(), Outcome::Finished);
+    });
+    assert!(child.wait());
+}
+
+/// Frames of one port, none of which it finds itself.
+fn send_and_receive(from: &mut DpdkPort, to: &mut DpdkPort, frames: u64, mark: u8) {
+    let (rx, tx) = from.halves();
+    for _ in 0..frames {
+        assert!(tx.room() > 0);
+        tx.push(60, |frame| frame.fill(mark));
+    }
+    assert_eq!(tx.flush().pending, 0);
+    assert_eq!(rx.waiting(), 0, "a port received what it sent itself");
+    let (rx, _) = to.halves();
+    let mut received = 0;
+    while received < frames {
+        let burst = rx.burst(BURST_MAX);
+        assert!(burst > 0, "{} frames are missing", frames - received);
+        for index in 0..burst {
+            assert_eq!(rx.frame(index), [mark; 60]);
+        }
+        rx.release();
+        received += burst as u64;
+    }
+    assert_eq!(rx.waiting(), 0);
 }
