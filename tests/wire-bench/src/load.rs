@@ -4,7 +4,6 @@ use crate::plan::{CLIENTS_PER_ADDRESS, CacheProtocol, LOAD, Plan, WORKER};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tidegate_config::AckMode;
-use tidegate_port::wire::WirePort;
 use tidegate_port::{Port, RxQueue, TxQueue};
 use tidegate_proxy::streams::{ServerId, StreamId, StreamStatus, Streams};
 use tidegate_stack::{HandOver, Listener, Path, QueueOracle, Stack, StackConfig, StackPort};
@@ -46,9 +45,9 @@ pub struct LoadReport {
 }
 
 /// Clients and servers.
-pub struct Load {
+pub struct Load<P> {
     plan: Plan,
-    ports: [WirePort; 1],
+    ports: [P; 1],
     stack: Stack,
     roles: Vec<Role>,
     /// Open clients, in order of opening: the first `plan.active` of them ask.
@@ -66,9 +65,9 @@ pub struct Load {
     blocked: Vec<StreamId>,
 }
 
-impl Load {
+impl<P: Port> Load<P> {
     /// Clients and servers of the plan behind `port`.
-    pub fn new(plan: Plan, port: WirePort, now_us: u64) -> Result<Self> {
+    pub fn new(plan: Plan, port: P, now_us: u64) -> Result<Self> {
         let addresses = plan.client_addresses();
         let spare = if plan.short { 60_000 } else { 0 };
         let config = StackConfig {

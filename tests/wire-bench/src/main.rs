@@ -8,9 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use tidegate_config::AckMode;
-use tidegate_port::wire::{self, WireFds};
+use tidegate_port::wire::{self, WireFds, WirePort};
 use tidegate_wire_bench::{
-    BenchWorker, Load, LoadReport, Plan,
+    BenchWorker, Counted, Load, LoadReport, Plan,
     plan::{LOAD, WORKER},
 };
 
@@ -30,6 +30,14 @@ enum Ack {
     WithReply,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Carrier {
+    /// Shared memory.
+    Wire,
+    /// Loops in memory that DPDK drives. Needs the feature of that name.
+    Dpdk,
+}
+
 #[derive(Subcommand)]
 enum Mode {
     /// Worker and load in one thread: for profilers that count the instructions of `measured_turn`.
@@ -38,6 +46,9 @@ enum Mode {
         plan: Plan,
         #[arg(long, value_enum, default_value = "immediate")]
         ack: Ack,
+        /// What carries the frames.
+        #[arg(long, value_enum, default_value = "wire")]
+        carrier: Carrier,
     },
     /// Worker and load in two processes on two cores: requests per second.
     Two {
@@ -63,7 +74,7 @@ enum Mode {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Mode::One { plan, ack } => one(plan, mode(ack)),
+        Mode::One { plan, ack, carrier } => one(plan, mode(ack), carrier),
         Mode::Two { plan, ack } => two(plan, mode(ack)),
         Mode::Memory { plan } => memory(plan),
         Mode::Load {
@@ -82,47 +93,28 @@ fn mode(ack: Ack) -> AckMode {
     }
 }
 
-/// A turn of each in alternation, on a clock that advances 10 µs a turn, so that every run does the same.
-fn one(plan: Plan, ack: AckMode) -> Result<()> {
-    let (a, b) = wire::pair_in_process(WIRE_SLOTS, WORKER, LOAD)?;
-    let mut now_us = 1_000_000;
-    let mut worker = BenchWorker::new(&plan, a, ack, now_us)?;
-    let mut load = Load::new(plan, b, now_us)?;
-    let mut turn = |worker: &mut BenchWorker, load: &mut Load, measured: bool| -> Result<()> {
-        now_us += 10;
-        load.turn(now_us)?;
-        if measured {
-            worker.measured_turn(now_us)
-        } else {
-            worker.warm_turn(now_us)
-        };
-        Ok(())
+fn one(plan: Plan, ack: AckMode, carrier: Carrier) -> Result<()> {
+    let counted = match carrier {
+        Carrier::Wire => {
+            let (a, b) = wire::pair_in_process(WIRE_SLOTS, WORKER, LOAD)?;
+            tidegate_wire_bench::count(plan, ack, a, b)?
+        }
+        Carrier::Dpdk => on_dpdk(plan, ack)?,
     };
-    while !load.is_open() {
-        turn(&mut worker, &mut load, false)?;
-    }
-    load.start();
-    while load.answered < plan.requests / 10 {
-        turn(&mut worker, &mut load, false)?;
-    }
-    let before = load.answered;
-    let earlier = worker.counters();
-    while load.answered - before < plan.requests {
-        turn(&mut worker, &mut load, true)?;
-    }
-    let counters = worker.counters();
-    println!(
-        "{}",
-        serde_json::json!({
-            "requests": load.answered - before,
-            "frames_received": counters.frames_in - earlier.frames_in,
-            "frames_unknown": counters.frames_unknown_flow - earlier.frames_unknown_flow,
-            "segments_sent": counters.segments_sent - earlier.segments_sent,
-            "acknowledgements_alone": counters.acks_alone - earlier.acks_alone,
-            "retransmits": counters.retransmits,
-        })
-    );
+    println!("{}", serde_json::to_string(&counted)?);
     Ok(())
+}
+
+#[cfg(feature = "dpdk")]
+fn on_dpdk(plan: Plan, ack: AckMode) -> Result<Counted> {
+    tidegate_wire_bench::dpdk::on_loops(move |a, b| tidegate_wire_bench::count(plan, ack, a, b))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn on_dpdk(_: Plan, _: AckMode) -> Result<Counted> {
+    anyhow::bail!(
+        "this program was built without DPDK: build it with --features dpdk (docs/dpdk.md)"
+    )
 }
 
 fn two(plan: Plan, ack: AckMode) -> Result<()> {
@@ -257,7 +249,7 @@ fn load(plan: Plan, receive: &str, transmit: &str, once: bool) -> Result<()> {
 }
 
 /// One request on every connection, a few at a time: all at once would not fit the wire.
-fn ask_once(plan: &Plan, load: &mut Load, now: impl Fn() -> u64) -> Result<()> {
+fn ask_once(plan: &Plan, load: &mut Load<WirePort>, now: impl Fn() -> u64) -> Result<()> {
     const AT_ONCE: u64 = 256;
     let mut asked = 0;
     while load.answered < plan.requests {

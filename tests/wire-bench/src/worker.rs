@@ -1,4 +1,4 @@
-//! The worker's end: a network of one wire and the proxy, a turn at a time.
+//! The worker's end: a network of one port and the proxy, a turn at a time.
 
 use crate::plan::{LOAD, Plan, VIP, WORKER};
 use anyhow::Result;
@@ -9,14 +9,14 @@ use tidegate_dataplane::hand_over::{HandOverReceivers, HandOverSenders};
 use tidegate_dataplane::network::Network;
 use tidegate_dataplane::packets::PacketNetwork;
 use tidegate_dataplane::poll_loop::run_layers;
-use tidegate_port::wire::WirePort;
+use tidegate_port::Port;
 use tidegate_proxy::Proxy;
 use tidegate_proxy::streams::Streams;
 use tidegate_stack::{Listener, QueueOracle, Stack, StackConfig, StackPort};
 
 /// One worker.
-pub struct BenchWorker {
-    network: PacketNetwork<WirePort, Stack>,
+pub struct BenchWorker<P> {
+    network: PacketNetwork<P, Stack>,
     proxy: Proxy,
     /// When a timer is due.
     next_timer_us: Option<u64>,
@@ -25,9 +25,9 @@ pub struct BenchWorker {
     pub measured_turns: u64,
 }
 
-impl BenchWorker {
+impl<P: Port> BenchWorker<P> {
     /// A worker that serves the plan over `port`.
-    pub fn new(plan: &Plan, port: WirePort, ack: AckMode, now_us: u64) -> Result<Self> {
+    pub fn new(plan: &Plan, port: P, ack: AckMode, now_us: u64) -> Result<Self> {
         let limits = plan.limits();
         let stack = Stack::new(
             StackConfig {

@@ -3,12 +3,16 @@
 //! The counting allocator is that of the whole test binary; only what happens inside a turn of the worker is counted.
 
 use tidegate_config::AckMode;
-use tidegate_port::wire;
+use tidegate_port::{Port, wire};
 use tidegate_wire_bench::plan::{LOAD, WORKER};
 use tidegate_wire_bench::{BenchWorker, CacheProtocol, Load, Plan};
 
 fn allocations(plan: Plan, ack: AckMode) -> u64 {
     let (a, b) = wire::pair_in_process(4096, WORKER, LOAD).expect("memory");
+    allocations_between(a, b, plan, ack)
+}
+
+fn allocations_between<P: Port>(a: P, b: P, plan: Plan, ack: AckMode) -> u64 {
     let mut now_us = 1_000_000;
     let mut worker = BenchWorker::new(&plan, a, ack, now_us).expect("the plan is right");
     let mut load = Load::new(plan, b, now_us).expect("the plan is right");
@@ -70,4 +74,15 @@ fn requests_connections_and_handshakes_allocate_nothing() {
         };
         assert_eq!(allocations(short, AckMode::Immediate), 0);
     }
+}
+
+/// DPDK's own memory is not Rust's, so what is counted is ours: the port, and everything above it.
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_port_of_dpdk_allocates_nothing_either() {
+    let plan = plan(CacheProtocol::Redis);
+    let counted = tidegate_wire_bench::dpdk::on_loops(move |a, b| {
+        Ok(allocations_between(a, b, plan, AckMode::Immediate))
+    });
+    assert_eq!(counted.expect("DPDK starts"), 0);
 }
