@@ -21,6 +21,7 @@ pub fn describe(quick: bool, programs: &[(&str, &str)]) -> Machine {
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
     Machine {
+        date: Some(first_line("date", &["-u", "+%F"])),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         processor: processor.to_owned(),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")

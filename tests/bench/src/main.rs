@@ -1,11 +1,13 @@
 //! `tidegate-bench`: measures Tidegate and writes `docs/bench`. Behind `scripts/bench`.
 //!
 //! Three measurements, each keeping its figures in `docs/bench/data`: over a wire ([`wire`]), in the lab beside nutcracker
-//! ([`lab`]), and with a client that has Nagle's algorithm on ([`nagle`]). The [`report`] is written from those files alone.
+//! ([`lab`]), and with a client that has Nagle's algorithm on ([`nagle`]). The first two have columns of [`dpdk`], where that is
+//! built in. The [`report`] is written from those files alone.
 //!
 //! Nothing here knows which figures are wanted but the report, which compares them with the targets.
 #![forbid(unsafe_code)]
 
+mod dpdk;
 mod lab;
 mod machine;
 mod nagle;
@@ -38,12 +40,16 @@ struct Arguments {
 
 #[derive(Clone, Copy, Subcommand)]
 enum What {
-    /// Over shared memory: requests per second, instructions, memory.
+    /// Over shared memory: requests per second, instructions, memory; and what `dpdk-wire` does.
     Wire,
-    /// In the lab, in turns with nutcracker.
+    /// In the lab, in turns with nutcracker; and what `dpdk-lab` does.
     Lab,
     /// Requests in two pieces from a client with Nagle's algorithm on.
     Nagle,
+    /// Over shared memory and over DPDK: instructions.
+    DpdkWire,
+    /// In the lab on everything, DPDK included.
+    DpdkLab,
     /// Everything.
     All,
     /// Nothing: the report is written again.
@@ -61,6 +67,16 @@ fn main() -> Result<()> {
     }
     if matches!(what, What::Lab | What::All) {
         lab::measure(directory, quick, rounds)?;
+    }
+    let of_wire = matches!(what, What::Wire | What::DpdkWire | What::All);
+    let of_lab = matches!(what, What::Lab | What::DpdkLab | What::All);
+    if (of_wire || of_lab) && dpdk::is_here() {
+        if of_wire {
+            dpdk::measure_wire(directory, quick)?;
+        }
+        if of_lab {
+            dpdk::measure_lab(directory, quick, rounds)?;
+        }
     }
     if matches!(what, What::Nagle | What::All) {
         results::write(directory, "nagle", &nagle::measure(quick)?)?;

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use tidegate_tests::stage::Driver;
 
 /// Requests before the clock starts.
 const WARM_UP: usize = 100;
@@ -20,7 +21,7 @@ pub fn measure(quick: bool) -> Result<NagleResults> {
         rows: Vec::new(),
     };
     let requests = if quick { 200 } else { 2_000 };
-    let raised = lab::raise_for_one()?;
+    let raised = lab::raise_for_one(Driver::Afxdp)?;
     for contender in Contender::ALL {
         let running = Running::start(&raised, contender, Cores::One)?;
         machine::pin(&[LOAD_CORE])?;

@@ -33,6 +33,9 @@ impl Ack {
 /// The machine, and how busy it was with other things.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
+    /// The day, where it was noted.
+    #[serde(default)]
+    pub date: Option<String>,
     /// Cores.
     pub cores: usize,
     /// The processor's name.
@@ -121,10 +124,14 @@ pub enum Contender {
     Kernel(Ack),
     /// Tidegate on AF_XDP.
     Packets(Ack),
+    /// Tidegate on DPDK, over packet sockets.
+    DpdkPacket(Ack),
+    /// Tidegate on DPDK, over DPDK's own AF_XDP.
+    DpdkXdp(Ack),
 }
 
 impl Contender {
-    /// All, in the order in which they take turns.
+    /// All that take part everywhere, in the order in which they take turns.
     pub const ALL: [Self; 5] = [
         Self::Nutcracker,
         Self::Kernel(Ack::Immediate),
@@ -132,6 +139,23 @@ impl Contender {
         Self::Packets(Ack::Immediate),
         Self::Packets(Ack::WithReply),
     ];
+
+    /// Those that are measured together with DPDK.
+    pub const BESIDE_DPDK: [Self; 5] = [
+        Self::Nutcracker,
+        Self::Kernel(Ack::Immediate),
+        Self::Packets(Ack::Immediate),
+        Self::DpdkPacket(Ack::Immediate),
+        Self::DpdkXdp(Ack::Immediate),
+    ];
+
+    /// Whether it never sleeps, so that its core is never idle.
+    pub fn polls(self) -> bool {
+        match self {
+            Self::Nutcracker | Self::Kernel(_) => false,
+            Self::Packets(_) | Self::DpdkPacket(_) | Self::DpdkXdp(_) => true,
+        }
+    }
 
     /// Every Tidegate of them.
     pub fn ours() -> impl Iterator<Item = Self> {
@@ -146,6 +170,10 @@ impl Contender {
             Self::Kernel(Ack::WithReply) => "Tidegate/kernel, with-reply",
             Self::Packets(Ack::Immediate) => "Tidegate/AF_XDP, immediate",
             Self::Packets(Ack::WithReply) => "Tidegate/AF_XDP, with-reply",
+            Self::DpdkPacket(Ack::Immediate) => "Tidegate/DPDK af_packet, immediate",
+            Self::DpdkPacket(Ack::WithReply) => "Tidegate/DPDK af_packet, with-reply",
+            Self::DpdkXdp(Ack::Immediate) => "Tidegate/DPDK af_xdp, immediate",
+            Self::DpdkXdp(Ack::WithReply) => "Tidegate/DPDK af_xdp, with-reply",
         }
     }
 }

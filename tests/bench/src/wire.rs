@@ -24,18 +24,26 @@ const RATE_RUNS: usize = 3;
 const COUNTED_LONG: u64 = 20_000;
 const COUNTED_SHORT: u64 = 10_000;
 
+/// What carries frames where nothing else is said.
+pub const WIRE: &str = "wire";
+
 /// Requests whose time is taken: up to a second.
 const TIMED_LONG: u64 = 400_000;
 const TIMED_SHORT: u64 = 40_000;
 
 /// What `one` prints.
 #[derive(Deserialize)]
-struct Counted {
-    requests: u64,
-    frames_received: u64,
-    segments_sent: u64,
-    acknowledgements_alone: u64,
-    retransmits: u64,
+pub struct Counted {
+    /// Requests answered.
+    pub requests: u64,
+    /// Frames that the worker received.
+    pub frames_received: u64,
+    /// Segments that it sent.
+    pub segments_sent: u64,
+    /// Those of them that were bare acknowledgements.
+    pub acknowledgements_alone: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
 }
 
 /// What `two` prints.
@@ -105,7 +113,8 @@ fn memory_points(quick: bool) -> &'static [u32] {
     }
 }
 
-fn words(plan: &WirePlan) -> String {
+/// A plan in words.
+pub fn words(plan: &WirePlan) -> String {
     format!(
         "{} {} connections, {} B, -P {}, {}",
         plan.connections,
@@ -117,12 +126,7 @@ fn words(plan: &WirePlan) -> String {
 }
 
 fn row(plan: WirePlan, quick: bool) -> Result<WireRow> {
-    let counts = if plan.short {
-        COUNTED_SHORT
-    } else {
-        COUNTED_LONG * u64::from(plan.pipeline).min(4)
-    };
-    let (counted, instructions) = count(&plan, counts)?;
+    let (counted, instructions) = count(&plan, WIRE)?;
     let timed = if plan.short { TIMED_SHORT } else { TIMED_LONG };
     let runs = if quick { 1 } else { RATE_RUNS };
     let rates = (0..runs)
@@ -143,8 +147,13 @@ fn row(plan: WirePlan, quick: bool) -> Result<WireRow> {
     })
 }
 
-/// The run and the instructions of its counted turns.
-fn count(plan: &WirePlan, requests: u64) -> Result<(Counted, u64)> {
+/// The run on `carrier` and the instructions of its counted turns.
+pub fn count(plan: &WirePlan, carrier: &str) -> Result<(Counted, u64)> {
+    let requests = if plan.short {
+        COUNTED_SHORT
+    } else {
+        COUNTED_LONG * u64::from(plan.pipeline).min(4)
+    };
     let output = PathBuf::from(format!(
         "{}/tidegate-callgrind.{}",
         std::env::temp_dir().display(),
@@ -156,7 +165,7 @@ fn count(plan: &WirePlan, requests: u64) -> Result<(Counted, u64)> {
         .arg("--toggle-collect=*BenchWorker*measured_turn*")
         .arg(format!("--callgrind-out-file={}", output.display()))
         .arg(program("tidegate-wire-bench")?);
-    let counted = run(&mut command(valgrind, "one", plan, requests));
+    let counted = run(command(valgrind, "one", plan, requests).args(["--carrier", carrier]));
     let text = fs::read_to_string(&output);
     let _ = fs::remove_file(&output);
     let text = text.context("callgrind left no file")?;

@@ -60,7 +60,9 @@ impl<'l> Running<'l> {
         let proxy = match contender {
             Contender::Nutcracker => Proxy::Nutcracker(nutcracker(lab, cores)?),
             Contender::Kernel(ack) => on_sockets(lab, ack.name(), cores)?,
-            Contender::Packets(ack) => on_packets(lab, ack.name(), cores)?,
+            Contender::Packets(ack) | Contender::DpdkPacket(ack) | Contender::DpdkXdp(ack) => {
+                on_packets(lab, ack.name(), cores)?
+            }
         };
         let running = Self {
             contender,
@@ -248,6 +250,7 @@ fn status_of(host: &Namespace, name: &str) -> Result<Status> {
     Ok(Status(serde_json::from_slice(&output.stdout)?))
 }
 
+/// Tidegate with a TCP of its own, on what the lab's driver is.
 fn on_packets(lab: &Lab, ack: &str, cores: Cores) -> Result<Proxy> {
     let servers: Vec<SocketAddr> = lab
         .redis
@@ -374,7 +377,7 @@ impl Span {
         let both = self.status.as_ref().zip(status.as_ref());
         let (mut effort, mut calls, mut busy_s) = (None, None, core_busy_s);
         match (running.contender, both) {
-            (Contender::Packets(_), Some((before, after))) => {
+            (contender, Some((before, after))) if contender.polls() => {
                 let busy_ns = |status: &Status| number(&status.0["workers"][0]["loop"]["busy_ns"]);
                 busy_s = (busy_ns(after) - busy_ns(before)) / 1e9 + softirq_thread_s;
                 effort = Some(effort_of(before, after, requests));

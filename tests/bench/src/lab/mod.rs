@@ -6,7 +6,7 @@
 pub mod contender;
 pub mod losses;
 pub mod open_loop;
-mod redis_benchmark;
+pub mod redis_benchmark;
 mod shared;
 mod slices;
 
@@ -20,6 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tidegate_tests::lab::topology::Nics;
 use tidegate_tests::lab::{Lab, LabOptions, kernel_path};
+use tidegate_tests::stage::Driver;
 
 /// Redis servers behind each contender.
 const SERVERS: usize = 2;
@@ -38,8 +39,9 @@ const ATTEMPTS: usize = 4;
 const PATIENCE: Duration = Duration::from_mins(20);
 
 /// A lab of `queues` in which both kinds of proxy can stand between the client and the server host.
-pub fn raise(queues: u32, server_core: Option<u32>) -> Result<Lab> {
+pub fn raise(queues: u32, server_core: Option<u32>, driver: Driver) -> Result<Lab> {
     let lab = Lab::raise(LabOptions {
+        driver,
         queues,
         nics: Nics::Two,
         memcached: 0,
@@ -51,9 +53,9 @@ pub fn raise(queues: u32, server_core: Option<u32>) -> Result<Lab> {
     Ok(lab)
 }
 
-/// A lab for one worker, which is what one nutcracker is compared with.
-pub fn raise_for_one() -> Result<Lab> {
-    raise(1, Some(LOAD_CORE as u32))
+/// A lab for one worker on `driver`, which is what one nutcracker is compared with.
+pub fn raise_for_one(driver: Driver) -> Result<Lab> {
+    raise(1, Some(LOAD_CORE as u32), driver)
 }
 
 /// All rounds. What has been measured is kept in `directory` after every contender: a long measurement that is cut short is not
@@ -76,7 +78,7 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
         quick,
         patience: PATIENCE,
     };
-    let lab = raise_for_one()?;
+    let lab = raise_for_one(Driver::Afxdp)?;
     for placement in Placement::BOTH {
         contender::place(&lab, placement)?;
         for round in 0..rounds {
@@ -98,7 +100,7 @@ pub fn measure(directory: &Path, quick: bool, rounds: usize) -> Result<()> {
 }
 
 /// Waits until no host of the lab has connections in TIME-WAIT, or as long as one can last.
-fn settle(lab: &Lab) -> Result<()> {
+pub fn settle(lab: &Lab) -> Result<()> {
     /// Linux keeps a connection in TIME-WAIT for 60 s.
     const TIME_WAIT: Duration = Duration::from_secs(65);
     let hosts = &lab.hosts;
@@ -173,7 +175,8 @@ impl Campaign<'_> {
 }
 
 /// Something of which the proxy's core tells how much others disturbed it.
-trait Disturbed {
+pub trait Disturbed {
+    /// Share of the proxy's core that something else took.
     fn foreign(&self) -> f64;
 }
 
@@ -191,7 +194,7 @@ impl Disturbed for FixedRate {
 
 /// Measures until nothing disturbs, or returns the least disturbed of some attempts. The choice looks at the disturbance alone,
 /// never at what was measured.
-fn quietest<T: Disturbed>(
+pub fn quietest<T: Disturbed>(
     running: &Running<'_>,
     patience: &mut Duration,
     mut measure: impl FnMut() -> Result<T>,
@@ -216,7 +219,8 @@ fn quietest<T: Disturbed>(
     best.context("no attempt was made")
 }
 
-fn saturate(
+/// One load on a contender that runs.
+pub fn saturate(
     lab: &Lab,
     running: &Running<'_>,
     load: Load,

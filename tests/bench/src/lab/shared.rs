@@ -8,6 +8,7 @@ use crate::results::{self, Contender, LabResults, Shared};
 use anyhow::Result;
 use std::path::Path;
 use tidegate_tests::lab::Lab;
+use tidegate_tests::stage::Driver;
 
 /// Loads that are measured: one unpipelined, one pipelined, one of short connections.
 const MEASURED: [&str; 3] = ["c=50", "c=50 -P 16", "short"];
@@ -19,7 +20,7 @@ pub fn measure(
     quick: bool,
     rounds: usize,
 ) -> Result<()> {
-    let lab = super::raise(2, None)?;
+    let lab = super::raise(2, None, Driver::Afxdp)?;
     for round in 0..rounds {
         for load in LOADS.iter().filter(|load| MEASURED.contains(&load.name)) {
             for contender in Contender::ALL {

@@ -358,7 +358,8 @@ fn calls_table(results: &LabResults) -> String {
     text + "\n"
 }
 
-fn cell(spread: Option<Spread>, scale: f64, digits: usize) -> String {
+/// The median with its range.
+pub fn cell(spread: Option<Spread>, scale: f64, digits: usize) -> String {
     spread.map_or("–".to_owned(), |spread| {
         format!(
             "{:.digits$} ({:.digits$}–{:.digits$})",

@@ -1,10 +1,12 @@
 //! Writes `docs/bench/README.md` and its plots from the figures that were kept.
 
+mod dpdk;
 mod lab;
 mod svg;
 mod targets;
 mod wire;
 
+use crate::dpdk::{self as measured, DpdkLab, DpdkWire};
 use crate::results::{self, Contender, LabResults, Losses, Machine, NagleResults, WireResults};
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
@@ -17,6 +19,8 @@ pub fn write(directory: &Path) -> Result<()> {
     let wire: Option<WireResults> = results::read(directory, "wire")?;
     let lab: Option<LabResults> = results::read(directory, "lab")?;
     let nagle: Option<NagleResults> = results::read(directory, "nagle")?;
+    let dpdk_wire: Option<DpdkWire> = results::read(directory, measured::WIRE)?;
+    let dpdk_lab: Option<DpdkLab> = results::read(directory, measured::LAB)?;
 
     let mut verdicts = Vec::new();
     let mut sections = String::new();
@@ -24,6 +28,9 @@ pub fn write(directory: &Path) -> Result<()> {
         verdicts.extend(wire::verdicts(wire));
         sections += &wire::section(wire);
         save(directory, "instructions.svg", &wire::plot(wire).lines())?;
+    }
+    if let Some(wire) = &dpdk_wire {
+        sections += &dpdk::wire_section(wire);
     }
     if let Some(lab) = &lab {
         verdicts.extend(lab::verdicts(lab));
@@ -33,6 +40,9 @@ pub fn write(directory: &Path) -> Result<()> {
             save(directory, &name, &lab::plot(lab, placement).bars())?;
         }
     }
+    if let Some(lab) = &dpdk_lab {
+        sections += &dpdk::lab_section(lab);
+    }
     if let Some(nagle) = &nagle {
         verdicts.extend(nagle_verdicts(nagle));
         sections += &nagle_section(nagle);
@@ -41,6 +51,8 @@ pub fn write(directory: &Path) -> Result<()> {
         ("wire", wire.map(|results| results.machine)),
         ("lab", lab.map(|results| results.machine)),
         ("nagle", nagle.map(|results| results.machine)),
+        ("DPDK, wire", dpdk_wire.map(|results| results.machine)),
+        ("DPDK, lab", dpdk_lab.map(|results| results.machine)),
     ];
     let text = head(&machines) + &targets_section(&verdicts) + &sections + &notes(directory);
     save(directory, "README.md", &(text.trim_end().to_owned() + "\n"))?;
@@ -68,14 +80,15 @@ fn head(machines: &[(&str, Option<Machine>)]) -> String {
          often processed by the peer's TCP, inside the sender's transmit call. AF_XDP has no zero copy there, no NIC does any work, and \
          one ring of 256 frames is all that lies between two hosts. So the lab shows that the path is correct, how many frames and calls a \
          request takes, and how two proxies compare on the same core; it does not show what a NIC would reach.\n\n\
-         | measurement | machine | kernel | revision | load average before; after | programs |\n|---|---|---|---|---|---|\n",
+         | measurement | date | machine | kernel | revision | load average before; after | programs |\n|---|---|---|---|---|---|---|\n",
     );
     for (name, machine) in machines {
         if let Some(machine) = machine {
             let _ = writeln!(
                 text,
-                "| {name}{} | {} cores, {} | {} | {} | {}; {} | {} |",
+                "| {name}{} | {} | {} cores, {} | {} | {} | {}; {} | {} |",
                 if machine.quick { " (--quick)" } else { "" },
+                machine.date.as_deref().unwrap_or("–"),
                 machine.cores,
                 machine.processor,
                 machine.kernel,
