@@ -71,6 +71,12 @@ impl Appliance {
         self.wait_until_serving()
     }
 
+    /// Where its runtime directory is.
+    pub fn runtime_directory(&self) -> PathBuf {
+        let root = self.runtime.as_deref();
+        root.unwrap_or(Path::new("/run/tidegate")).join(&self.name)
+    }
+
     /// Its file.
     pub fn config_file(&self) -> &Path {
         &self.config_file
@@ -147,6 +153,14 @@ impl Appliance {
     /// Runs another `tidegate` beside it to its end.
     pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
         finish(tidegate(&self.host, self.runtime.as_deref())?.args(arguments))
+    }
+
+    /// Another `tidegate` beside it, to be started; what it prints goes nowhere.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = tidegate(&self.host, self.runtime.as_deref())?;
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
     }
 
     /// Waits until `condition` holds for the status, and returns that status.

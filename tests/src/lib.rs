@@ -52,6 +52,7 @@
 pub mod appliance;
 pub mod browser;
 pub mod calm;
+pub mod chaos;
 pub mod client;
 pub mod config;
 pub mod demo;

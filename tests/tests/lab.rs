@@ -8,25 +8,10 @@ use std::time::{Duration, Instant};
 use tidegate_tests::client::memcached::Memcached;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::lab::addresses::Family;
-use tidegate_tests::lab::state::{LabState, processes};
-use tidegate_tests::lab::topology::{Hosts, Nics};
+use tidegate_tests::lab::state::traces;
+use tidegate_tests::lab::topology::Nics;
 use tidegate_tests::lab::{Lab, LabOptions};
 use tidegate_tests::scene::turn_or_skip;
-
-/// Whether anything of the lab called `name` is still there.
-fn traces(name: &str) -> Vec<String> {
-    let hosts = Hosts::of(name);
-    let mut traces: Vec<String> = hosts
-        .all()
-        .iter()
-        .map(|host| host.path())
-        .filter(|path| path.exists())
-        .map(|path| path.display().to_string())
-        .collect();
-    traces.extend(processes(&hosts).iter().map(|pid| format!("process {pid}")));
-    traces.extend(LabState::read(name).map(|state| format!("{state:?}")));
-    traces
-}
 
 fn wait_until_gone(name: &str) {
     let started = Instant::now();

@@ -31,6 +31,17 @@ impl Connection {
         Self::over(TcpStream::connect_timeout(&to, HANG_GUARD)?)
     }
 
+    /// Connects from any address of the calling thread's namespace, unless that takes longer than `patience`.
+    pub fn open_within(to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        Self::over(TcpStream::connect_timeout(&to, patience)?)
+    }
+
+    /// From now on nothing that comes may let itself be waited for longer than `patience`.
+    pub fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))?;
+        self.stream.set_write_timeout(Some(patience))
+    }
+
     /// Connects from the given address, to choose where a connection is counted, and from the given port (0: any), to choose its
     /// queue.
     pub fn open_from(from: IpAddr, port: u16, to: SocketAddr) -> io::Result<Self> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Memory of each server. The largest value of the tests is 64 MiB, and memcached wants room for several of the largest.
-const SERVER_MEMORY_MIB: u32 = 512;
+pub const SERVER_MEMORY_MIB: u32 = 512;
 
 /// Connections that a server of the lab accepts: benchmarks open thousands.
 const LAB_CONNECTIONS: u32 = 8_192;

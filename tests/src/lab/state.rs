@@ -6,6 +6,7 @@
 
 use super::steering;
 use super::topology::Hosts;
+use crate::netns::Namespace;
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -192,6 +193,25 @@ pub fn processes(hosts: &Hosts) -> Vec<i32> {
                 .is_ok_and(|meta| ours.contains(&(meta.dev(), meta.ino())))
         })
         .collect()
+}
+
+/// What is there of the lab called `name`, in words: namespaces, processes, its record and its files.
+pub fn traces(name: &str) -> Vec<String> {
+    let hosts = Hosts::of(name);
+    let files = [
+        std::env::temp_dir().join("tidegate-lab").join(name),
+        Path::new("/run/tidegate").join(name),
+    ];
+    let namespaces = hosts.possible().map(Namespace::path);
+    let mut traces: Vec<String> = namespaces
+        .into_iter()
+        .chain(files)
+        .filter(|path| path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
+    traces.extend(processes(&hosts).iter().map(|pid| format!("process {pid}")));
+    traces.extend(LabState::read(name).map(|state| format!("{state:?}")));
+    traces
 }
 
 fn end_processes(hosts: &Hosts) {

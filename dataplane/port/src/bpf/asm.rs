@@ -41,6 +41,8 @@ pub enum Reg {
 pub enum Helper {
     /// (map, key) → value or null.
     MapLookup = 1,
+    /// () → 32 random bits.
+    RandomU32 = 7,
     /// (map, key, action if missing) → action.
     RedirectMap = 51,
 }

@@ -25,6 +25,8 @@ pub enum ProgramKind {
     Xdp,
     /// tcx, on frames that leave an interface.
     TcxEgress,
+    /// tcx, on frames that an interface received.
+    TcxIngress,
 }
 
 impl ProgramKind {
@@ -32,15 +34,16 @@ impl ProgramKind {
     fn program_type(self) -> u32 {
         match self {
             Self::Xdp => 6,
-            Self::TcxEgress => 3,
+            Self::TcxEgress | Self::TcxIngress => 3,
         }
     }
 
-    /// `BPF_XDP`, `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
+    /// `BPF_XDP`, `BPF_TCX_EGRESS`, `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
     fn attach_type(self) -> u32 {
         match self {
             Self::Xdp => 37,
             Self::TcxEgress => 47,
+            Self::TcxIngress => 46,
         }
     }
 }
