@@ -182,8 +182,8 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
             let before = self.counters.retransmits;
             self.track.note(packet, tcp_at, self.counters);
             if mutants::has(Mutant::DropsRetransmits) && self.counters.retransmits > before {
-                // Nobody reads a frame of this type.
-                link[ETHERNET_HEADER_BYTES - 2] ^= 0xff;
+                // No header of TCP is that short: the peer drops it.
+                packet[tcp_at + 12] &= 0x0f;
             }
             (tcp_at, result)
         })

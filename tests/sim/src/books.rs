@@ -1,6 +1,7 @@
 //! What was asked, what servers were told and what clients were answered: the promises are asserted over these.
 
 use crate::value;
+use serde::{Deserialize, Serialize};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ struct Token {
 }
 
 /// Sums over a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Requests that clients were given to ask.
     pub asked: u64,
@@ -47,6 +48,17 @@ pub struct Tally {
     pub closed: u64,
     /// Keys that servers got.
     pub executed: u64,
+}
+
+impl Tally {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        self.answered += other.answered;
+        self.errors += other.errors;
+        self.closed += other.closed;
+        self.executed += other.executed;
+    }
 }
 
 /// The books.

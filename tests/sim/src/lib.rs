@@ -17,6 +17,7 @@ pub mod books;
 pub mod client;
 pub mod host;
 pub mod link;
+pub mod parts;
 pub mod port;
 pub mod random;
 pub mod reply;

@@ -4,8 +4,9 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+use tidegate_sim::parts;
 use tidegate_sim::runner::{Run, Verdict, run, try_out};
 use tidegate_sim::scenario::Scenario;
 use tidegate_sim::shrink::shrink;
@@ -46,6 +47,9 @@ struct Arguments {
     /// Goes on after a seed that fails, and prints each.
     #[arg(long)]
     keep_going: bool,
+    /// Prints a report for the process that started this one.
+    #[arg(long, hide = true)]
+    part: bool,
     /// Puts this fault into the product, which has to be found.
     #[cfg(feature = "mutants")]
     #[arg(long, value_parser = mutant)]
@@ -64,6 +68,19 @@ fn mutant(name: &str) -> Result<tidegate_proxy::mutants::Mutant, String> {
     })
 }
 
+/// Has another process take the same fault.
+#[cfg(feature = "mutants")]
+fn choose_again(arguments: &Arguments, command: &mut Command) {
+    use tidegate_proxy::mutants::Mutant;
+    let mut all = Mutant::ALL.into_iter();
+    if let Some((name, _)) = all.find(|(_, mutant)| Some(*mutant) == arguments.mutant) {
+        command.args(["--mutant", name]);
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+const fn choose_again(_arguments: &Arguments, _command: &mut Command) {}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     #[cfg(feature = "mutants")]
@@ -78,7 +95,7 @@ fn main() -> Result<ExitCode> {
         return Ok(show(&scenario, arguments.trace));
     }
     let began = Instant::now();
-    let report = run(Run {
+    let plan = Run {
         first: arguments.seed,
         seeds: arguments.seeds.unwrap_or(if arguments.seconds.is_some() {
             u64::MAX
@@ -89,7 +106,16 @@ fn main() -> Result<ExitCode> {
         requests: arguments.requests,
         jobs: arguments.jobs,
         keep_going: arguments.keep_going,
-    });
+    };
+    if arguments.part {
+        println!("{}", serde_json::to_string(&run(plan))?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = if plan.seeds > parts::SEEDS_MAX {
+        parts::run(plan, |command| choose_again(&arguments, command))?
+    } else {
+        run(plan)
+    };
     let tally = report.tally;
     println!(
         "{} seeds from {}: {} requests, {} replies, {} errors, {} closed before; {:.0} s simulated in {:.1} s",

@@ -3,6 +3,7 @@
 use crate::books::Tally;
 use crate::scenario::Scenario;
 use crate::world::play;
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,7 +90,7 @@ pub struct Run {
 }
 
 /// What came of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Seeds whose promises were kept.
     pub kept: u64,
@@ -99,6 +100,18 @@ pub struct Report {
     pub took_us: u64,
     /// The seed that was found to fail, and how.
     pub broken: Option<(u64, String)>,
+}
+
+impl Report {
+    /// Adds what came of other seeds.
+    pub fn add(&mut self, other: Self) {
+        self.kept += other.kept;
+        self.took_us += other.took_us;
+        self.tally.add(&other.tally);
+        // The lowest seed, so that as many threads as there may be find the same.
+        let first = [self.broken.take(), other.broken].into_iter().flatten();
+        self.broken = first.min_by_key(|(seed, _)| *seed);
+    }
 }
 
 /// Plays seeds until one fails.
@@ -119,33 +132,23 @@ pub fn run(run: Run) -> Report {
             let Ok(mut report) = report.lock() else {
                 return;
             };
+            let mut one = Report::default();
             match verdict {
                 Verdict::Kept { tally, took_us, .. } => {
-                    report.kept += 1;
-                    report.took_us += took_us;
-                    let sum = &mut report.tally;
-                    sum.asked += tally.asked;
-                    sum.answered += tally.answered;
-                    sum.errors += tally.errors;
-                    sum.closed += tally.closed;
-                    sum.executed += tally.executed;
+                    one.kept = 1;
+                    one.took_us = took_us;
+                    one.tally = tally;
                 }
                 Verdict::Broken { how, .. } => {
                     if run.keep_going {
-                        println!("seed {seed} breaks a promise {how}");
+                        eprintln!("seed {seed} breaks a promise {how}");
                     } else {
                         stop.store(true, Ordering::Relaxed);
                     }
-                    // The lowest seed, so that as many threads as there may be find the same.
-                    if report
-                        .broken
-                        .as_ref()
-                        .is_none_or(|(other, _)| seed < *other)
-                    {
-                        report.broken = Some((seed, how));
-                    }
+                    one.broken = Some((seed, how));
                 }
             }
+            report.add(one);
         }
     };
     std::thread::scope(|scope| {
