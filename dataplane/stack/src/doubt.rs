@@ -24,7 +24,7 @@ fn is_synchronized(state: State) -> bool {
 impl Flow {
     /// SND.UNA, once the connection is open. A FIN of ours is not counted.
     #[inline]
-    fn unacknowledged_from(&self) -> u32 {
+    pub(crate) fn unacknowledged_from(&self) -> u32 {
         let queued = self.socket().send_queue() as u32;
         self.track.queued_end.wrapping_sub(queued)
     }

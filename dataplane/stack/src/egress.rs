@@ -68,8 +68,8 @@ impl Stack {
         let (_, tx) = port.halves();
         if std::mem::take(&mut flow.probe_wanted) && tx.room() > 0 {
             // RFC 9293, section 3.8.4: a keep-alive is a segment with SEG.SEQ = SND.NXT - 1, which asks for an
-            // acknowledgement.
-            let before = flow.track.sent_end.wrapping_sub(1);
+            // acknowledgement. Where bytes are on their way, only a number before them does.
+            let before = flow.unacknowledged_from().wrapping_sub(1);
             write_ack(
                 &self.table.key(slot),
                 flow,
@@ -152,14 +152,29 @@ impl Stack {
         }
         match wake_us {
             Some(at) if at <= self.now_us => self.mark_dirty(slot),
+            None if flow.socket().send_queue() > 0 => self.note_stall(slot),
             at => self.arm(slot, at),
         }
+    }
+
+    /// Bytes wait for the peer and no timer does. RFC 9293, section 3.8.6.1: the sender "must regularly transmit at least one octet
+    /// of new data (if available), or retransmit to the receiving TCP peer even if the send window is zero, in order to "probe" the
+    /// window." Where the window was closed behind bytes that were lost, which an acknowledgement that was overtaken by another does,
+    /// smoltcp's retransmission timer comes up once, finds no room to send in, and is not set again. The answer to a probe tells
+    /// it how the window is.
+    #[cold]
+    fn note_stall(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        if flow.stalled_us < flow.heard_us {
+            flow.stalled_us = self.now_us;
+        }
+        self.arm(slot, None);
     }
 
     /// Sets the timer of a flow to `at_us` or the end of its keep-alive interval.
     fn arm(&mut self, slot: u32, at_us: Option<u64>) {
         let flow = &mut self.flows[slot as usize];
-        let at = at_us.unwrap_or(u64::MAX).min(keepalive_at(flow));
+        let at = at_us.unwrap_or(u64::MAX).min(probe_at(flow));
         flow.timer_us = at;
         // Later is no reason to move it: the bucket comes up and finds the timer moved on.
         if at < flow.armed_us {
@@ -177,7 +192,7 @@ impl Stack {
     pub(crate) fn expire_flow(&mut self, slot: u32) {
         let now_us = self.now_us;
         let flow = &mut self.flows[slot as usize];
-        if keepalive_at(flow) <= now_us {
+        if probe_at(flow) <= now_us {
             if flow.probes < PROBES_MAX {
                 flow.probes += 1;
                 flow.probe_wanted = true;
@@ -246,15 +261,18 @@ fn acknowledge(
     write_ack(key, flow, &flow.link, sequence, tx, counters);
 }
 
-/// When the keep-alive of a flow is due; `u64::MAX`: never.
-fn keepalive_at(flow: &mut Flow) -> u64 {
+/// When a probe of the peer is due; `u64::MAX`: never.
+fn probe_at(flow: &mut Flow) -> u64 {
     let established = matches!(flow.state(), State::Established | State::CloseWait);
     // RFC 9293, section 3.8.4: "Keep-alive packets MUST only be sent when no sent data is outstanding". Data that is finds out
     // by itself whether the peer is there.
     let outstanding = flow.socket().send_queue() > 0;
-    if !established || outstanding || flow.keepalive_us == u64::MAX {
+    let silent_from = if outstanding && flow.stalled_us >= flow.heard_us {
+        flow.stalled_us
+    } else if !established || outstanding || flow.keepalive_us == u64::MAX {
         return u64::MAX;
-    }
-    let silent_from = flow.heard_us.saturating_add(flow.keepalive_us);
+    } else {
+        flow.heard_us.saturating_add(flow.keepalive_us)
+    };
     silent_from + u64::from(flow.probes) * PROBE_INTERVAL_US
 }

@@ -62,6 +62,8 @@ pub(crate) struct Flow {
     pub(crate) opening_sequence: u32,
     /// When the peer was last asked about an acknowledgement that cannot be.
     pub(crate) doubted_us: u64,
+    /// When it turned out that bytes wait for the peer and no timer does. Older than `heard_us`: that is over.
+    pub(crate) stalled_us: u64,
     /// When the peer was last heard.
     pub(crate) heard_us: u64,
     /// When a segment was first repeated without the peer being heard since; 0: none was.
@@ -114,6 +116,7 @@ impl Flow {
             staged: 0,
             opening_sequence: 0,
             doubted_us: 0,
+            stalled_us: 0,
             heard_us: 0,
             repeated_us: 0,
             timer_us: u64::MAX,

@@ -19,3 +19,10 @@ fn keeps_every_promise(name: &str) {
 fn reload_after_unused_servers_left() {
     keeps_every_promise("reload-after-unused-servers-left.json");
 }
+
+/// An acknowledgement that was overtaken by a later one closed the window behind bytes that were lost: TCP's only timer came up,
+/// found no room, and was not set again. The client waited for ever.
+#[test]
+fn zero_window_behind_lost_bytes() {
+    keeps_every_promise("zero-window-behind-lost-bytes.json");
+}

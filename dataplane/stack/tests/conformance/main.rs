@@ -241,6 +241,9 @@ scripts! {
         push_is_set_on_the_last
     }
     zero {
+        closed_and_nobody_answers
+        closed_behind_bytes_and_stays_so
+        closed_behind_bytes_that_were_lost
         peer_shrinks_the_window
         probe
         probed_as_long_as_it_is_answered
