@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Malformed,
     /// Sent to a group of stations.
     NotOurs,
+    /// Sent to another station.
+    OtherStation,
 }
 
 /// A TCP segment inside a frame.
@@ -67,14 +69,12 @@ impl Segment<'_> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads the headers of `frame`.
+    /// Reads the headers of `frame`, which arrived where we are `mac`.
     #[inline]
-    pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Fault> {
+    pub(crate) fn parse(frame: &'a [u8], mac: &[u8; 6]) -> Result<Self, Fault> {
         let (ethernet, packet) = frame.split_first_chunk().ok_or(Fault::Runt)?;
-        // RFC 1122, section 4.2.3.10: "A TCP implementation MUST silently discard an incoming SYN segment that is addressed
-        // to a broadcast or multicast address." Nothing else of ours is sent to a group either.
-        if ethernet[0] & 1 != 0 {
-            return Err(Fault::NotOurs);
+        if ethernet[..6] != *mac {
+            return Err(misdirected(ethernet));
         }
         match [ethernet[12], ethernet[13]] {
             [0x08, 0x00] => Self::parse_ipv4(ethernet, packet),
@@ -223,6 +223,21 @@ impl<'a> Segment<'a> {
             }
         }
         false
+    }
+}
+
+/// What is wrong with a frame that was not sent to us alone.
+///
+/// A switch floods frames for stations that it does not know, and a promiscuous device gives us all of them. The addresses in
+/// one may still be ours, where another appliance has them at present: a RST would end its clients' connections.
+#[cold]
+fn misdirected(ethernet: &[u8; ETHERNET_HEADER_BYTES]) -> Fault {
+    // RFC 1122, section 4.2.3.10: "A TCP implementation MUST silently discard an incoming SYN segment that is addressed
+    // to a broadcast or multicast address." Nothing else of ours is sent to a group either.
+    if ethernet[0] & 1 != 0 {
+        Fault::NotOurs
+    } else {
+        Fault::OtherStation
     }
 }
 

@@ -40,7 +40,11 @@ impl Stack {
         let arrival = arrival.into();
         let port = arrival.port;
         self.counters.frames_in += 1;
-        let segment = match Segment::parse(frame) {
+        let Some(state) = self.ports.get(port) else {
+            self.counters.frames_not_ours += 1;
+            return;
+        };
+        let segment = match Segment::parse(frame, &state.mac) {
             Ok(segment) => segment,
             Err(fault) => return self.turn_away(fault, frame, port, hand_over),
         };
@@ -76,6 +80,7 @@ impl Stack {
                 counters.frames_not_ours += 1;
                 hand_over.not_for_tcp(port as u8, frame);
             }
+            Fault::OtherStation => counters.frames_other_station += 1,
         }
     }
 

@@ -57,6 +57,32 @@ fn reframed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 #[test]
+fn frames_for_other_stations_are_nothing_to_us() {
+    for ipv6 in [false, true] {
+        let mut world = World::new(&small());
+        let opening = Tcp::new(address(ipv6, CLIENT, 9), listening(ipv6), SYN);
+        let mut frames: Vec<_> = [&stray(ipv6), &opening]
+            .map(|segment| segment.frame(CLIENT))
+            .into();
+        frames.push([&MACS[SERVER][..], &MACS[CLIENT], &[8, 6], &[0; 46]].concat());
+        // Each byte of the address alone makes it another's.
+        for (frame, byte) in frames.iter().flat_map(|f| (0..6).map(move |at| (f, at))) {
+            let mut frame = frame.clone();
+            frame[byte] ^= 2;
+            world.arrive(SERVER, &frame);
+        }
+        world.receive(SERVER);
+        world.transmit(SERVER);
+        let counters = world.server().counters();
+        assert_eq!(counters.frames_other_station, 18, "{counters:?}");
+        assert_eq!((counters.clients_open, counters.segments_sent), (0, 0));
+        let host = &world.hosts[SERVER];
+        assert!(host.ports[0].tx.ring.len() == 0 && host.handed.frames.is_empty());
+        world.check_sums();
+    }
+}
+
+#[test]
 fn every_fault_has_its_own_counter() {
     let good = stray(false).frame(CLIENT);
     assert_eq!(counted(&good), "frames_unknown_flow");
@@ -72,7 +98,7 @@ fn every_fault_has_its_own_counter() {
             "IPv6 cut to {bytes} bytes"
         );
     }
-    let cases: [(&str, &str, Vec<u8>); 16] = [
+    let cases: [(&str, &str, Vec<u8>); 17] = [
         (
             "an ARP frame",
             "frames_not_tcp",
@@ -133,6 +159,11 @@ fn every_fault_has_its_own_counter() {
             "a group address",
             "frames_not_ours",
             reframed(|frame| frame[0] = 1),
+        ),
+        (
+            "another station's address",
+            "frames_other_station",
+            reframed(|frame| frame[5] ^= 1),
         ),
         ("an IPv4 header checksum", "frames_bad_checksum", {
             let mut frame = good.clone();

@@ -334,6 +334,7 @@ pub fn check_sum(stack: &Stack) {
         + c.frames_bad_checksum
         + c.frames_malformed
         + c.frames_not_ours
+        + c.frames_other_station
         + c.frames_unknown_flow
         + c.frames_handed_over
         + c.frames_hand_over_full

@@ -288,6 +288,7 @@ impl World {
             + c.frames_bad_checksum
             + c.frames_malformed
             + c.frames_not_ours
+            + c.frames_other_station
             + c.frames_unknown_flow
             + c.frames_handed_over
             + c.frames_hand_over_full

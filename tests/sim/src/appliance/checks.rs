@@ -75,6 +75,7 @@ pub(super) fn check_frames(index: usize, c: &StackCounters, books: &mut Books) {
         + c.frames_bad_checksum
         + c.frames_malformed
         + c.frames_not_ours
+        + c.frames_other_station
         + c.frames_unknown_flow
         + c.frames_handed_over
         + c.frames_hand_over_full
