@@ -3,7 +3,7 @@
 use crate::bare_ack::write_ack;
 use crate::device::is_before;
 use crate::flow::Flow;
-use crate::frame::{ACK, RST, Segment};
+use crate::frame::{ACK, RST, SYN, Segment};
 use crate::limits::{DOUBT_INTERVAL_US, MTU_BYTES_MAX, TIMESTAMP_VALID_US};
 use crate::stack::Stack;
 use smoltcp::socket::tcp::State;
@@ -37,6 +37,29 @@ impl Flow {
         // A probe of the peer's closed window is not counted as sent, and may be acknowledged all the same.
         let sent = sent.max(0) as u32 + u32::from(self.track.peer_window == 0);
         segment.acknowledgement.wrapping_sub(from) > sent && segment.flags & ACK != 0
+    }
+
+    /// A segment came from another station than answers go to: a client behind a router that another has taken over for. Answers
+    /// follow it if its sender knows the connection. Whoever does not could otherwise take them away with one forged frame.
+    ///
+    /// RFC 9293, section 3.10.7.4, calls a segment acceptable if "RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND". As much before that is
+    /// believed here: who does not hear us, because we still answer by the dead router, says nothing new, but repeats what we have.
+    /// Servers are where their path says.
+    #[cold]
+    pub(crate) fn follow(&mut self, segment: &Segment<'_>, port: usize) {
+        if self.is_server() {
+            return;
+        }
+        // A FIN behind a full window leaves less than nothing of it.
+        let window = (self.track.window_left() as i32).max(0) as u32;
+        let behind = self.socket().recv_capacity() as u32;
+        let first = self.track.received_end.wrapping_sub(behind);
+        let knows = segment.sequence.wrapping_sub(first) <= behind + window;
+        // A segment with neither flag is dropped in every state.
+        if knows && segment.flags & (SYN | ACK) != 0 {
+            self.link = segment.answer_header();
+            self.port = port as u8;
+        }
     }
 
     /// RFC 7323, section 5.3: "If there is a Timestamps option in the arriving segment, SEG.TSval < TS.Recent, TS.Recent is valid
@@ -190,7 +213,8 @@ impl Stack {
         true
     }
 
-    /// Asks the peer where it stands, as often as the throttle allows.
+    /// Asks the peer where it stands, as often as the throttle allows. The answer has the numbers of both directions, so it goes
+    /// where the flow's segments go, and not where this one came from.
     pub(crate) fn challenge(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
         if self.challenges_left == 0 {
             return;
@@ -201,8 +225,8 @@ impl Stack {
             return;
         }
         let flow = &self.flows[slot as usize];
-        let link = segment.answer_header();
         let sequence = flow.track.sent_end;
-        write_ack(&segment.key, flow, &link, sequence, tx, &mut self.counters);
+        let (key, link) = (&segment.key, &flow.link);
+        write_ack(key, flow, link, sequence, tx, &mut self.counters);
     }
 }

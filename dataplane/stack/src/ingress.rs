@@ -125,7 +125,10 @@ impl Stack {
         tx: &mut impl TxQueue,
     ) {
         self.counters.frames_delivered += 1;
-        let flow = &self.flows[slot as usize];
+        let flow = &mut self.flows[slot as usize];
+        if segment.ethernet[6..12] != flow.link[..6] {
+            flow.follow(segment, port);
+        }
         let socket = flow.socket();
         let before = socket.state();
         let (received_before, queued_before) = (socket.recv_queue(), socket.send_queue());
@@ -143,10 +146,6 @@ impl Stack {
         flow.repeated_us = 0;
         flow.probes = 0;
         flow.track.peer_window = segment.window;
-        if segment.ethernet[6..12] != flow.link[..6] && !flow.is_server() {
-            flow.link = segment.answer_header();
-            flow.port = port as u8;
-        }
         let socket = flow.socket();
         let after = socket.state();
         let (received_after, queued_after) = (socket.recv_queue(), socket.send_queue());

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    ACK, CLIENT, Handed, MACS, MemoryPort, Options, RST, SERVER, START_US, SYN, Tcp, address,
+    ACK, CLIENT, FIN, Handed, MACS, MemoryPort, Options, RST, SERVER, START_US, SYN, Tcp, address,
     check_sum, config, listening, path,
 };
 use std::collections::HashSet;
@@ -306,10 +306,9 @@ fn paths_can_be_missing_and_move() {
     assert_eq!(worker.ports[0].tx.ring.get(1)[..6], moved.next_hop_mac);
 }
 
-#[test]
-fn answers_follow_a_client_to_its_new_ethernet_address() {
-    let options = Options::default();
-    let mut worker = Worker::new(&options, 0, 1);
+/// A worker whose client has opened a connection with sequence number 9, and a request of it.
+fn opened() -> (Worker, Tcp) {
+    let mut worker = Worker::new(&Options::default(), 0, 1);
     let client = address(false, CLIENT, 1_234);
     worker.ingress(
         &Tcp {
@@ -320,14 +319,108 @@ fn answers_follow_a_client_to_its_new_ethernet_address() {
     );
     worker.stack.egress(&mut worker.ports);
     let answer = Tcp::read(worker.ports[0].tx.ring.get(0));
-    let mut request = Tcp {
+    let request = Tcp {
         sequence: 10,
         acknowledgement: answer.sequence + 1,
+        payload: b"hello".to_vec(),
         ..Tcp::new(client, listening(false), ACK)
     };
-    request.payload = b"hello".to_vec();
-    let mut frame = request.frame(CLIENT);
-    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 7]);
+    (worker, request)
+}
+
+/// The frame of `segment` from the station whose address ends in `last`.
+fn sent_by(segment: &Tcp, last: u8) -> Vec<u8> {
+    let mut frame = segment.frame(CLIENT);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, last]);
+    frame
+}
+
+/// The ends of the stations' addresses that the worker has sent to.
+fn sent_to(worker: &mut Worker) -> Vec<u8> {
+    worker.stack.egress(&mut worker.ports);
+    let ring = &mut worker.ports[0].tx.ring;
+    let to = (0..ring.len()).map(|index| ring.get(index)[5]).collect();
+    ring.drop_front(ring.len());
+    to
+}
+
+#[test]
+fn nobody_takes_answers_away_who_does_not_know_the_connection() {
+    let (mut worker, request) = opened();
+    worker.ingress(&request.frame(CLIENT));
+    assert_eq!(sent_to(&mut worker), [1, 1]);
+    let known = Tcp {
+        sequence: 15,
+        payload: Vec::new(),
+        ..request.clone()
+    };
+    let forged = |flags, by: i32| Tcp {
+        sequence: known.sequence.wrapping_add_signed(by),
+        flags,
+        ..known.clone()
+    };
+    // The buffer has 4,096 bytes: within them before what is expected, and within the window behind it, a sender knows.
+    for by in [-4_097, 4_097, 1 << 30, i32::MIN] {
+        for flags in [ACK, FIN | ACK, SYN, SYN | ACK, RST, RST | ACK, 0] {
+            worker.ingress(&sent_by(&forged(flags, by), 7));
+            let bytes = Tcp {
+                payload: b"forged".to_vec(),
+                ..forged(flags, by.wrapping_sub(6))
+            };
+            if by < 0 {
+                worker.ingress(&sent_by(&bytes, 7));
+            }
+            assert!(!sent_to(&mut worker).contains(&7), "{flags} {by}");
+        }
+    }
+    for flags in [0, RST] {
+        worker.ingress(&sent_by(&forged(flags, 1), 7));
+        assert_eq!(
+            sent_to(&mut worker),
+            [1_u8].repeat(usize::from(flags == RST))
+        );
+    }
+    // An acknowledgement that cannot be is answered, not followed.
+    let mut wrong = forged(ACK, 0);
+    wrong.acknowledgement = wrong.acknowledgement.wrapping_add(1 << 20);
+    worker.ingress(&sent_by(&wrong, 7));
+    assert_eq!(sent_to(&mut worker), [1]);
+    check_sum(&worker.stack);
+}
+
+#[test]
+fn answers_follow_a_client_that_repeats_itself_by_another_router() {
+    // It hears nothing: its SYN, its request and its keep-alive come again from another station.
+    let mut worker = Worker::new(&Options::default(), 0, 1);
+    let (_, request) = opened();
+    let opening = Tcp {
+        sequence: 9,
+        ..Tcp::new(request.source, request.destination, SYN)
+    };
+    worker.ingress(&opening.frame(CLIENT));
+    assert_eq!(sent_to(&mut worker), [1]);
+    worker.ingress(&sent_by(&opening, 7));
+    worker.stack.tick(START_US + 1_100_000);
+    assert_eq!(sent_to(&mut worker), [7]);
+
+    let (mut worker, request) = opened();
+    worker.ingress(&request.frame(CLIENT));
+    assert_eq!(sent_to(&mut worker), [1, 1]);
+    worker.ingress(&sent_by(&request, 7));
+    assert_eq!(sent_to(&mut worker), [7]);
+    let alive = Tcp {
+        sequence: 14,
+        payload: Vec::new(),
+        ..request
+    };
+    worker.ingress(&sent_by(&alive, 8));
+    assert_eq!(sent_to(&mut worker), [8]);
+}
+
+#[test]
+fn answers_follow_a_client_to_its_new_ethernet_address() {
+    let (mut worker, request) = opened();
+    let mut frame = sent_by(&request, 7);
     worker.ingress(&frame);
     worker.stack.egress(&mut worker.ports);
     let acknowledgement = worker.ports[0].tx.ring.get(1);
