@@ -80,6 +80,8 @@ pub fn assemble<P: Port>(
             paths: surroundings.paths,
             tap: None,
             link: link_layer::is_for(start).then(|| Box::new(LinkLayer::new(start, now_us))),
+            doubts: link_layer::doubts(&start.config),
+            now_us,
         },
         proxy,
         events: surroundings.events,

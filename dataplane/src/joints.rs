@@ -41,6 +41,11 @@ impl Transport for Stack {
         self.next_timer_us()
     }
 
+    #[inline]
+    fn take_silent(&mut self) -> Option<ServerId> {
+        self.take_silent()
+    }
+
     fn set_path(&mut self, server: ServerId, path: Option<PathEntry>) {
         let path = path.map(|entry| Path {
             port: entry.port,

@@ -28,6 +28,8 @@ pub trait Transport: Streams {
     fn has_pending_egress(&self) -> bool;
     /// When [`Transport::tick`] has to be called next.
     fn next_timer_us(&self) -> Option<u64>;
+    /// A server that does not answer what was sent to it, each time that this becomes clear.
+    fn take_silent(&mut self) -> Option<ServerId>;
     /// A server is now reached this way, or not at all.
     fn set_path(&mut self, server: ServerId, path: Option<PathEntry>);
     /// Accepts no new connection from now on.

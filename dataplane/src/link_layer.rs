@@ -1,10 +1,11 @@
-//! What the first worker does for ports that the kernel does not see: neighbours, and who asks for us. See [`tidegate_link`].
+//! What is done for ports that the kernel does not see: by the first worker neighbours, and who asks for us; by all workers doubts. See
+//! [`tidegate_link`].
 
 use crate::hand_over::HandOverSenders;
 use tidegate_channel::counters::LinkCounters;
 use tidegate_channel::message::WorkerStart;
 use tidegate_config::Config;
-use tidegate_link::{Link, LinkPort, News, Wanted};
+use tidegate_link::{Doubts, Link, LinkPort, News, Wanted};
 use tidegate_port::Port;
 
 /// The link layer of the first worker.
@@ -18,17 +19,27 @@ pub fn is_for(start: &WorkerStart) -> bool {
     start.worker == 0 && start.config.is_on_dpdk()
 }
 
+/// The next hop towards each server.
+fn ways(config: &Config) -> impl Iterator<Item = Option<Wanted>> {
+    config.servers().map(|(_, server)| {
+        let way = config.way(server.address.ip()?.ip())?;
+        Some(Wanted {
+            port: way.port as u8,
+            source: way.source,
+            next_hop: way.next_hop,
+        })
+    })
+}
+
 /// The next hops towards all servers.
 pub fn wanted(config: &Config) -> Vec<Wanted> {
-    let ways = config
-        .servers()
-        .filter_map(|(_, server)| config.way(server.address.ip()?.ip()));
-    ways.map(|way| Wanted {
-        port: way.port as u8,
-        source: way.source,
-        next_hop: way.next_hop,
-    })
-    .collect()
+    ways(config).flatten().collect()
+}
+
+/// The doubts of a worker, where it is its business: the kernel has its own elsewhere.
+pub fn doubts(config: &Config) -> Option<Box<Doubts>> {
+    let of_config = || Box::new(Doubts::new(ways(config)));
+    config.is_on_dpdk().then(of_config)
 }
 
 impl LinkLayer {

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{QueueCounters, StackCounters};
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::statistics::StatisticsWriter;
-use tidegate_link::{News, Wanted};
+use tidegate_link::{Doubts, News, Wanted};
 use tidegate_port::capture::Kind;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
@@ -28,6 +28,8 @@ pub struct PacketChange {
     pub stack: StackChange,
     /// For the link layer of the first worker.
     pub wanted: Vec<Wanted>,
+    /// For the next hops of servers that fall silent.
+    pub doubts: Option<Box<Doubts>>,
 }
 
 /// Ports, stack and hand-over rings of one worker.
@@ -46,6 +48,10 @@ pub struct PacketNetwork<P, T> {
     pub tap: Option<Box<Tap>>,
     /// What the kernel does on other ports; the first worker's alone.
     pub link: Option<Box<LinkLayer>>,
+    /// Next hops that a silent server puts in doubt, where the kernel does not see the ports.
+    pub doubts: Option<Box<Doubts>>,
+    /// The time of this turn.
+    pub now_us: u64,
 }
 
 impl<P: Port, T: Transport> PacketNetwork<P, T> {
@@ -53,6 +59,21 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
         let stack = &mut self.stack;
         self.paths
             .poll(|server, path| stack.set_path(ServerId(server as u16), path));
+    }
+
+    /// Servers do not answer: their next hops are asked for.
+    #[cold]
+    fn doubt(&mut self, server: ServerId) {
+        let Self { doubts, ports, .. } = self;
+        let server = usize::from(server.0);
+        let Some(doubts) = doubts else {
+            return;
+        };
+        let port = doubts.port_of(server).map(usize::from);
+        if let Some(port) = port.and_then(|port| ports.get_mut(port)) {
+            let mac = port.info().mac;
+            doubts.ask(self.now_us, server, mac, port.halves().1);
+        }
     }
 
     /// A burst of every port and of every hand-over ring into the stack.
@@ -122,6 +143,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
 
     #[inline]
     fn tick(&mut self, now_us: u64) {
+        self.now_us = now_us;
         self.stack.tick(now_us);
         if let Some(tap) = &mut self.tap {
             tap.begin_turn(now_us);
@@ -142,6 +164,9 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     #[inline]
     fn send(&mut self) -> bool {
         self.stack.egress(&mut self.ports);
+        while let Some(server) = self.stack.take_silent() {
+            self.doubt(server);
+        }
         if let Some(link) = &mut self.link {
             link.send_due(&mut self.ports);
         }
@@ -219,6 +244,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
             std::mem::swap(&mut self.paths, &mut change.paths);
             self.stack
                 .take_up(&mut change.stack, proxy.servers_to(), proxy.listeners_to());
+            std::mem::swap(&mut self.doubts, &mut change.doubts);
             if let Some(link) = &mut self.link {
                 link.take_up(&change.wanted);
             }

@@ -115,6 +115,7 @@ impl Preparer {
                 } else {
                     Vec::new()
                 },
+                doubts: link_layer::doubts(&config),
             }),
         };
         let writer = StatisticsWriter::map(&descriptors.statistics, layout)?;

@@ -40,6 +40,12 @@ impl Arp {
         }
     }
 
+    /// Asks whether somebody else has our `address`. RFC 5227, section 1.1: "the term 'ARP Probe' is used to refer to an ARP
+    /// Request packet, broadcast on the local link, with an all-zero 'sender IP address'."
+    pub(crate) fn probe(mac: Mac, address: Ipv4Addr) -> Self {
+        Self::request(mac, Ipv4Addr::UNSPECIFIED, address)
+    }
+
     /// RFC 5227, section 3: "An ARP Announcement is identical to the ARP Probe described above, except that now the sender and
     /// target IP addresses are both set to the host's newly selected IPv4 address."
     pub(crate) fn announcement(mac: Mac, address: Ipv4Addr) -> Self {

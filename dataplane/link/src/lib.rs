@@ -9,13 +9,16 @@
 //! [`Link::set_wanted`]. It does nothing by itself: frames leave in [`Link::take`] and [`Link::send_due`] alone, and
 //! [`Link::next_timer_us`] tells when there is something to send.
 //!
-//! * **Our addresses** are announced at the start, twice, so that switches and neighbours know where they are now. They are not
-//!   probed for first: an address moves here because its former owner is dead, and waiting for a dead owner costs seconds. If
+//! * **Our addresses** are announced at the start, twice, so that switches and neighbours know where they are now. Before each
+//!   announcement goes a probe, which a host that has the address answers (RFC 5227, section 2.1; RFC 4862, section 5.4). Nobody waits
+//!   for that: an address moves here because its former owner is dead, and waiting for a dead owner costs seconds. If
 //!   somebody else claims one it is defended (RFC 5227, section 2.4 (c)), never given up, and the conflict is told.
 //! * **Next hops** are those that [`Link::set_wanted`] names. Of strangers nothing is kept, so nobody can fill a table. A
 //!   next hop is asked for until it answers, probed every 30 s while it is known, and lost when three probes go unanswered.
 //!   Where it says that it has moved it is followed at once, and probed there. ARP follows the same rules as neighbour
 //!   discovery (RFC 4861, section 7.2.5): an answer confirms, anything else is believed and then checked.
+//! * **Doubts** of TCP, to which a server has fallen silent, come to [`Doubts`], which every worker has. It asks everybody for the
+//!   next hop at once, and the answer is heard here.
 //! * **Changes** come out of [`Link::take_news`]. There is no queue that could overflow: each next hop remembers what was
 //!   told of it, and what differs is told when somebody asks. Several changes in between are told as the last of them.
 //! * **Echo** is answered when it was sent to one of our addresses and to this port alone, up to a number per second. An answer
@@ -28,6 +31,7 @@
 
 mod arp;
 mod counters;
+mod doubts;
 mod echo;
 mod ethernet;
 pub mod limits;
@@ -45,6 +49,7 @@ mod mutation_tests;
 #[cfg(test)]
 mod test_support;
 
+pub use doubts::Doubts;
 pub use link::{Link, News, Wanted};
 pub use own::LinkPort;
 

@@ -38,6 +38,10 @@ pub const TX_RETRY_US: u64 = 10_000;
 /// first, or whose switch port was not forwarding yet.
 pub const ANNOUNCEMENTS: u8 = 2;
 
+/// Probes of each address at the start, each right before an announcement. RFC 5227, section 1.1, has three, and waits for answers
+/// before it goes on, which we do not: what is found out is told.
+pub const PROBES: u8 = ANNOUNCEMENTS;
+
 /// Time between announcements. RFC 5227, section 1.1: ANNOUNCE_INTERVAL. RFC 4861, section 7.2.6, wants 1 s or more.
 pub const ANNOUNCE_INTERVAL_US: u64 = 2_000_000;
 

@@ -34,19 +34,27 @@ fn resolve(link: &mut Link, now_us: u64) {
 }
 
 #[test]
-fn our_addresses_are_announced_twice() {
+fn our_addresses_are_probed_and_announced_twice() {
     let mut link = Link::new(&ports(), START_US);
     for at_us in [START_US, START_US + 2 * SECOND_US] {
         assert_eq!(link.next_timer_us(), Some(at_us));
         assert!(due(&mut link, at_us - 1).is_empty());
         let frames = due(&mut link, at_us);
-        assert_eq!(frames.len(), 2);
-        assert_eq!(frames[0][..6], BROADCAST);
-        let arp = arp_of(&frames[0]);
+        assert_eq!(frames.len(), 4);
+        assert!(frames[..2].iter().all(|frame| frame[..6] == BROADCAST));
+        let probe = arp_of(&frames[0]);
+        assert_eq!(probe.operation, Operation::Request);
+        assert_eq!(
+            (probe.sender, probe.target),
+            (Ipv4Addr::UNSPECIFIED, OUR_V4)
+        );
+        let arp = arp_of(&frames[1]);
         assert_eq!(arp, Arp::announcement(OUR_MAC, OUR_V4));
         assert_eq!((arp.sender, arp.target), (OUR_V4, OUR_V4));
-        assert_eq!(frames[1][..6], [0x33, 0x33, 0, 0, 0, 1]);
-        let ndp = ndp_of(&frames[1]);
+        assert_eq!(frames[2][..6], [0x33, 0x33, 0xff, 0, 0, 0x10]);
+        assert_eq!(ndp_of(&frames[2]), Ndp::probe(OUR_V6));
+        assert_eq!(frames[3][..6], [0x33, 0x33, 0, 0, 0, 1]);
+        let ndp = ndp_of(&frames[3]);
         let kind = Kind::Advertisement {
             solicited: false,
             overrides: true,
@@ -56,7 +64,42 @@ fn our_addresses_are_announced_twice() {
         assert!(frames.iter().all(|frame| frame[6..12] == OUR_MAC));
     }
     assert_eq!(link.next_timer_us(), None);
-    assert_eq!(link.counters().asks_sent, 4);
+    assert_eq!(link.counters().asks_sent, 8);
+}
+
+#[test]
+fn who_answers_a_probe_of_our_addresses_is_named() {
+    let mut link = Link::new(&ports(), START_US);
+    let frames = due(&mut link, START_US);
+    let (arp, ndp) = (arp_of(&frames[0]), ndp_of(&frames[2]));
+    let answers = [
+        arp_frame(OUR_MAC, &arp.reply(PEER_MAC)),
+        ndp_frame(
+            [0x33, 0x33, 0, 0, 0, 1],
+            PEER_MAC,
+            &Ndp {
+                source: ndp.target,
+                target: ndp.target,
+                ..advertisement(Some(PEER_MAC), false, true)
+            },
+        ),
+    ];
+    for (frame, address) in answers.iter().zip([OUR_V4.into(), OUR_V6.into()]) {
+        let mut tx = MemoryTx::new();
+        link.take(START_US + 100, 0, frame, &mut tx);
+        assert!(tx.take().is_empty());
+        let news = News::Conflict {
+            port: 0,
+            address,
+            mac: PEER_MAC,
+        };
+        assert_eq!(link.take_news(), Some(news));
+    }
+    assert_eq!(link.counters().frames_conflicting, 2);
+    // They are kept, and said to be ours.
+    let frames = due(&mut link, START_US + 100);
+    let ours = |frame: &&Vec<u8>| frame[12..14] == [8, 6] && arp_of(frame).sender == OUR_V4;
+    assert_eq!(frames.iter().filter(ours).count(), 1);
 }
 
 #[test]
@@ -183,18 +226,22 @@ fn a_full_ring_is_tried_again_soon() {
     let mut tx = MemoryTx::new();
     tx.room = 1;
     link.send_due(START_US, 0, &mut tx);
-    assert_eq!(arp_of(&tx.only()), Arp::announcement(OUR_MAC, OUR_V4));
+    assert_eq!(arp_of(&tx.only()), Arp::probe(OUR_MAC, OUR_V4));
     assert_eq!(link.counters().asks_tx_full, 1);
     let retry_us = START_US + TX_RETRY_US;
     assert_eq!(link.next_timer_us(), Some(retry_us));
-    tx.room = 1;
+    tx.room = 2;
     link.send_due(retry_us, 0, &mut tx);
-    assert_eq!(ndp_of(&tx.only()).target, OUR_V6);
-    tx.room = 1;
+    let frames = tx.take();
+    assert_eq!(arp_of(&frames[0]), Arp::announcement(OUR_MAC, OUR_V4));
+    assert_eq!(ndp_of(&frames[1]), Ndp::probe(OUR_V6));
+    tx.room = 2;
     link.send_due(retry_us + TX_RETRY_US, 0, &mut tx);
-    assert_eq!(arp_of(&tx.only()).target, PEER_V4);
+    let frames = tx.take();
+    assert_eq!(ndp_of(&frames[0]).source, OUR_V6);
+    assert_eq!(arp_of(&frames[1]).target, PEER_V4);
     assert_eq!(link.counters().asks_tx_full, 2);
-    assert_eq!(link.counters().asks_sent, 3);
+    assert_eq!(link.counters().asks_sent, 5);
 }
 
 #[test]
@@ -214,11 +261,12 @@ fn each_port_asks_and_learns_for_itself() {
         ..wanted(PEER_V4)
     };
     assert_eq!(link.set_wanted(&[on_second], START_US), 0);
-    assert_eq!(due(&mut link, START_US).len(), 2, "announcements alone");
+    let frames = due(&mut link, START_US);
+    assert_eq!(frames.len(), 4, "probes and announcements alone");
     let mut tx = MemoryTx::new();
     link.send_due(START_US, 1, &mut tx);
     let frames = tx.take();
-    assert_eq!(frames.len(), 2);
+    assert_eq!(frames.len(), 3);
     assert!(
         frames
             .iter()

@@ -23,9 +23,6 @@ const TARGET_LINK_ADDRESS: u8 = 2;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// Bytes of the IPv6 packets that are written: each has an option with a link address.
-pub(crate) const PACKET_BYTES: usize = IPV6_HEADER_LEN + MESSAGE_BYTES + OPTION_UNIT_BYTES;
-
 pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// RFC 4291, section 2.7.1: "A Solicited-Node multicast address is formed by taking the low-order 24 bits of an address
@@ -68,6 +65,12 @@ impl Ndp {
             target,
             mac: None,
         }
+    }
+
+    /// Asks whether somebody else has our `address`. RFC 4862, section 5.4.2: "The IP source is set to the unspecified address, and
+    /// the IP destination is set to the solicited-node multicast address of the target address."
+    pub(crate) fn probe(address: Ipv6Addr) -> Self {
+        Self::solicitation(Ipv6Addr::UNSPECIFIED, solicited_node(address), address)
     }
 
     /// Says where our `address` is.
@@ -137,13 +140,28 @@ impl Ndp {
         }
     }
 
-    /// Writes it into `packet`, of [`PACKET_BYTES`], with `mac` in its option.
+    /// Bytes of the option with a link address. RFC 4861, section 4.3: it "MUST NOT be included when the source IP address is the
+    /// unspecified address".
+    fn option_bytes(&self) -> usize {
+        if self.source.is_unspecified() {
+            0
+        } else {
+            OPTION_UNIT_BYTES
+        }
+    }
+
+    /// Bytes of the IPv6 packet that [`Self::write`] writes.
+    pub(crate) fn packet_bytes(&self) -> usize {
+        IPV6_HEADER_LEN + MESSAGE_BYTES + self.option_bytes()
+    }
+
+    /// Writes it into `packet`, of [`Self::packet_bytes`], with `mac` in its option.
     pub(crate) fn write(&self, mac: Mac, packet: &mut [u8]) {
         let ip = Ipv6Repr {
             src_addr: self.source,
             dst_addr: self.destination,
             next_header: IpProtocol::Icmpv6,
-            payload_len: MESSAGE_BYTES + OPTION_UNIT_BYTES,
+            payload_len: MESSAGE_BYTES + self.option_bytes(),
             hop_limit: HOP_LIMIT,
         };
         ip.emit(&mut Ipv6Packet::new_unchecked(&mut *packet));
@@ -162,8 +180,10 @@ impl Ndp {
         };
         icmp[..8].copy_from_slice(&[kind.into(), 0, 0, 0, flags, 0, 0, 0]);
         icmp[8..MESSAGE_BYTES].copy_from_slice(&self.target.octets());
-        icmp[MESSAGE_BYTES..MESSAGE_BYTES + 2].copy_from_slice(&[option, 1]);
-        icmp[MESSAGE_BYTES + 2..].copy_from_slice(&mac);
+        if let [kind, units, address @ ..] = &mut icmp[MESSAGE_BYTES..] {
+            (*kind, *units) = (option, 1);
+            address.copy_from_slice(&mac);
+        }
         Icmpv6Packet::new_unchecked(icmp).fill_checksum(&self.source, &self.destination);
     }
 }

@@ -23,7 +23,7 @@ fn reseal(packet: &[u8]) -> Vec<u8> {
 #[test]
 fn an_advertisement_is_written_as_the_rfc_shows_it() {
     let answer = Ndp::advertisement(OUR_V6, PEER_V6, true);
-    let mut packet = [0xee; PACKET_BYTES];
+    let mut packet = vec![0xee; answer.packet_bytes()];
     answer.write(OUR_MAC, &mut packet);
     let mut expected = vec![0x60, 0, 0, 0, 0, 32, 58, 255];
     expected.extend(OUR_V6.octets());
@@ -33,6 +33,21 @@ fn an_advertisement_is_written_as_the_rfc_shows_it() {
     expected.extend([2, 1, 2, 0, 0, 0, 0, 1]);
     assert_eq!(packet[..], expected);
     assert_eq!(icmpv6_sum(&packet), 0xffff);
+}
+
+#[test]
+fn a_probe_comes_from_nobody_and_has_no_option() {
+    let probe = Ndp::probe(OUR_V6);
+    let mut packet = vec![0xee; probe.packet_bytes()];
+    probe.write(OUR_MAC, &mut packet);
+    let mut expected = vec![0x60, 0, 0, 0, 0, 24, 58, 255];
+    expected.extend([0; 16]);
+    expected.extend(solicited_node(OUR_V6).octets());
+    expected.extend([135, 0, packet[42], packet[43], 0, 0, 0, 0]);
+    expected.extend(OUR_V6.octets());
+    assert_eq!(packet, expected);
+    assert_eq!(icmpv6_sum(&packet), 0xffff);
+    assert_eq!(parse(&packet), Ok(probe));
 }
 
 #[test]
@@ -138,7 +153,7 @@ proptest! {
         let mac = [2, a, b, c, d, e];
         let kind = if asks { Kind::Solicitation } else { Kind::Advertisement { solicited, overrides } };
         let ndp = Ndp { kind, source: unicast(source), destination: unicast(target), target: unicast(target), mac: Some(mac) };
-        let mut packet = [0xee; PACKET_BYTES];
+        let mut packet = vec![0xee; ndp.packet_bytes()];
         ndp.write(mac, &mut packet);
         prop_assert_eq!(icmpv6_sum(&packet), 0xffff);
         prop_assert_eq!(parse(&packet), Ok(ndp));

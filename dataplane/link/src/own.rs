@@ -1,7 +1,7 @@
 //! Our addresses on a port.
 
 use crate::Mac;
-use crate::limits::{ANNOUNCE_INTERVAL_US, ANNOUNCEMENTS, DEFEND_INTERVAL_US};
+use crate::limits::{ANNOUNCE_INTERVAL_US, ANNOUNCEMENTS, DEFEND_INTERVAL_US, PROBES};
 use std::net::{IpAddr, Ipv4Addr};
 use tidegate_config::Prefix;
 
@@ -26,11 +26,21 @@ pub struct LinkPort {
     pub addresses: Vec<Prefix>,
 }
 
+/// What is said of an address of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saying {
+    /// Whether somebody else has it.
+    Probe,
+    /// That it is here.
+    Announcement,
+}
+
 /// One of our addresses.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) address: IpAddr,
     pub(crate) broadcast: Option<Ipv4Addr>,
+    probes_left: u8,
     announcements_left: u8,
     due_us: u64,
     /// Until then a conflict is neither answered nor told.
@@ -43,6 +53,7 @@ impl Own {
         Self {
             address: prefix.address,
             broadcast: broadcast(prefix),
+            probes_left: PROBES,
             announcements_left: ANNOUNCEMENTS,
             due_us: now_us,
             calm_until_us: 0,
@@ -50,7 +61,7 @@ impl Own {
         }
     }
 
-    /// When it is to be announced; `u64::MAX`: not again.
+    /// When something is to be said of it; `u64::MAX`: not again.
     pub(crate) fn due_us(&self) -> u64 {
         if self.announcements_left > 0 {
             self.due_us
@@ -59,10 +70,15 @@ impl Own {
         }
     }
 
-    /// An announcement has left.
-    pub(crate) fn announced(&mut self, now_us: u64) {
-        self.announcements_left = self.announcements_left.saturating_sub(1);
+    /// What to say now that it is due: each announcement has a probe before it, as long as there are some. The caller sends it.
+    pub(crate) fn say(&mut self, now_us: u64) -> Saying {
+        if self.probes_left >= self.announcements_left {
+            self.probes_left -= 1;
+            return Saying::Probe;
+        }
+        self.announcements_left -= 1;
         self.due_us = now_us + ANNOUNCE_INTERVAL_US;
+        Saying::Announcement
     }
 
     /// `mac` claims this address too. RFC 5227, section 2.4 (c), for a host that has to keep its address: it is defended with

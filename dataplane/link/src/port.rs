@@ -5,9 +5,9 @@ use crate::arp::{self, Arp};
 use crate::ethernet::{self, Ends};
 use crate::limits::{ASKS_AT_ONCE, ASKS_PAUSE_US, TX_RETRY_US};
 use crate::ndp::{self, Ndp};
-use crate::neighbour::{Evidence, Neighbour};
+use crate::neighbour::Evidence;
 use crate::neighbours::{Asked, Neighbours};
-use crate::own::{LinkPort, Own};
+use crate::own::{LinkPort, Own, Saying};
 use std::net::IpAddr;
 use tidegate_channel::counters::LinkCounters;
 use tidegate_port::TxQueue;
@@ -73,35 +73,67 @@ impl<T: TxQueue> Sending<'_, T> {
         self.count(sent);
     }
 
-    /// Says where `address` is.
-    fn announce(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => {
+    /// Says it of `address`, which is ours.
+    fn say(&mut self, saying: Saying, address: IpAddr) {
+        match (saying, address) {
+            (Saying::Probe, IpAddr::V4(address)) => {
+                let arp = Arp::probe(self.mac, address);
+                self.arp(&arp, arp.destination());
+            }
+            (Saying::Probe, IpAddr::V6(address)) => {
+                let ndp = Ndp::probe(address);
+                self.ndp(&ndp, ndp::group_mac(ndp.destination));
+            }
+            (Saying::Announcement, IpAddr::V4(address)) => {
                 let arp = Arp::announcement(self.mac, address);
                 self.arp(&arp, arp.destination());
             }
             // RFC 4861, section 7.2.6: an unsolicited advertisement, to all nodes.
-            IpAddr::V6(address) => {
+            (Saying::Announcement, IpAddr::V6(address)) => {
                 let ndp = Ndp::advertisement(address, ndp::ALL_NODES, false);
                 self.ndp(&ndp, ndp::group_mac(ndp::ALL_NODES));
             }
         }
     }
 
-    /// Asks `neighbour` where it is: at `mac`, or everybody.
-    fn ask(&mut self, neighbour: &Neighbour, mac: Option<Mac>) {
-        match (neighbour.source, neighbour.address) {
-            (IpAddr::V4(source), IpAddr::V4(target)) => {
-                let arp = Arp::request(self.mac, source, target);
-                self.arp(&arp, mac.unwrap_or(arp.destination()));
-            }
-            (IpAddr::V6(source), IpAddr::V6(target)) => {
-                let group = ndp::solicited_node(target);
-                let destination = if mac.is_some() { target } else { group };
-                let ndp = Ndp::solicitation(source, destination, target);
-                self.ndp(&ndp, mac.unwrap_or(ndp::group_mac(group)));
-            }
-            _ => debug_assert!(false, "Port::can_ask refuses two families"),
+    /// Asks with our address `source` where `next_hop` is: at `at`, or everybody.
+    fn ask(&mut self, source: IpAddr, next_hop: IpAddr, at: Option<Mac>) {
+        let sent = send_ask(self.tx, self.mac, source, next_hop, at);
+        self.count(sent);
+    }
+}
+
+/// Whether the next hop can be asked for from `source`: both of one family, and a station.
+pub(crate) fn is_askable(source: IpAddr, next_hop: IpAddr) -> bool {
+    let group = match next_hop {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast(),
+    };
+    source.is_ipv4() == next_hop.is_ipv4() && !group && !next_hop.is_unspecified()
+}
+
+/// Asks with our addresses `mac` and `source` where `next_hop` is: at `at`, or everybody; `false`: there is no room.
+pub(crate) fn send_ask(
+    tx: &mut impl TxQueue,
+    mac: Mac,
+    source: IpAddr,
+    next_hop: IpAddr,
+    at: Option<Mac>,
+) -> bool {
+    match (source, next_hop) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            let arp = Arp::request(mac, source, target);
+            send_arp(tx, mac, &arp, at.unwrap_or(arp.destination()))
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            let group = ndp::solicited_node(target);
+            let destination = if at.is_some() { target } else { group };
+            let ndp = Ndp::solicitation(source, destination, target);
+            send_ndp(tx, mac, &ndp, at.unwrap_or(ndp::group_mac(group)))
+        }
+        _ => {
+            debug_assert!(false, "two families cannot be asked for");
+            false
         }
     }
 }
@@ -127,7 +159,7 @@ pub(crate) fn send_ndp(tx: &mut impl TxQueue, mac: Mac, ndp: &Ndp, destination: 
         tx,
         ends,
         ethernet::Kind::Ipv6,
-        ndp::PACKET_BYTES,
+        ndp.packet_bytes(),
         |packet| {
             ndp.write(mac, packet);
         },
@@ -154,12 +186,7 @@ impl Port {
 
     /// Whether `next_hop` can be asked for with our address `source`.
     pub(crate) fn can_ask(&self, source: IpAddr, next_hop: IpAddr) -> bool {
-        let group = match next_hop {
-            IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
-            IpAddr::V6(address) => address.is_multicast(),
-        };
-        let nobody = group || next_hop.is_unspecified() || self.owns(next_hop);
-        source.is_ipv4() == next_hop.is_ipv4() && !nobody
+        is_askable(source, next_hop) && !self.owns(next_hop)
     }
 
     /// Takes over other next hops, with the addresses to ask with; returns for how many there is no room.
@@ -228,19 +255,24 @@ impl Port {
         };
         let mut due_us = u64::MAX;
         for own in &mut self.own {
-            if own.due_us() <= now_us {
+            while own.due_us() <= now_us {
                 if !sending.may_send() {
                     self.due_us = sending.retry_us(now_us);
                     return;
                 }
-                sending.announce(own.address);
-                own.announced(now_us);
+                let saying = own.say(now_us);
+                sending.say(saying, own.address);
             }
             due_us = due_us.min(own.due_us());
         }
-        let asked = self
-            .neighbours
-            .ask_due(now_us, &mut sending, Sending::may_send, Sending::ask);
+        let asked = self.neighbours.ask_due(
+            now_us,
+            &mut sending,
+            Sending::may_send,
+            |sending, each, at| {
+                sending.ask(each.source, each.address, at);
+            },
+        );
         self.due_us = match asked {
             Asked::Until(next_us) => due_us.min(next_us),
             Asked::Interrupted => sending.retry_us(now_us),

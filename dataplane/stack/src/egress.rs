@@ -5,8 +5,8 @@ use crate::device::FlowDevice;
 use crate::flow::{Flow, HANDLE};
 use crate::flow_table::FlowKey;
 use crate::limits::{
-    HOLD_US, HOLDS_MAX, PROBE_INTERVAL_US, PROBES_MAX, RETRANSMISSION_US, SEGMENTS_PER_PASS,
-    UNANSWERED_US,
+    HOLD_US, HOLDS_MAX, PROBE_INTERVAL_US, PROBES_DOUBTFUL, PROBES_MAX, RETRANSMISSION_US,
+    SEGMENTS_PER_PASS, UNANSWERED_US,
 };
 use crate::stack::{Hold, Stack, instant};
 use smoltcp::iface::PollResult;
@@ -148,6 +148,8 @@ impl Stack {
                 self.counters.flows_timed_out += 1;
                 self.reset(slot, CloseReason::TimedOut);
                 return;
+            } else {
+                self.falls_silent(slot);
             }
         }
         match wake_us {
@@ -196,6 +198,9 @@ impl Stack {
             if flow.probes < PROBES_MAX {
                 flow.probes += 1;
                 flow.probe_wanted = true;
+                if flow.probes == PROBES_DOUBTFUL {
+                    self.falls_silent(slot);
+                }
             } else {
                 self.counters.flows_timed_out += 1;
                 self.reset(slot, CloseReason::TimedOut);

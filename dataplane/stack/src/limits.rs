@@ -20,11 +20,17 @@ pub const UNANSWERED_US: u64 = 13_500_000;
 /// to 1 second", which smoltcp does.
 pub const RETRANSMISSION_US: u64 = 1_000_000;
 
+/// Servers that wait to be told of as silent. The worker takes all in each turn; one that finds no place will be again.
+pub const SILENT_MAX: usize = 64;
+
 /// Time between keep-alive probes once a connection has been silent for its keep-alive interval.
 pub const PROBE_INTERVAL_US: u64 = 3_000_000;
 
 /// Keep-alive probes without an answer after which the peer counts as gone: three may be lost, not four.
 pub const PROBES_MAX: u8 = 4;
+
+/// Keep-alive probes without an answer after which a server's station is in doubt: one may be lost.
+pub const PROBES_DOUBTFUL: u8 = 2;
 
 /// Silence after which a server connection is probed. Shorter than the idle timeouts of firewalls and of servers, so a
 /// dead pooled connection is found before a request meets it.

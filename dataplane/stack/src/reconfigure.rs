@@ -43,6 +43,8 @@ impl Stack {
         servers_to: &[u16],
         listeners_to: &[u16],
     ) {
+        // By their old numbers. Those that stay so are noted again.
+        self.silent.clear();
         let configured = change.paths.len();
         std::mem::swap(&mut self.paths, &mut change.paths);
         for (old, path) in change.paths.drain(..).enumerate() {

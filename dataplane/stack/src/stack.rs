@@ -4,7 +4,7 @@ use crate::config::{Path, StackConfig, StackError};
 use crate::device::capabilities;
 use crate::flow::{Flow, Owner, Role, set_timestamp, slab};
 use crate::flow_table::FlowTable;
-use crate::limits::{CHALLENGES_PER_SECOND, CLOSE_US, HOLDS_MAX, TIMESTAMP_TICK_US};
+use crate::limits::{CHALLENGES_PER_SECOND, CLOSE_US, HOLDS_MAX, SILENT_MAX, TIMESTAMP_TICK_US};
 use crate::oracle::{PortPartition, QueueOracle};
 use crate::slot_lists::{List, SlotLists};
 use crate::wheel::TimerWheel;
@@ -87,6 +87,8 @@ pub struct Stack {
     pub(crate) ports: Vec<PortState>,
     pub(crate) listeners: Vec<ListenerState>,
     pub(crate) paths: Vec<Option<Path>>,
+    /// Servers that do not answer, each at most once, until somebody asks.
+    pub(crate) silent: Vec<u16>,
     /// Every source address that a path ever had: replies to older ones may still be on their way.
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) partition: PortPartition,
@@ -216,6 +218,7 @@ impl Stack {
             ports,
             listeners: listeners.collect(),
             paths: vec![None; config.servers],
+            silent: Vec::with_capacity(SILENT_MAX),
             sources: Vec::new(),
             partition: PortPartition::new(config.source_ports, config.workers),
             next_port: split_mix(&mut seed) as u32,
@@ -259,6 +262,24 @@ impl Stack {
                 flow.port = path.port;
                 self.mark_dirty(slot);
             }
+        }
+    }
+
+    /// A server to which something was sent twice in vain since it was last heard: its next hop may have moved to another
+    /// station without a word.
+    #[inline]
+    pub fn take_silent(&mut self) -> Option<ServerId> {
+        self.silent.pop().map(ServerId)
+    }
+
+    /// Notes that the server of this flow, if it is a server's, does not answer.
+    pub(crate) fn falls_silent(&mut self, slot: u32) {
+        let Role::Server(server) = self.flows[slot as usize].role else {
+            return;
+        };
+        self.counters.servers_silent += 1;
+        if !self.silent.contains(&server) && self.silent.len() < SILENT_MAX {
+            self.silent.push(server);
         }
     }
 

@@ -93,6 +93,37 @@ fn a_silent_client_is_probed_and_then_given_up() {
 }
 
 #[test]
+fn a_server_that_acknowledges_nothing_twice_is_told_of() {
+    let mut world = World::new(&Options::default());
+    let (client, server) = world.open();
+    cut(&mut world);
+    // What a client does not acknowledge says nothing of a server.
+    world.server().send(server, b"reply");
+    world.client().send(client, b"request");
+    world.pass(2_900_000, 100_000);
+    assert_eq!(world.client().take_silent(), None);
+    world.pass(500_000, 100_000);
+    assert_eq!(world.client().take_silent(), Some(ServerId(0)));
+    assert_eq!(world.client().take_silent(), None);
+    // At each repetition, until it is given up.
+    world.pass(4_000_000, 100_000);
+    assert_eq!(world.client().take_silent(), Some(ServerId(0)));
+    assert_eq!(world.client().counters().servers_silent, 2);
+    assert_eq!(world.server().take_silent(), None);
+}
+
+#[test]
+fn an_idle_server_that_answers_no_probe_is_told_of() {
+    let mut world = World::new(&Options::default());
+    let (_, _) = world.open();
+    cut(&mut world);
+    world.pass(32_900_000, 100_000);
+    assert_eq!(world.client().take_silent(), None);
+    world.pass(500_000, 100_000);
+    assert_eq!(world.client().take_silent(), Some(ServerId(0)));
+}
+
+#[test]
 fn an_idle_client_that_answers_probes_stays() {
     let mut world = World::new(&Options {
         keepalive_us: Some(5_000_000),

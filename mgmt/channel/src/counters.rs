@@ -99,6 +99,7 @@ scope! {
         resets_sent: "connections reset by us",
         flows_timed_out: "connections given up: no acknowledgement in time",
         retransmits: "segments sent again",
+        servers_silent: "times a server connection had sent a segment twice in vain: on DPDK its next hop is asked for",
         acks_alone: "segments sent that carry nothing but an acknowledgement",
         segments_sent: "segments sent",
         acks_held: "acknowledgements that waited for their reply",
@@ -139,7 +140,7 @@ scope! {
         frames_ignored: "dropped: router advertisements, redirects, other ICMP, other protocols, fragments, IP options, VLAN tags",
         frames_limited: "dropped: echo requests beyond what is answered in a second",
         frames_tx_full: "dropped: the answer they deserved found no room in the TX ring",
-        asks_sent: "solicitations and announcements sent",
+        asks_sent: "solicitations, probes and announcements sent",
         asks_tx_full: "times one of them found no room in the TX ring; it is tried again",
     }
 }

@@ -74,6 +74,8 @@ impl<P: Port> BenchWorker<P> {
             paths: PathReader::map(paths.file(), servers, 1)?,
             tap: None,
             link: None,
+            doubts: None,
+            now_us,
         };
         // The paths belong to the start: nothing else is there to be received.
         network.receive();

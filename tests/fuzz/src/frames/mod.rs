@@ -5,6 +5,8 @@
 //! balance: every frame was counted once, every buffer is back, and after all timers nobody holds a slot.
 
 mod hosts;
+#[cfg(test)]
+mod moved;
 mod packet;
 mod port;
 mod script;
@@ -18,7 +20,7 @@ use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::paths::{PathReader, PathWriter};
 use tidegate_config::Config;
 use tidegate_dataplane::hand_over::{HandOverReceivers, HandOverSenders};
-use tidegate_dataplane::link_layer::LinkLayer;
+use tidegate_dataplane::link_layer::{self, LinkLayer};
 use tidegate_dataplane::network::Network;
 use tidegate_dataplane::opening;
 use tidegate_dataplane::packets::PacketNetwork;
@@ -137,6 +139,8 @@ impl World {
                 paths: reader,
                 tap: None,
                 link: Some(Box::new(LinkLayer::new(start, START_US))),
+                doubts: link_layer::doubts(&start.config),
+                now_us: START_US,
             },
             proxy,
             paths,
