@@ -154,7 +154,7 @@ impl Stack {
         }
         match wake_us {
             Some(at) if at <= self.now_us => self.mark_dirty(slot),
-            None if flow.socket().send_queue() > 0 => self.note_stall(slot),
+            None if self.flows[slot as usize].socket().send_queue() > 0 => self.note_stall(slot),
             at => self.arm(slot, at),
         }
     }

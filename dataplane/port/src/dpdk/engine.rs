@@ -17,6 +17,7 @@ use super::checks::{self, Found};
 use super::config::{DeviceKind, DpdkConfig};
 use super::device::Device;
 use super::error::DpdkError;
+use super::watch::Watch;
 use super::{DpdkPort, log};
 use crate::afxdp::{self, AfXdpConfig, AfXdpError, AfXdpPort};
 use crate::nic::Nic;
@@ -27,6 +28,9 @@ pub const TURNS_PER_POLL: usize = 64;
 
 /// How often the main thread looks whether all loops have ended.
 const END_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often the main thread looks at the devices' counts and links. An operator does not want to know sooner.
+const DEVICE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a queue may be busy until somebody else has it. Freeing takes 30 to 150 ms.
 const TAKEN_DEADLINE: Duration = Duration::from_millis(500);
@@ -99,6 +103,8 @@ pub fn run<S: MakeLoop>(config: &DpdkConfig, start: S) -> Result<Outcome, DpdkEr
     let runtime = runtime.map_err(|error| explain(config, &found, &format!("{error:#}")));
     let shared = Arc::new(Shared {
         ending: Ending::new(config.cores.len()),
+        opening: AtomicUsize::new(config.cores.len()),
+        watch: Watch::default(),
         config: config.clone(),
         found,
         start,
@@ -112,6 +118,9 @@ pub fn run<S: MakeLoop>(config: &DpdkConfig, start: S) -> Result<Outcome, DpdkEr
 /// What all threads know.
 struct Shared<S> {
     ending: Ending,
+    /// Loops that have not begun yet.
+    opening: AtomicUsize,
+    watch: Watch,
     config: DpdkConfig,
     found: Found,
     start: S,
@@ -149,6 +158,19 @@ fn turn_all<S: MakeLoop>(mut runtime: Runtime, shared: &Arc<Shared<S>>) -> Resul
                 }
             },
             END_LOOK_INTERVAL,
+        )
+        .map_err(|error| setup(&error))?;
+    let of_watch = shared.clone();
+    runtime
+        .add_periodic_task_to_core(
+            ffi::MAIN_LCORE,
+            move || {
+                let all_begun = of_watch.opening.load(Ordering::Acquire) == 0;
+                if all_begun && !of_watch.ending.is_over() {
+                    of_watch.watch.look();
+                }
+            },
+            DEVICE_LOOK_INTERVAL,
         )
         .map_err(|error| setup(&error))?;
     runtime.execute().map_err(|error| setup(&error))
@@ -311,7 +333,10 @@ impl<S: MakeLoop> Turning<S> {
             begun.map_err(|source| DpdkError::Worker { worker, source })
         });
         let turns = match turns {
-            Ok(turns) => Some(Box::new(turns)),
+            Ok(turns) => {
+                shared.opening.fetch_sub(1, Ordering::AcqRel);
+                Some(Box::new(turns))
+            }
             Err(error) => {
                 shared.ending.fail(error);
                 None
@@ -344,7 +369,7 @@ fn open<S>(shared: &Shared<S>, worker: usize) -> Result<Vec<DpdkPort>, DpdkError
         });
         device.wait_for_link(config.kind.interface(), shared.config.link_deadline)?;
         let queue = config.kind.queue(worker);
-        DpdkPort::open(&device, worker, queue, config.ring_size)
+        DpdkPort::open(&device, worker, queue, config.ring_size, &shared.watch)
     });
     ports.collect()
 }

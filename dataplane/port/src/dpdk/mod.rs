@@ -32,9 +32,10 @@ mod rx;
 #[cfg(test)]
 mod tests;
 mod tx;
+mod watch;
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 pub use config::{DeviceConfig, DeviceKind, DpdkConfig, Memory, PciAddress};
 pub use device::{Device, DeviceStatistics, Link, Offloads};
@@ -43,10 +44,9 @@ pub use error::DpdkError;
 pub use rx::DpdkRx;
 pub use tx::DpdkTx;
 
-use crate::{Port, PortCounters, PortInfo, PortMode};
+use watch::{Seen, Watch};
 
-/// How old the device's own counts may be. Reading them takes a card some hundred accesses of its registers.
-const STATISTICS_AGE_MAX: Duration = Duration::from_millis(100);
+use crate::{Port, PortCounters, PortInfo, PortMode};
 
 /// One queue pair of a device. It belongs to the thread that [`run`] made for it.
 #[derive(Debug)]
@@ -55,10 +55,8 @@ pub struct DpdkPort {
     tx: DpdkTx,
     device: Device,
     worker: usize,
-    queue: u16,
-    statistics: DeviceStatistics,
-    statistics_read: Option<Instant>,
-    link_down: u64,
+    /// What the main thread sees of the device; where it is another queue that counts it, nothing ever.
+    seen: Arc<Seen>,
 }
 
 /// Mbufs that are in no pool: in the device, in a burst, or written and not sent yet.
@@ -71,17 +69,25 @@ pub struct MbufsInUse {
 }
 
 impl DpdkPort {
-    fn open(device: &Device, worker: usize, queue: u16, ring_size: u16) -> Result<Self, DpdkError> {
+    fn open(
+        device: &Device,
+        worker: usize,
+        queue: u16,
+        ring_size: u16,
+        watch: &Watch,
+    ) -> Result<Self, DpdkError> {
         let pool = pool::for_transmission(device, queue, ring_size)?;
         Ok(Self {
             worker,
             rx: DpdkRx::new(device, queue),
             tx: DpdkTx::new(device, queue, pool),
             device: device.clone(),
-            queue,
-            statistics: DeviceStatistics::default(),
-            statistics_read: None,
-            link_down: 0,
+            // What the device counts for all of its queues is counted by queue 0, so that the queues add up.
+            seen: if queue == 0 {
+                watch.add(device)
+            } else {
+                Arc::default()
+            },
         })
     }
 
@@ -137,24 +143,17 @@ impl Port for DpdkPort {
         None
     }
 
-    /// What the device counts for all of its queues is counted by queue 0, so that the queues add up.
     fn counters(&mut self) -> PortCounters {
-        let is_old = |read: Instant| read.elapsed() >= STATISTICS_AGE_MAX;
-        if self.queue == 0 && self.statistics_read.is_none_or(is_old) {
-            self.statistics = self.device.statistics().unwrap_or(self.statistics);
-            self.link_down = u64::from(!self.device.link().is_up);
-            self.statistics_read = Some(Instant::now());
-        }
         PortCounters {
             rx_frames: self.rx.frames,
             rx_bytes: self.rx.bytes,
             tx_frames: self.tx.frames,
             tx_bytes: self.tx.bytes,
-            rx_dropped: self.rx.unfit + self.statistics.rx_errors,
-            rx_ring_full: self.statistics.rx_ring_full,
-            rx_fill_ring_empty: self.statistics.rx_no_mbuf,
-            tx_dropped: self.statistics.tx_errors,
-            link_down: self.link_down,
+            rx_dropped: self.rx.unfit + self.seen.rx_errors(),
+            rx_ring_full: self.seen.rx_ring_full(),
+            rx_fill_ring_empty: self.seen.rx_no_mbuf(),
+            tx_dropped: self.seen.tx_errors(),
+            link_down: self.seen.link_down(),
             ..PortCounters::default()
         }
     }

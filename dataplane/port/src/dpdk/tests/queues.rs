@@ -1,5 +1,9 @@
 //! One queue, on devices in memory.
 
+use std::time::Instant;
+
+use capsule_ffi as ffi;
+
 use super::*;
 use crate::{BURST_MAX, RxQueue, TxQueue};
 
@@ -220,6 +224,35 @@ fn each_worker_gets_its_queue_of_every_device() {
             Ok(Loop(move || {
                 assert_eq!(ports.len(), 2);
                 ControlFlow::Break(())
+            }))
+        });
+        assert_eq!(outcome.unwrap(), Outcome::Finished);
+    });
+    assert!(child.wait());
+}
+
+#[test]
+fn the_main_thread_sees_that_a_link_goes() {
+    if !alone() {
+        return;
+    }
+    let Some(cores) = cores(1) else { return };
+    let child = child(|| {
+        let config = config(DeviceKind::Loop, cores);
+        let outcome = run(&config, |_worker, mut ports: Vec<DpdkPort>| {
+            let started = Instant::now();
+            assert_eq!(ports[0].counters().link_down, 0);
+            let id = ports[0].device().id();
+            // SAFETY: a started device, whose queues nobody uses any more. Its link ends with that.
+            assert_eq!(unsafe { ffi::rte_eth_dev_stop(id) }, 0);
+            Ok(Loop(move || {
+                assert!(started.elapsed() < PATIENCE, "nobody looks");
+                std::thread::yield_now();
+                if ports[0].counters().link_down == 1 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             }))
         });
         assert_eq!(outcome.unwrap(), Outcome::Finished);
