@@ -143,6 +143,7 @@ fn by_port(plan: Plan) -> Result<(), Failure> {
     let device = DeviceConfig {
         kind: DeviceKind::Loop,
         ring_size: 1_024,
+        without_iommu: false,
     };
     let config = DpdkConfig {
         name: "bursts".to_owned(),

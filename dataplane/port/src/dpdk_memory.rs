@@ -38,7 +38,12 @@ pub const fn transmit_mbufs(ring_size: usize) -> usize {
     2 * ring_size + QUEUED_MAX + BURST_MAX + CACHE_HELD
 }
 
-/// Megabytes for so many mbufs.
+/// Megabytes that pools with so many mbufs take.
+pub const fn pool_megabytes(mbufs: usize) -> usize {
+    (mbufs * MBUF_BYTES).div_ceil(1 << 20)
+}
+
+/// Megabytes for so many mbufs, and for DPDK itself.
 pub const fn megabytes(mbufs: usize) -> usize {
     (mbufs * MBUF_BYTES + EAL_BYTES).div_ceil(1 << 20)
 }

@@ -19,6 +19,7 @@
 pub mod afxdp;
 pub mod bpf;
 pub mod capture;
+pub mod cards;
 pub mod doorbell;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;

@@ -172,6 +172,7 @@ fn device(port: &PortConfig) -> Result<DeviceConfig, WorkerError> {
     Ok(DeviceConfig {
         kind,
         ring_size: port.ring_size as u16,
+        without_iommu: options.without_iommu,
     })
 }
 

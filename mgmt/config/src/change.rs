@@ -89,6 +89,7 @@ const OF_PORT: &[(&str, Effect)] = &[
     ("ring_size", Replace),
     ("mtu_bytes", Restart),
     ("pmd", Restart),
+    ("without_iommu", Restart),
     ("addresses", Restart),
     ("routes", InPlace),
 ];

@@ -193,6 +193,8 @@ impl Prefix {
 pub struct DpdkOptions {
     /// How the device is reached.
     pub pmd: Pmd,
+    /// A card may be had from a driver that lets it write to all memory.
+    pub without_iommu: bool,
     /// Our addresses. The kernel knows nothing of them.
     pub addresses: Vec<Prefix>,
     /// Networks beyond those of the addresses.
@@ -269,7 +271,7 @@ pub(crate) struct Draft {
 }
 
 /// The keys that only DPDK gives a meaning.
-pub(crate) const KEYS: [&str; 3] = ["pmd", "addresses", "routes"];
+pub(crate) const KEYS: [&str; 4] = ["pmd", "without_iommu", "addresses", "routes"];
 
 /// Reads what only a port on DPDK has; the interface is read already.
 pub(crate) fn read(reader: &mut Reader<'_>, interface: &Field<String>) -> Draft {
@@ -287,6 +289,13 @@ pub(crate) fn read(reader: &mut Reader<'_>, interface: &Field<String>) -> Draft 
              an interface of the kernel with pmd = \"af_packet\" or \"af_xdp\"",
         );
     }
+    let without_iommu = reader.flag("without_iommu", false);
+    if !is_card && without_iommu {
+        reader.fault(
+            reader.at_of("without_iommu"),
+            "without_iommu needs a card: an interface of the kernel is the kernel's to guard; remove it",
+        );
+    }
     let mut sound = true;
     let (addresses, addresses_at) = list(reader, "addresses", PORT_ADDRESSES_MAX, &mut sound);
     if sound && addresses.is_empty() {
@@ -300,6 +309,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, interface: &Field<String>) -> Draft 
     Draft {
         options: DpdkOptions {
             pmd: if is_card { Pmd::Pci } else { pmd },
+            without_iommu,
             addresses,
             routes,
         },

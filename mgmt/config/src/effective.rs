@@ -106,6 +106,8 @@ fn write_dpdk(out: &mut String, port: &PortConfig) -> fmt::Result {
     if let Some(dpdk) = &port.dpdk {
         if dpdk.pmd != Pmd::Pci {
             writeln!(out, "pmd = {}", word(Pmd::NAMES, dpdk.pmd))?;
+        } else {
+            writeln!(out, "without_iommu = {}", dpdk.without_iommu)?;
         }
         writeln!(out, "addresses = [{}]", list(&dpdk.addresses))?;
         writeln!(out, "routes = [{}]", list(&dpdk.routes))?;

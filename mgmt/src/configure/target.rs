@@ -24,6 +24,8 @@ pub struct Target {
     pub ports: Vec<Port>,
     /// Cards that DPDK is to drive, each by its address or by the interface that the kernel still has on it.
     pub cards: Vec<String>,
+    /// Those of them that may be without an IOMMU.
+    pub unguarded_cards: Vec<String>,
     /// Descriptors of the rings of the configuration's cards, of which follows how much memory DPDK takes.
     pub card_rings: Vec<u32>,
     /// The instance runs, and has its memory.
@@ -55,6 +57,10 @@ impl Target {
                 })
                 .collect(),
             cards: cards().map(|port| port.interface.clone()).collect(),
+            unguarded_cards: cards()
+                .filter(|port| port.dpdk.as_ref().is_some_and(|dpdk| dpdk.without_iommu))
+                .map(|port| port.interface.clone())
+                .collect(),
             card_rings: cards().map(|port| port.ring_size).collect(),
             running: false,
             cores: plan::cores(config, facts),

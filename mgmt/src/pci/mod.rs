@@ -10,17 +10,15 @@ pub mod vfio;
 use crate::host::{Host, interface_directory, value};
 use std::fmt;
 use tidegate_config::is_pci_address;
+use tidegate_port::cards::UNGUARDED_GROUP;
+pub use tidegate_port::cards::VFIO;
 
-/// The driver that hands a card to a process and lets it reach no other memory than that process's.
-pub const VFIO: &str = "vfio-pci";
 /// Every device on the bus.
 const DEVICES: &str = "/sys/bus/pci/devices";
 /// Base class of network controllers.
 const NETWORK: u32 = 0x02;
 /// Bridges from PCI to PCI and to CardBus. They pass on what others send, so vfio does not mind who drives them.
 const BRIDGES: [u32; 2] = [0x0604, 0x0607];
-/// The name of the group of a card that is on vfio-pci without an IOMMU.
-const NO_IOMMU: &str = "vfio-noiommu";
 /// Drivers with which a device does nothing by itself.
 const QUIET: [&str; 2] = [VFIO, "pci-stub"];
 
@@ -195,7 +193,8 @@ fn group(host: &dyn Host, address: &Address) -> Option<Group> {
         .filter(|(_, driver)| !QUIET.contains(&driver.as_str()))
         .collect();
     Some(Group {
-        is_without_iommu: value(host, &format!("{directory}/name")).as_deref() == Some(NO_IOMMU),
+        is_without_iommu: value(host, &format!("{directory}/name")).as_deref()
+            == Some(UNGUARDED_GROUP),
         number,
         driven,
     })

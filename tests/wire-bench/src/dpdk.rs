@@ -40,6 +40,7 @@ where
     let device = DeviceConfig {
         kind: DeviceKind::Loop,
         ring_size: RING_SIZE,
+        without_iommu: false,
     };
     let config = DpdkConfig {
         name: "wire-bench".to_owned(),

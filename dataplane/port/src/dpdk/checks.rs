@@ -6,15 +6,12 @@ use std::path::Path;
 
 use capsule_ffi as ffi;
 
-use super::config::{DeviceKind, DpdkConfig, Memory, PciAddress, RING_SIZE_MAX, RING_SIZE_MIN};
+use super::config::{
+    DeviceConfig, DeviceKind, DpdkConfig, Memory, PciAddress, RING_SIZE_MAX, RING_SIZE_MIN,
+};
 use super::error::DpdkError;
+use crate::cards::{Handing, UNGUARDED_GROUP, handing};
 use crate::nic::Nic;
-
-/// Drivers of the kernel that share their card with DPDK.
-const SHARING: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
-
-/// Drivers that hand a card over.
-const HANDING_OVER: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
 /// What was found on the way.
 pub(super) struct Found {
@@ -22,17 +19,13 @@ pub(super) struct Found {
     pub(super) interfaces: Vec<Option<Nic>>,
     /// The memory node of each core.
     pub(super) nodes: Vec<i32>,
+    /// The memory that is needed, by node.
+    pub(super) megabytes: Vec<usize>,
 }
 
-impl Found {
-    /// How many nodes have cores.
-    pub(super) fn node_count(&self) -> usize {
-        let mut nodes = self.nodes.clone();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes.len()
-    }
-}
+/// Where the kernel shows cards, and memory nodes.
+const CARDS: &str = "/sys/bus/pci/devices";
+const NODES: &str = "/sys/devices/system/node";
 
 pub(super) fn look(config: &DpdkConfig) -> Result<Found, DpdkError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -52,19 +45,24 @@ pub(super) fn look(config: &DpdkConfig) -> Result<Found, DpdkError> {
     // SAFETY: takes a number.
     let node = |core: &usize| unsafe { ffi::numa_node_of_cpu(*core as i32) };
     let nodes: Vec<i32> = config.cores.iter().map(node).collect();
-    let kinds = config.devices.iter().map(|device| &device.kind);
-    let interfaces = kinds.map(|kind| device(kind, config, &nodes));
-    let found = Found {
-        interfaces: interfaces.collect::<Result<_, _>>()?,
-        nodes,
-    };
+    let devices = config.devices.iter();
+    let interfaces = devices.map(|of_device| device(of_device, config, &nodes));
+    let interfaces = interfaces.collect::<Result<_, _>>()?;
+    let device_nodes = config.devices.iter().map(|device| match &device.kind {
+        DeviceKind::Pci(address) => node_of(Path::new(CARDS), &address.to_string()),
+        _ => -1,
+    });
+    let megabytes = config.megabytes_by_node(&nodes, &device_nodes.collect::<Vec<_>>());
     if config.memory == Memory::HugePages {
-        huge_pages(
-            Path::new("/sys/kernel/mm/hugepages"),
-            config.megabytes(found.node_count()),
-        )?;
+        let all = Path::new("/sys/kernel/mm/hugepages");
+        huge_pages(all, megabytes.iter().sum())?;
+        huge_pages_of_nodes(Path::new(NODES), &megabytes)?;
     }
-    Ok(found)
+    Ok(Found {
+        interfaces,
+        nodes,
+        megabytes,
+    })
 }
 
 fn cores(cores: &[usize]) -> Result<(), DpdkError> {
@@ -98,21 +96,24 @@ fn list(cores: &[usize]) -> String {
     cores.join(", ")
 }
 
-fn device(kind: &DeviceKind, config: &DpdkConfig, nodes: &[i32]) -> Result<Option<Nic>, DpdkError> {
+fn device(
+    device: &DeviceConfig,
+    config: &DpdkConfig,
+    nodes: &[i32],
+) -> Result<Option<Nic>, DpdkError> {
+    let kind = &device.kind;
     if let Some(driver) = kind.driver() {
         let directory = ffi::TIDEGATE_DRIVERS.to_string_lossy();
         is_installed(Path::new(&*directory), driver)?;
     }
     if let DeviceKind::Pci(address) = kind {
-        let groups = Path::new("/dev/vfio");
-        return card(
-            Path::new("/sys/bus/pci/devices"),
-            groups,
-            address,
-            nodes,
-            &config.cores,
-        )
-        .map(|()| None);
+        let place = CardPlace {
+            devices: Path::new(CARDS),
+            vfio: Path::new("/dev/vfio"),
+        };
+        card(&place, address, device.without_iommu)?;
+        next_to_cores(place.devices, address, nodes, &config.cores)?;
+        return Ok(None);
     }
     let Some(interface) = kind.interface() else {
         return Ok(None);
@@ -152,16 +153,16 @@ fn is_installed(directory: &Path, driver: &str) -> Result<(), DpdkError> {
     })
 }
 
-/// Whether the card is ours to have.
-fn card(
-    devices: &Path,
-    vfio: &Path,
-    address: &PciAddress,
-    nodes: &[i32],
-    cores: &[usize],
-) -> Result<(), DpdkError> {
+/// Where the kernel shows cards.
+struct CardPlace<'a> {
+    devices: &'a Path,
+    vfio: &'a Path,
+}
+
+/// Whether the card is ours to have. `unguarded`: without an IOMMU as well.
+fn card(place: &CardPlace<'_>, address: &PciAddress, unguarded: bool) -> Result<(), DpdkError> {
     let address = address.to_string();
-    let device = devices.join(&address);
+    let device = place.devices.join(&address);
     if !device.exists() {
         return Err(DpdkError::NoPciDevice(address));
     }
@@ -172,17 +173,34 @@ fn card(
     let Some(driver) = link("driver") else {
         return Err(DpdkError::NoDriver(address));
     };
-    if driver == "vfio-pci" {
-        // vfio makes a group of its own where it was told to do without an IOMMU.
-        let name = fs::read_to_string(device.join("iommu_group/name")).unwrap_or_default();
-        let group = link("iommu_group").filter(|_| name.trim() != "vfio-noiommu");
-        group_is_free(vfio, &address, group)?;
-    } else if !HANDING_OVER.contains(&&*driver) && !SHARING.contains(&&*driver) {
-        return Err(DpdkError::KernelDriver { address, driver });
+    match handing(&driver) {
+        Some(Handing::Guarded) => {
+            // vfio makes a group of its own where it was told to do without an IOMMU.
+            let name = fs::read_to_string(device.join("iommu_group/name")).unwrap_or_default();
+            let group = link("iommu_group").and_then(|group| {
+                match (name.trim() == UNGUARDED_GROUP, unguarded) {
+                    (false, _) => Some(group),
+                    (true, true) => Some(format!("noiommu-{group}")),
+                    (true, false) => None,
+                }
+            });
+            group_is_free(place.vfio, &address, group)
+        }
+        Some(Handing::Unguarded) if !unguarded => Err(DpdkError::Unguarded { address, driver }),
+        Some(Handing::Unguarded | Handing::Shared) => Ok(()),
+        None => Err(DpdkError::KernelDriver { address, driver }),
     }
-    let node = fs::read_to_string(device.join("numa_node")).unwrap_or_default();
-    let node = node.trim().parse().unwrap_or(-1);
-    // Below zero: a machine with one.
+}
+
+/// Whether a core of a worker is next to the card.
+fn next_to_cores(
+    devices: &Path,
+    address: &PciAddress,
+    nodes: &[i32],
+    cores: &[usize],
+) -> Result<(), DpdkError> {
+    let address = address.to_string();
+    let node = node_of(devices, &address);
     if node >= 0 && !nodes.contains(&node) {
         return Err(DpdkError::Node {
             device: address,
@@ -191,6 +209,12 @@ fn card(
         });
     }
     Ok(())
+}
+
+/// The memory node of a card; below zero: a machine with one.
+fn node_of(devices: &Path, address: &str) -> i32 {
+    let node = fs::read_to_string(devices.join(address).join("numa_node"));
+    node.unwrap_or_default().trim().parse().unwrap_or(-1)
 }
 
 fn group_is_free(vfio: &Path, address: &str, group: Option<String>) -> Result<(), DpdkError> {
@@ -215,9 +239,8 @@ fn group_is_free(vfio: &Path, address: &str, group: Option<String>) -> Result<()
     }
 }
 
-/// `sizes` has a directory for each size of page.
-fn huge_pages(sizes: &Path, needed_mb: usize) -> Result<(), DpdkError> {
-    const USUAL_KB: usize = 2_048;
+/// Megabytes in free huge pages of all sizes, of which `sizes` has a directory each.
+fn free_megabytes(sizes: &Path) -> usize {
     let free_kb = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let size: usize = name
@@ -229,15 +252,44 @@ fn huge_pages(sizes: &Path, needed_mb: usize) -> Result<(), DpdkError> {
         Some(size * free.trim().parse::<usize>().ok()?)
     };
     let entries = fs::read_dir(sizes).into_iter().flatten().flatten();
-    let free_mb = entries.filter_map(free_kb).sum::<usize>() / 1_024;
+    entries.filter_map(free_kb).sum::<usize>() / 1_024
+}
+
+/// Pages of the usual size, of 2,048 KB.
+fn usual_pages(megabytes: usize) -> usize {
+    megabytes.div_ceil(2)
+}
+
+fn huge_pages(sizes: &Path, needed_mb: usize) -> Result<(), DpdkError> {
+    let free_mb = free_megabytes(sizes);
     if free_mb >= needed_mb {
         return Ok(());
     }
     Err(DpdkError::HugePages {
         free_mb,
         needed_mb,
-        pages: (needed_mb * 1_024).div_ceil(USUAL_KB),
+        pages: usual_pages(needed_mb),
     })
+}
+
+/// `nodes` has a directory for each memory node; a kernel without NUMA has none.
+fn huge_pages_of_nodes(nodes: &Path, needed: &[usize]) -> Result<(), DpdkError> {
+    for (node, &needed_mb) in needed.iter().enumerate() {
+        let sizes = nodes.join(format!("node{node}/hugepages"));
+        if !sizes.exists() {
+            continue;
+        }
+        let free_mb = free_megabytes(&sizes);
+        if free_mb < needed_mb {
+            return Err(DpdkError::HugePagesOfNode {
+                node,
+                free_mb,
+                needed_mb,
+                pages: usual_pages(needed_mb),
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -39,10 +39,17 @@ const CARD: &str = "0000:3b:00.1";
 fn a_card_has_to_be_ours() {
     let tree = Tree::new("pci");
     let vfio = tree.0.join("vfio");
-    let look = || {
-        let outcome = card(&tree.0, &vfio, &CARD.parse().unwrap(), &[0], &[2]);
+    let look_at = |unguarded| {
+        let place = CardPlace {
+            devices: &tree.0,
+            vfio: &vfio,
+        };
+        let address = CARD.parse().unwrap();
+        let outcome = card(&place, &address, unguarded)
+            .and_then(|()| next_to_cores(&tree.0, &address, &[0], &[2]));
         outcome.map_err(|error| error.to_string())
     };
+    let look = || look_at(false);
     let refused = |part: &str| {
         let text = look().unwrap_err();
         assert!(text.contains(part) && text.contains(CARD), "{text}");
@@ -60,11 +67,18 @@ fn a_card_has_to_be_ours() {
     look().unwrap();
     tree.file("groups/17/name", "vfio-noiommu\n");
     refused("in no IOMMU group");
+    look_at(true).unwrap();
     tree.file("groups/17/name", "DMA\n");
     tree.file("0000:3b:00.1/numa_node", "1\n");
     refused("memory node 1");
     tree.file("0000:3b:00.1/numa_node", "0\n");
     look().unwrap();
+    for driver in ["uio_pci_generic", "igb_uio"] {
+        tree.link("0000:3b:00.1/driver", &format!("../drivers/{driver}"));
+        refused("with no IOMMU between it and all memory");
+        refused("without_iommu = true");
+        look_at(true).unwrap();
+    }
     // Its card stays with the kernel as well.
     tree.link("0000:3b:00.1/driver", "../drivers/mlx5_core");
     look().unwrap();
@@ -89,6 +103,22 @@ fn huge_pages_of_all_sizes_count() {
     text(20).unwrap();
     tree.file("hugepages-1048576kB/free_hugepages", "1\n");
     text(1_044).unwrap();
+}
+
+#[test]
+fn huge_pages_have_to_be_where_they_are_needed() {
+    let tree = Tree::new("nodes");
+    // A kernel without NUMA.
+    huge_pages_of_nodes(&tree.0, &[100]).unwrap();
+    tree.file("node0/hugepages/hugepages-2048kB/free_hugepages", "100\n");
+    tree.file("node1/hugepages/hugepages-2048kB/free_hugepages", "10\n");
+    huge_pages_of_nodes(&tree.0, &[200, 20]).unwrap();
+    let text = huge_pages_of_nodes(&tree.0, &[100, 21])
+        .unwrap_err()
+        .to_string();
+    for part in ["memory node 1", "20 MB", "21 MB", "node1/hugepages"] {
+        assert!(text.contains(part), "{text}");
+    }
 }
 
 #[test]

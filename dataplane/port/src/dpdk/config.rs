@@ -55,6 +55,8 @@ pub struct DeviceConfig {
     pub kind: DeviceKind,
     /// Entries of each ring: a power of two. Drivers may round it.
     pub ring_size: u16,
+    /// A card may be had from a driver that puts no IOMMU between it and all memory of the machine.
+    pub without_iommu: bool,
 }
 
 /// Which device.
@@ -205,8 +207,40 @@ impl DpdkConfig {
         dpdk_memory::megabytes(of_pools) + of_drivers
     }
 
+    /// The node of the lowest core, where capsule puts what a virtual device receives.
+    pub(super) fn lowest_node(&self, core_nodes: &[i32]) -> i32 {
+        let cores = self.cores.iter().zip(core_nodes);
+        cores.min().map_or(0, |(_, node)| *node)
+    }
+
+    /// The memory that DPDK will need on each node: where a worker runs, the pool that is received into; next to a device,
+    /// those that are sent from; and everything else where the lowest core is. The nodes are those of the cores and of the devices, below
+    /// zero: anywhere.
+    pub(super) fn megabytes_by_node(&self, core_nodes: &[i32], device_nodes: &[i32]) -> Vec<usize> {
+        let lowest = usize::try_from(self.lowest_node(core_nodes)).unwrap_or(0);
+        let number = |node: i32| usize::try_from(node).unwrap_or(lowest);
+        let all = core_nodes.iter().chain(device_nodes);
+        let last = all.map(|node| number(*node)).max().unwrap_or(lowest);
+        let mut mbufs = vec![0; last.max(lowest) + 1];
+        let mut with_cores: Vec<usize> = core_nodes.iter().map(|node| number(*node)).collect();
+        with_cores.sort_unstable();
+        with_cores.dedup();
+        for node in &with_cores {
+            mbufs[*node] += self.receive_mbufs();
+        }
+        for (device, node) in self.devices.iter().zip(device_nodes) {
+            mbufs[number(*node)] += transmit_mbufs(device.ring_size.into()) * self.cores.len();
+        }
+        let mut megabytes: Vec<usize> =
+            mbufs.into_iter().map(dpdk_memory::pool_megabytes).collect();
+        megabytes[lowest] = 0;
+        let elsewhere: usize = megabytes.iter().sum();
+        megabytes[lowest] = self.megabytes(with_cores.len()).saturating_sub(elsewhere);
+        megabytes
+    }
+
     /// What capsule is told. It makes the arguments of EAL of this; `--no-pci` comes from capsule-ffi where no card is named.
-    pub(super) fn for_capsule(&self, nodes: usize) -> Result<RuntimeConfig, DpdkError> {
+    pub(super) fn for_capsule(&self, by_node: &[usize]) -> Result<RuntimeConfig, DpdkError> {
         let port = |index: usize, device: &DeviceConfig, worker: usize, cores: &[usize]| {
             let name = device.kind.name(index, worker);
             serde_json::json!({
@@ -237,7 +271,7 @@ impl DpdkConfig {
             "master_core": MAIN_LCORE,
             "mempool": { "capacity": self.receive_mbufs(), "cache_size": CACHE },
             "ports": ports,
-            "dpdk_args": self.arguments(nodes),
+            "dpdk_args": self.arguments(by_node),
         });
         serde_json::from_value(whole).map_err(|error| DpdkError::Eal {
             reason: error.to_string(),
@@ -250,13 +284,19 @@ impl DpdkConfig {
         format!("{}-{}", self.name, std::process::id())
     }
 
-    fn arguments(&self, nodes: usize) -> String {
-        let megabytes = self.megabytes(nodes);
-        let mut arguments = format!("--no-telemetry -m {megabytes} ");
+    fn arguments(&self, by_node: &[usize]) -> String {
         // Either way no file is left of a process that was killed, and no other process can attach to it.
-        arguments += match self.memory {
-            Memory::HugePages => "--in-memory",
-            Memory::Ordinary => "--no-huge --no-shconf",
+        let mut arguments = match self.memory {
+            Memory::HugePages => {
+                let megabytes: Vec<String> = by_node.iter().map(usize::to_string).collect();
+                let megabytes = megabytes.join(",");
+                format!("--no-telemetry --socket-mem {megabytes} --in-memory")
+            }
+            // Which know no nodes.
+            Memory::Ordinary => {
+                let megabytes: usize = by_node.iter().sum();
+                format!("--no-telemetry -m {megabytes} --no-huge --no-shconf")
+            }
         };
         let is_card = |device: &DeviceConfig| matches!(device.kind, DeviceKind::Pci(_));
         if !self.devices.iter().any(is_card) {

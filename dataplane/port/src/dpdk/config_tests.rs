@@ -5,6 +5,7 @@ fn config(kinds: Vec<DeviceKind>, memory: Memory) -> DpdkConfig {
     let device = |kind| DeviceConfig {
         kind,
         ring_size: 1_024,
+        without_iommu: false,
     };
     DpdkConfig {
         name: "shop".to_owned(),
@@ -47,7 +48,7 @@ fn devices_become_arguments() {
         DeviceKind::Pci("0000:3b:00.1".parse().unwrap()),
     ];
     let config = config(kinds, Memory::HugePages);
-    let told = config.for_capsule(1).unwrap();
+    let told = config.for_capsule(&[64, 128]).unwrap();
     let ports: Vec<(&str, Option<&str>)> = told
         .ports
         .iter()
@@ -73,7 +74,10 @@ fn devices_become_arguments() {
     );
     assert!(!told.secondary, "never beside another process on one pool");
     let arguments = told.dpdk_args.unwrap();
-    assert!(arguments.contains("--in-memory"), "{arguments}");
+    assert!(
+        arguments.contains("--socket-mem 64,128 --in-memory"),
+        "{arguments}"
+    );
     assert!(
         !arguments.contains("--no-huge") && !arguments.contains("--iova-mode"),
         "{arguments}"
@@ -84,7 +88,9 @@ fn devices_become_arguments() {
 fn memory_is_reckoned_before_it_is_asked_for() {
     let null = || vec![DeviceKind::Null { receives: true }];
     let config = config(null(), Memory::Ordinary);
-    let told = config.for_capsule(1).unwrap();
+    let by_node = config.megabytes_by_node(&[0, 0], &[-1]);
+    assert_eq!(by_node, [config.megabytes(1)]);
+    let told = config.for_capsule(&by_node).unwrap();
     let arguments = told.dpdk_args.unwrap();
     assert!(
         arguments.contains("--no-huge") && arguments.contains("--iova-mode=va"),
@@ -101,6 +107,25 @@ fn memory_is_reckoned_before_it_is_asked_for() {
         "an mbuf has 2,432 bytes and a header"
     );
     assert!(config.megabytes(2) > megabytes);
+}
+
+#[test]
+fn memory_is_on_the_nodes_of_cores_and_devices() {
+    let card = |function| DeviceKind::Pci(format!("0000:3b:00.{function}").parse().unwrap());
+    let two = config(vec![card(0), card(1)], Memory::HugePages);
+    let sum = |by_node: &[usize]| by_node.iter().sum::<usize>();
+    // The lowest core is on node 1, and nothing is on node 0.
+    let by_node = two.megabytes_by_node(&[1, 1], &[1, 1]);
+    assert_eq!(by_node, [0, two.megabytes(1)]);
+    // A card without a node is counted to the lowest core.
+    assert_eq!(two.megabytes_by_node(&[1, 1], &[-1, 1]), by_node);
+    // One core and one card on each of two nodes.
+    let by_node = two.megabytes_by_node(&[0, 1], &[0, 1]);
+    assert_eq!(by_node.len(), 2);
+    assert_eq!(sum(&by_node), two.megabytes(2));
+    let of_node = dpdk_memory::pool_megabytes(two.receive_mbufs() + 2 * transmit_mbufs(1_024));
+    assert_eq!(by_node[1], of_node);
+    assert!(by_node[0] > of_node, "DPDK itself is there");
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub fn run<S: MakeLoop>(config: &DpdkConfig, start: S) -> Result<Outcome, DpdkEr
     })?;
     tidy(&config.name);
     ffi::place_main(found.nodes[0]);
-    let for_capsule = config.for_capsule(found.node_count())?;
+    let for_capsule = config.for_capsule(&found.megabytes)?;
     let runtime = Runtime::build(for_capsule);
     let runtime = runtime.map_err(|error| explain(config, &found, &format!("{error:#}")));
     let shared = Arc::new(Shared {
@@ -365,21 +365,13 @@ fn open<S>(shared: &Shared<S>, worker: usize) -> Result<Vec<DpdkPort>, DpdkError
         device.settle(if config.kind.is_split() {
             shared.found.nodes[worker]
         } else {
-            shared.lowest_node()
+            shared.config.lowest_node(&shared.found.nodes)
         });
         device.wait_for_link(config.kind.interface(), shared.config.link_deadline)?;
         let queue = config.kind.queue(worker);
         DpdkPort::open(&device, worker, queue, config.ring_size, &shared.watch)
     });
     ports.collect()
-}
-
-impl<S> Shared<S> {
-    /// The node of the lowest core, where capsule puts what a virtual device receives.
-    fn lowest_node(&self) -> i32 {
-        let cores = self.config.cores.iter().zip(&self.found.nodes);
-        cores.min().map_or(0, |(_, node)| *node)
-    }
 }
 
 /// Ends the process when it is dropped by a panic.

@@ -78,13 +78,26 @@ pub enum DpdkError {
         /// Its driver.
         driver: String,
     },
+    /// Nothing keeps it from the rest of the memory.
+    #[error(
+        "PCI device {address} is on {driver}, with no IOMMU between it and all memory of the machine: give it to vfio-pci \
+         (dpdk-devbind.py --bind=vfio-pci {address}); or, if whoever takes over a worker may have the machine, say \
+         without_iommu = true in its [[port]]"
+    )]
+    Unguarded {
+        /// The device.
+        address: String,
+        /// Its driver.
+        driver: String,
+    },
     /// Nobody drives it.
     #[error("PCI device {0} has no driver: give it to DPDK with `tidegate configure init cards`")]
     NoDriver(String),
     /// vfio cannot keep it from the rest of the memory.
     #[error(
         "PCI device {0} is in no IOMMU group: switch the IOMMU on (firmware, and intel_iommu=on for the kernel; in a virtual \
-         machine the hypervisor's); without one the card could write to all memory"
+         machine the hypervisor's), since the card could write to all memory otherwise. If it may: vfio's mode for that, and \
+         without_iommu = true in its [[port]]"
     )]
     NoIommuGroup(String),
     /// /dev/vfio is not there.
@@ -133,6 +146,21 @@ pub enum DpdkError {
         /// What is needed.
         needed_mb: usize,
         /// Pages of the usual size, in all.
+        pages: usize,
+    },
+    /// Too few huge pages on a memory node.
+    #[error(
+        "{free_mb} MB of huge pages are free on memory node {node}, and {needed_mb} MB are needed there, where cores and cards are: \
+         echo {pages} > /sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages"
+    )]
+    HugePagesOfNode {
+        /// The node.
+        node: usize,
+        /// What is free.
+        free_mb: usize,
+        /// What is needed.
+        needed_mb: usize,
+        /// Pages of the usual size.
         pages: usize,
     },
     /// DPDK can be started once.
@@ -235,7 +263,11 @@ impl DpdkError {
     pub fn is_permanent(&self) -> bool {
         !matches!(
             self,
-            Self::InUse { .. } | Self::Down { .. } | Self::LinkDown { .. } | Self::HugePages { .. }
+            Self::InUse { .. }
+                | Self::Down { .. }
+                | Self::LinkDown { .. }
+                | Self::HugePages { .. }
+                | Self::HugePagesOfNode { .. }
         )
     }
 }

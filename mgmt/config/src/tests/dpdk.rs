@@ -118,6 +118,11 @@ fn each_mistake_is_named() {
     );
     one("pmd = \"af_packet\"", "pmd = \"af_paket\"", &["af_packet"]);
     one(
+        "pmd = \"af_packet\"",
+        "pmd = \"af_packet\"\nwithout_iommu = true",
+        &["without_iommu needs a card"],
+    );
+    one(
         "\"192.0.2.10/24\"",
         "\"192.0.2.10/33\"",
         &["\"33\" is not a number of bits from 0 to 32"],
@@ -199,15 +204,36 @@ fn each_mistake_is_named() {
 
 #[test]
 fn other_drivers_have_neither_addresses_nor_routes() {
-    let text = CARD.replace("driver = \"dpdk\"", "driver = \"afxdp\"");
+    let text = CARD
+        .replace("driver = \"dpdk\"", "driver = \"afxdp\"")
+        .replacen("addresses", "without_iommu = true\naddresses", 1);
     let found = faults(&text);
-    for key in ["pmd", "addresses", "routes"] {
+    for key in ["pmd", "without_iommu", "addresses", "routes"] {
         let wanted = format!("{key} needs driver = \"dpdk\"");
         assert!(
             found.iter().any(|fault| fault.contains(&wanted)),
             "{found:#?}"
         );
     }
+}
+
+#[test]
+fn a_card_may_do_without_an_iommu_only_where_that_is_said() {
+    let may = |text: &str| {
+        let config = parse(text);
+        let options = config.ports[0].dpdk.as_ref().expect("a port on DPDK");
+        assert_eq!(
+            parse(&config.effective_toml()).ports[0].dpdk.as_ref(),
+            Some(options)
+        );
+        options.without_iommu
+    };
+    assert!(!may(CARD));
+    let said = CARD.replacen("addresses", "without_iommu = true\naddresses", 1);
+    assert!(may(&said));
+    let differences = parse(CARD).differences(&parse(&said));
+    assert_eq!(differences.len(), 1);
+    assert_eq!(differences[0].effect, Effect::Restart);
 }
 
 #[test]

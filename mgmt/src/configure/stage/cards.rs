@@ -10,27 +10,31 @@ use crate::host::Host;
 use crate::pci::lifelines::{Lifelines, above, is_link_local};
 use crate::pci::vfio::MODULES;
 use crate::pci::{self, Address, Card, Group, VFIO};
-
-/// Drivers of the kernel that share their card with DPDK.
-const SHARING: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
-/// Drivers that hand a card over without an IOMMU.
-const OPEN: [&str; 2] = ["uio_pci_generic", "igb_uio"];
+use tidegate_port::cards::{Handing, handing};
 
 pub fn inspect(target: &Target, host: &dyn Host) -> Vec<Item> {
     if target.cards.is_empty() {
         return vec![Item::Nothing("no port is a card of DPDK".into())];
     }
     let mut ours: Vec<Address> = Vec::new();
+    let mut unguarded: Vec<Address> = Vec::new();
     let mut items = Vec::new();
     for name in &target.cards {
         match address(host, name) {
-            // One card may be named twice, by its address and by its interface.
-            Ok(address) if ours.contains(&address) => {}
-            Ok(address) => ours.push(address),
+            Ok(address) => {
+                if target.unguarded_cards.contains(name) {
+                    unguarded.push(address.clone());
+                }
+                // One card may be named twice, by its address and by its interface.
+                if !ours.contains(&address) {
+                    ours.push(address);
+                }
+            }
             Err(item) => items.push(*item),
         }
     }
-    items.extend(ours.iter().flat_map(|card| of_card(host, card, &ours)));
+    let of_one = |card| of_card(host, card, &ours, unguarded.contains(card));
+    items.extend(ours.iter().flat_map(of_one));
     items
 }
 
@@ -62,7 +66,8 @@ fn address(host: &dyn Host, name: &str) -> Result<Address, Box<Item>> {
     })
 }
 
-fn of_card(host: &dyn Host, address: &Address, ours: &[Address]) -> Vec<Item> {
+/// `unguarded`: the configuration lets it be without an IOMMU.
+fn of_card(host: &dyn Host, address: &Address, ours: &[Address], unguarded: bool) -> Vec<Item> {
     let Some(card) = Card::read(host, address) else {
         return vec![wrong(
             format!("there is no PCI device {address}"),
@@ -79,14 +84,15 @@ fn of_card(host: &dyn Host, address: &Address, ours: &[Address]) -> Vec<Item> {
         )];
     }
     let driver = card.driver.as_deref();
-    if driver.is_some_and(|driver| SHARING.contains(&driver)) {
-        return shared(host, &card);
-    }
-    if driver.is_some_and(|driver| OPEN.contains(&driver)) {
-        return vec![Item::Nothing(format!(
-            "{address}: on {}, where somebody put it: DPDK takes it from there, with no IOMMU between it and the memory",
-            driver.unwrap_or_default()
-        ))];
+    match driver.and_then(handing) {
+        Some(Handing::Shared) => return shared(host, &card),
+        Some(Handing::Unguarded) => {
+            return vec![open(address, driver.unwrap_or_default(), unguarded)];
+        }
+        Some(Handing::Guarded) if unguarded && has_no_iommu(&card) => {
+            return vec![open(address, VFIO, unguarded)];
+        }
+        Some(Handing::Guarded) | None => {}
     }
     let mut items = Vec::new();
     if driver != Some(VFIO) {
@@ -98,6 +104,31 @@ fn of_card(host: &dyn Host, address: &Address, ours: &[Address]) -> Vec<Item> {
         items.push(verdict(host, &card));
     }
     items
+}
+
+/// It is where somebody put it, with no IOMMU between it and the memory.
+fn open(address: &Address, driver: &str, unguarded: bool) -> Item {
+    if unguarded {
+        return Item::Nothing(format!(
+            "{address}: on {driver}, where somebody put it: DPDK takes it from there, with no IOMMU between it and the memory, \
+             since the configuration says without_iommu = true"
+        ));
+    }
+    wrong(
+        format!(
+            "{address} is on {driver}, with no IOMMU between it and all memory of the machine: no worker takes it from there"
+        ),
+        format!(
+            "dpdk-devbind.py --bind={VFIO} {address}; or, if whoever takes over a worker may have the machine, without_iommu = \
+             true in its [[port]]"
+        ),
+    )
+}
+
+fn has_no_iommu(card: &Card) -> bool {
+    card.group
+        .as_ref()
+        .is_none_or(|group| group.is_without_iommu)
 }
 
 /// Nothing speaks against it.

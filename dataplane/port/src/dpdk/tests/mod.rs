@@ -85,6 +85,7 @@ fn config(kind: DeviceKind, cores: Vec<usize>) -> DpdkConfig {
         devices: vec![DeviceConfig {
             kind,
             ring_size: 512,
+            without_iommu: false,
         }],
         link_deadline: PATIENCE,
     }

@@ -203,6 +203,7 @@ fn each_worker_gets_its_queue_of_every_device() {
         config.devices.push(DeviceConfig {
             kind: DeviceKind::Null { receives: false },
             ring_size: 128,
+            without_iommu: false,
         });
         let outcome = run(&config, |worker, mut ports: Vec<DpdkPort>| {
             let names: Vec<&str> = ports.iter().map(|port| port.device().name()).collect();
