@@ -233,6 +233,41 @@ fn each_worker_gets_its_queue_of_every_device() {
 }
 
 #[test]
+fn a_short_frame_is_padded_with_nothing_of_another() {
+    if !alone() {
+        return;
+    }
+    let Some(cores) = cores(1) else { return };
+    let child = child(|| {
+        let config = config(DeviceKind::Loop, cores);
+        once(&config, |mut port| {
+            // Through every mbuf of the pool there may be, so that each has been another frame.
+            let (rx, tx) = port.halves();
+            for (round, bytes) in (0_u64..4_096).map(|round| (round, [200, 54][round as usize % 2]))
+            {
+                assert!(tx.room() > 0);
+                tx.push(bytes, |frame| {
+                    assert_eq!(frame.len(), bytes);
+                    frame.fill(0xee);
+                });
+                assert_eq!(tx.flush().pending, 0);
+                assert_eq!(rx.burst(BURST_MAX), 1);
+                let frame = rx.frame(0);
+                assert_eq!(frame.len(), bytes.max(60), "{round}");
+                assert!(frame[..bytes].iter().all(|byte| *byte == 0xee));
+                assert!(frame[bytes..].iter().all(|byte| *byte == 0));
+                rx.release();
+            }
+            let counters = port.counters();
+            assert_eq!(counters.tx_bytes, 2_048 * (200 + 60));
+            assert_eq!(counters.tx_bytes, counters.rx_bytes);
+        })
+        .unwrap();
+    });
+    assert!(child.wait());
+}
+
+#[test]
 fn the_main_thread_sees_that_a_link_goes() {
     if !alone() {
         return;
