@@ -35,6 +35,14 @@ pub(crate) enum AddressError {
     Unspecified(IpAddr),
     #[error("{0} is a multicast or broadcast address, TCP needs the address of one host")]
     Multicast(IpAddr),
+    #[error(
+        "{0} is a loopback address, which no frame may carry; write an address of the interface, or driver = \"kernel\""
+    )]
+    Loopback(IpAddr),
+    #[error(
+        "{0} is a link-local address: every interface has one of those, and no router forwards them; write an address of the network"
+    )]
+    LinkLocal(IpAddr),
 }
 
 /// `ADDRESS:PORT` to listen on, an IPv6 address with or without brackets. The address may be that which means every one.
@@ -106,6 +114,23 @@ pub(crate) fn ip(host: &str) -> Result<IpAddr, AddressError> {
             Err(AddressError::Multicast(ip))
         }
         None => Ok(ip),
+    }
+}
+
+/// Whether a port of ours, whose frames the kernel does not make, can have the address.
+pub(crate) fn of_a_port(ip: IpAddr) -> Result<IpAddr, AddressError> {
+    let is_link_local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if ip.is_unspecified() {
+        Err(AddressError::Unspecified(ip))
+    } else if ip.is_loopback() {
+        Err(AddressError::Loopback(ip))
+    } else if is_link_local {
+        Err(AddressError::LinkLocal(ip))
+    } else {
+        Ok(ip)
     }
 }
 

@@ -1,13 +1,19 @@
 //! What a `[[port]]` with `driver = "dpdk"` has of its own: which device it is, and what the kernel knows of other interfaces, which are
 //! our addresses and the ways to other networks.
 
+mod prefix;
+
 use crate::address;
 use crate::limits::{PORT_ADDRESSES_MAX, PORT_ROUTES_MAX};
 use crate::reader::{Field, Reader, Text};
+use prefix::network;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+
+pub(crate) use prefix::NoHost;
+pub use prefix::{Prefix, RouteError};
 
 /// How DPDK reaches the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,84 +31,6 @@ impl Pmd {
     /// Those that a file can name; a card needs no name.
     pub const NAMES: &'static [(&'static str, Self)] =
         &[("af_packet", Self::AfPacket), ("af_xdp", Self::AfXdp)];
-}
-
-/// One of our addresses, with the network that is reached from it without a gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prefix {
-    /// The address.
-    pub address: IpAddr,
-    /// Leading bits that all addresses of the network have.
-    pub bits: u8,
-}
-
-impl Prefix {
-    /// Whether an address is in the network.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let same = |own: u128, other: u128, width: u32| {
-            let shift = width - u32::from(self.bits).min(width);
-            own.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
-        };
-        match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                same(own.to_bits().into(), other.to_bits().into(), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => same(own.to_bits(), other.to_bits(), 128),
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
-/// What is wrong with an address or a route; the text says what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum RouteError {
-    #[error("write ADDRESS/BITS, for example 192.0.2.10/24 or 2001:db8::10/64")]
-    Shape,
-    #[error("{0}")]
-    Address(String),
-    #[error("{0:?} is not a number of bits from 0 to {1}")]
-    Bits(String, u8),
-    #[error("write \"default via GATEWAY\" or \"ADDRESS/BITS via GATEWAY\"")]
-    Route,
-    #[error("the network and its gateway are of different families")]
-    Families,
-    #[error("{0} is not the network's own address, write {1}")]
-    HostBits(Prefix, Prefix),
-}
-
-impl FromStr for Prefix {
-    type Err = RouteError;
-
-    fn from_str(text: &str) -> Result<Self, RouteError> {
-        let prefix = network(text)?;
-        match address::ip(&prefix.address.to_string()) {
-            Ok(_) => Ok(prefix),
-            Err(error) => Err(RouteError::Address(error.to_string())),
-        }
-    }
-}
-
-/// An address with bits, which may mean any address or none.
-fn network(text: &str) -> Result<Prefix, RouteError> {
-    let (host, bits) = text.split_once('/').ok_or(RouteError::Shape)?;
-    let address: IpAddr = host.parse().map_err(|_| {
-        RouteError::Address(format!(
-            "{host:?} is not an IP address, for example 192.0.2.10"
-        ))
-    })?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let number = address::decimal(bits).and_then(|bits| u8::try_from(bits).ok());
-    let bits = number
-        .filter(|bits| *bits <= width)
-        .ok_or_else(|| RouteError::Bits(bits.to_owned(), width))?;
-    Ok(Prefix { address, bits })
 }
 
 /// A network that is reached through a gateway.
@@ -153,38 +81,6 @@ impl FromStr for Route {
             return Err(RouteError::HostBits(to, own));
         }
         Ok(Self { to, via })
-    }
-}
-
-impl Prefix {
-    /// The network's own address.
-    fn network(self) -> Self {
-        let kept = |width: u32| width - u32::from(self.bits).min(width);
-        let address = match self.address {
-            IpAddr::V4(own) => {
-                let low = kept(32);
-                let bits = own.to_bits();
-                Ipv4Addr::from_bits(
-                    bits.checked_shr(low)
-                        .unwrap_or(0)
-                        .checked_shl(low)
-                        .unwrap_or(0),
-                )
-                .into()
-            }
-            IpAddr::V6(own) => {
-                let low = kept(128);
-                let bits = own.to_bits();
-                Ipv6Addr::from_bits(
-                    bits.checked_shr(low)
-                        .unwrap_or(0)
-                        .checked_shl(low)
-                        .unwrap_or(0),
-                )
-                .into()
-            }
-        };
-        Self { address, ..self }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod dpdk;
 
-use crate::address::AddressError;
+use crate::address;
 use crate::config::Draft;
 use crate::endpoint::{Endpoint, Listen};
 use crate::fault::Faults;
@@ -62,11 +62,11 @@ fn only_addresses(draft: &Draft, faults: &Faults<'_>) {
             Endpoint::Unix(path) => {
                 faults.value(at, format!("{label}: listen {}: {UNIX}", path.display()));
             }
-            Endpoint::Ip(address) if address.ip().is_unspecified() => {
-                let error = AddressError::Unspecified(address.ip());
-                faults.value(at, format!("{label}: listen \"{address}\": {error}"));
+            Endpoint::Ip(address) => {
+                if let Err(error) = address::of_a_port(address.ip()) {
+                    faults.value(at, format!("{label}: listen \"{address}\": {error}"));
+                }
             }
-            Endpoint::Ip(_) => {}
         }
     }
     for pool in &draft.pools {
@@ -76,6 +76,13 @@ fn only_addresses(draft: &Draft, faults: &Faults<'_>) {
                 faults.value(at, format!("{label}: server {path}: {UNIX}"));
             }
         }
+    }
+    let source = draft.worker.config.source_address.map(address::of_a_port);
+    if let Some(Err(error)) = source {
+        faults.value(
+            draft.worker.source_address_at,
+            format!("worker: source_address: {error}"),
+        );
     }
 }
 

@@ -113,20 +113,13 @@ fn servers_without_points(pool: &PoolConfig) -> Vec<String> {
 }
 
 fn loopback(pool: &PoolConfig) -> Vec<String> {
-    let listen = pool
-        .listen
-        .iter()
-        .filter_map(|listen| Some(("listening address", listen.endpoint.ip()?)));
-    let servers = pool
-        .servers
-        .iter()
-        .filter_map(|server| Some(("server", server.address.ip()?)));
-    listen
-        .chain(servers)
-        .filter(|(_, address)| address.ip().is_loopback())
-        .map(|(what, address)| {
+    let servers = pool.servers.iter();
+    let addresses = servers.filter_map(|server| server.address.ip());
+    addresses
+        .filter(|address| address.ip().is_loopback())
+        .map(|address| {
             format!(
-                "pool {:?}: the {what} {address} is on the loopback interface, whose frames never reach a port",
+                "pool {:?}: the server {address} is on the loopback interface, whose frames never reach a port",
                 pool.name
             )
         })

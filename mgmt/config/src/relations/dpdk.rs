@@ -1,12 +1,17 @@
 //! What has to fit together where ports are DPDK's: there the file alone says which addresses are ours and how others are reached.
 
 use super::listeners;
+use crate::address;
 use crate::config::Draft;
-use crate::dpdk::{self, DpdkOptions, Prefix};
+use crate::dpdk::{self, DpdkOptions, NoHost, Prefix, Route};
 use crate::fault::Faults;
 use crate::port::{self, Driver};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+/// What to do about a second default route.
+const DEFAULT: &str =
+    "remove it, or name the networks behind it, for example \"10.1.0.0/16 via GATEWAY\"";
 
 /// Checks it, if any port is DPDK's.
 pub(super) fn check(draft: &Draft, faults: &Faults<'_>) {
@@ -27,6 +32,7 @@ pub(super) fn check(draft: &Draft, faults: &Faults<'_>) {
         );
     }
     addresses_differ(draft, faults);
+    routes_differ(draft, faults);
     // Faults that follow from others help nobody.
     let sound = |port: &port::Draft| port.dpdk.as_ref().is_some_and(|dpdk| dpdk.sound);
     if draft.ports.iter().all(sound) {
@@ -52,6 +58,12 @@ fn options(draft: &Draft) -> impl Iterator<Item = &DpdkOptions> {
     drafts.map(|dpdk| &dpdk.options)
 }
 
+/// Why an address in a network that is reached directly is that of no host.
+fn no_host<'a>(own: impl Iterator<Item = &'a Prefix>, address: IpAddr) -> Option<NoHost> {
+    let mut whys = own.filter_map(|own| own.no_host(address));
+    whys.next()
+}
+
 fn is_ours(draft: &Draft, address: IpAddr) -> bool {
     addresses(draft).any(|(own, ..)| own.address == address)
 }
@@ -73,6 +85,35 @@ fn addresses_differ(draft: &Draft, faults: &Faults<'_>) {
     }
 }
 
+/// Of two ways to one network the second would never be taken, whatever its port.
+fn routes_differ(draft: &Draft, faults: &Faults<'_>) {
+    let mut seen: BTreeMap<(IpAddr, u8), usize> = BTreeMap::new();
+    for port in &draft.ports {
+        let Some(dpdk) = &port.dpdk else {
+            continue;
+        };
+        for (Route { to, .. }, &at) in dpdk.options.routes.iter().zip(&dpdk.routes_at) {
+            let first = *seen.entry((to.address, to.bits)).or_insert(at);
+            if first == at {
+                continue;
+            }
+            let (what, remedy) = match (to.bits, to.address) {
+                (0, IpAddr::V4(_)) => ("the default gateway of IPv4".to_owned(), DEFAULT),
+                (0, IpAddr::V6(_)) => ("the default gateway of IPv6".to_owned(), DEFAULT),
+                _ => (format!("the gateway of {to}"), "remove one of the two"),
+            };
+            faults.value(
+                at,
+                format!(
+                    "{}: routes: {what} stands in line {} already, and of two the first alone would be used; {remedy}",
+                    port.label,
+                    faults.line(first)
+                ),
+            );
+        }
+    }
+}
+
 /// Returns whether they are.
 fn gateways_are_neighbours(draft: &Draft, faults: &Faults<'_>) -> bool {
     let mut sound = true;
@@ -83,13 +124,16 @@ fn gateways_are_neighbours(draft: &Draft, faults: &Faults<'_>) -> bool {
         let (addresses, routes) = (&dpdk.options.addresses, &dpdk.options.routes);
         for (route, &at) in routes.iter().zip(&dpdk.routes_at) {
             let direct = addresses.iter().any(|own| own.contains(route.via));
-            if !direct || is_ours(draft, route.via) {
+            let no_host = no_host(addresses.iter(), route.via);
+            let why = if is_ours(draft, route.via) {
+                Some("it is an address of ours".to_owned())
+            } else if !direct {
+                Some("it is in no network of this port's addresses".to_owned())
+            } else {
+                no_host.map(|why| format!("it is {}; write that of the router", why.text()))
+            };
+            if let Some(why) = why {
                 sound = false;
-                let why = if direct {
-                    "it is an address of ours"
-                } else {
-                    "it is in no network of this port's addresses"
-                };
                 faults.value(
                     at,
                     format!(
@@ -106,6 +150,7 @@ fn gateways_are_neighbours(draft: &Draft, faults: &Faults<'_>) -> bool {
 fn listeners_are_ours(draft: &Draft, faults: &Faults<'_>) {
     for (listen, at, label) in listeners(draft) {
         if let Some(address) = listen.endpoint.ip()
+            && address::of_a_port(address.ip()).is_ok()
             && !is_ours(draft, address.ip())
         {
             faults.value(
@@ -119,6 +164,7 @@ fn listeners_are_ours(draft: &Draft, faults: &Faults<'_>) {
         }
     }
     if let Some(source) = draft.worker.config.source_address
+        && address::of_a_port(source).is_ok()
         && !is_ours(draft, source)
     {
         faults.value(
@@ -140,6 +186,17 @@ fn servers_are_reached(draft: &Draft, gateways: bool, faults: &Faults<'_>) {
                     format!(
                         "{}: server {address} is an address of ours: a server has to be another machine",
                         pool.label
+                    ),
+                );
+            } else if let Some(why) =
+                no_host(options(draft).flat_map(|own| &own.addresses), address.ip())
+            {
+                faults.value(
+                    at,
+                    format!(
+                        "{}: server {address} cannot be: it is {}; write that of the server",
+                        pool.label,
+                        why.text()
                     ),
                 );
             } else if gateways && dpdk::way(options(draft), address.ip()).is_none() {

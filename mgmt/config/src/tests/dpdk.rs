@@ -203,6 +203,70 @@ fn each_mistake_is_named() {
 }
 
 #[test]
+fn an_address_that_cannot_serve_is_refused() {
+    one(
+        "\"198.51.100.10/24\"",
+        "\"198.51.100.10/24\", \"198.51.101.255/24\"",
+        &[
+            "13:34",
+            "addresses: \"198.51.101.255/24\"",
+            "is the broadcast address of its network",
+            "for example 198.51.101.1/24",
+        ],
+    );
+    one(
+        "\"198.51.100.10/24\"",
+        "\"198.51.100.10/24\", \"127.0.0.2/8\"",
+        &["127.0.0.2 is a loopback address", "driver = \"kernel\""],
+    );
+    one(
+        "\"198.51.100.10/24\"",
+        "\"198.51.100.10/24\", \"fe80::10/64\"",
+        &["fe80::10 is a link-local address"],
+    );
+    one(
+        "\"192.0.2.10:11211\"",
+        "\"192.0.2.10:11211\", \"127.0.0.1:11211\"",
+        &["listen \"127.0.0.1:11211\": 127.0.0.1 is a loopback address"],
+    );
+    one(
+        "\"198.51.100.7:11211:1\"",
+        "\"198.51.100.255:11211:1\"",
+        &["server 198.51.100.255:11211 cannot be: it is the broadcast address of its network"],
+    );
+    one(
+        "default via 192.0.2.1\"",
+        "default via 192.0.2.0\"",
+        &["gateway 192.0.2.0 cannot be: it is the address of a network itself"],
+    );
+}
+
+#[test]
+fn a_network_has_one_gateway() {
+    one(
+        "\"10.1.0.0/16 via 192.0.2.2\"",
+        "\"0.0.0.0/0 via 192.0.2.2\"",
+        &[
+            "6:36",
+            "the default gateway of IPv4 stands in line 6 already",
+            "name the networks behind it",
+        ],
+    );
+    one(
+        "\"198.51.100.10/24\"]",
+        "\"198.51.100.10/24\"]\nroutes = \"default via 198.51.100.1\"",
+        &["14:10", "default gateway of IPv4 stands in line 6 already"],
+    );
+    one(
+        "\"198.51.100.10/24\"]",
+        "\"198.51.100.10/24\"]\nroutes = \"10.1.0.0/16 via 198.51.100.1\"",
+        &["the gateway of 10.1.0.0/16 stands in line 6 already"],
+    );
+    let both = CARD.replace("10.1.0.0/16 via 192.0.2.2", "default via 2001:db8::1");
+    assert_eq!(faults(&both), Vec::<String>::new(), "one of each family");
+}
+
+#[test]
 fn other_drivers_have_neither_addresses_nor_routes() {
     let text = CARD
         .replace("driver = \"dpdk\"", "driver = \"afxdp\"")

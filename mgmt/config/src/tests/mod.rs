@@ -358,3 +358,35 @@ fn statistics_are_told_at_an_address_with_a_port() {
         );
     }
 }
+
+#[test]
+fn frames_carry_no_loopback_addresses() {
+    let refused = |old: &str, new: &str, parts: &[&str]| {
+        assert_one(&faults(&MINIMAL.replace(old, new)), parts);
+    };
+    refused(
+        "10.0.0.10",
+        "127.0.0.1",
+        &[
+            "7:10",
+            "127.0.0.1 is a loopback address",
+            "driver = \"kernel\"",
+        ],
+    );
+    refused(
+        "10.0.0.10:",
+        "[fe80::1]:",
+        &["fe80::1 is a link-local address"],
+    );
+    refused("10.0.0.10", "169.254.1.2", &["a link-local address"]);
+    assert_one(
+        &faults_with("[worker]", "source_address = \"::1\""),
+        &["source_address: ::1 is a loopback address"],
+    );
+    let on_sockets = "[[port]]\ndriver = \"kernel\"\n";
+    let text = MINIMAL
+        .replace("[[port]]\ninterface = \"eth1\"\n", on_sockets)
+        .replace("10.0.0.10", "127.0.0.1")
+        .replace("10.0.1.11", "127.0.0.2");
+    assert_eq!(faults(&text), Vec::<String>::new());
+}
