@@ -23,7 +23,7 @@ pub mod assembly;
 pub mod capture;
 pub mod clock;
 pub mod control;
-mod dpdk;
+pub mod dpdk;
 pub mod events;
 pub mod hand_over;
 pub mod idle;

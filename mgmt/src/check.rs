@@ -8,7 +8,7 @@ use crate::sockets::preflight::Taken;
 use crate::stats::listener::StatsListener;
 use std::path::Path;
 use std::process::ExitCode;
-use tidegate_config::Config;
+use tidegate_config::{Config, Table};
 
 /// Prints the effective configuration and the plan, or every fault.
 pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
@@ -38,12 +38,19 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
     }
     let ours = is_running(root, &config.name) || !orphans(root, &config.name).is_empty();
     let taken = if ours { Taken::IsOurs } else { Taken::IsAFault };
+    crate::faults::add(&mut faults, preflight::devices(config, taken));
     faults.extend(preflight::addresses(config, &facts, taken));
     faults.extend(preflight::user(config).err());
     let http = config.http.as_ref();
-    faults.extend(http.into_iter().flat_map(|http| http::faults(http, taken)));
+    let place = config.place(Table::Root, "http_listen");
+    faults.extend(
+        http.into_iter()
+            .flat_map(|http| http::faults(http, &place, taken)),
+    );
     let told = config.stats_listen;
-    faults.extend(told.and_then(|address| StatsListener::fault(address, taken)));
+    let told = told.and_then(|address| StatsListener::fault(address, taken));
+    let place = config.place(Table::Root, "stats_listen");
+    faults.extend(told.map(|fault| format!("{place}{fault}")));
     crate::faults::print(&faults);
     if faults.is_empty() {
         ExitCode::SUCCESS

@@ -14,6 +14,15 @@ pub fn print(faults: &[String]) {
     }
 }
 
+/// Adds those that are not among them yet: several who look at the same thing say the same.
+pub fn add(faults: &mut Vec<String>, more: Vec<String>) {
+    for fault in more {
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+}
+
 /// Why the address of this key cannot be listened on.
 pub fn cannot_listen(key: &str, address: SocketAddr, error: &io::Error) -> String {
     let hint = match error.kind() {

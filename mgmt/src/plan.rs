@@ -10,7 +10,7 @@ use crate::netlink::query::Query;
 use crate::virtio;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_channel::message::{Oracle, WORKERS_MAX};
-use tidegate_config::{Config, Driver, PortConfig, RssMode};
+use tidegate_config::{Config, Driver, PortConfig, RssMode, Table};
 use tidegate_port::nic::{Nic, Rss, RssFunction};
 
 /// What is known of this machine.
@@ -109,7 +109,7 @@ pub struct Plan {
 /// Makes the plan, or says everything that is wrong.
 pub fn make(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     match config.kernel_port() {
-        Some(port) => crate::sockets::plan::make(port, facts),
+        Some(port) => crate::sockets::plan::make(port, &config.place_of_map(), facts),
         None => make_for_nics(config, facts),
     }
 }
@@ -124,16 +124,20 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
         .iter()
         .map(|port| dpdk::card(port, mapped))
         .collect();
-    for (port, card) in config.ports.iter().zip(&cards) {
+    for (index, (port, card)) in config.ports.iter().zip(&cards).enumerate() {
         match facts.nics.get(&port.interface) {
             _ if dpdk::is_card(port) => nics.push((port, card)),
             Some(Ok(nic)) => nics.push((port, nic)),
-            Some(Err(fault)) => faults.push(fault.clone()),
+            Some(Err(fault)) => {
+                let place = config.place(Table::Port(index), "interface");
+                faults.push(format!("{place}{fault}"));
+            }
             None => faults.push(format!("interface {} was not looked at", port.interface)),
         }
     }
     let cores = cores_of_nics(config, &nics, facts);
-    check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
+    let of_map = config.place_of_map();
+    check_cores(&of_map, &cores, &facts.cores, &mut faults, &mut warnings);
     if config.is_on_dpdk() {
         dpdk::check_threads(config, &cores, &mut faults);
     }
@@ -141,8 +145,16 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     let ports: Vec<PlannedPort> = nics
         .iter()
         .map(|(port, nic)| {
+            let place = |key: &str| place_of_port(config, port, key);
             if port.driver == Driver::Afxdp {
-                check_queues(nic, workers, facts, &mut faults, &mut warnings);
+                check_queues(
+                    &place("queues"),
+                    nic,
+                    workers,
+                    facts,
+                    &mut faults,
+                    &mut warnings,
+                );
                 faults.extend(virtio::bypass(nic));
             }
             if !nic.is_up {
@@ -153,7 +165,14 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
             PlannedPort {
                 nic: (*nic).clone(),
                 mtu_bytes: port.mtu_bytes.unwrap_or(nic.mtu_bytes as u32),
-                oracle: oracle(port, told, workers, &mut faults, &mut warnings),
+                oracle: oracle(
+                    &place("rss"),
+                    port,
+                    told,
+                    workers,
+                    &mut faults,
+                    &mut warnings,
+                ),
                 rss,
             }
         })
@@ -167,6 +186,13 @@ fn make_for_nics(config: &Config, facts: &Facts) -> Result<Plan, Vec<String>> {
     } else {
         Err(faults)
     }
+}
+
+/// Where the file says `key` of a port.
+fn place_of_port(config: &Config, port: &PortConfig, key: &str) -> String {
+    let same = |other: &PortConfig| other.interface == port.interface;
+    let index = config.ports.iter().position(same).unwrap_or_default();
+    config.place(Table::Port(index), key)
 }
 
 /// The core of each worker, as far as they can be known: nothing is checked, and interfaces that are missing are left out.
@@ -224,13 +250,15 @@ pub fn check_map(config: &Config, present: &[u32]) -> (Vec<String>, Vec<String>)
     let (mut faults, mut warnings) = (Vec::new(), Vec::new());
     if let Some(map) = config.queue_map() {
         let cores: Vec<Option<u32>> = map.values().copied().map(Some).collect();
-        check_cores(&cores, present, &mut faults, &mut warnings);
+        let place = config.place_of_map();
+        check_cores(&place, &cores, present, &mut faults, &mut warnings);
     }
     (faults, warnings)
 }
 
-/// Faults and warnings of a choice of cores.
+/// Faults and warnings of a choice of cores, which stands at `place`.
 pub fn check_cores(
+    place: &str,
     cores: &[Option<u32>],
     present: &[u32],
     faults: &mut Vec<String>,
@@ -241,7 +269,7 @@ pub fn check_cores(
         if !present.contains(core) {
             let present = tidegate_dataplane::affinity::core_list(present);
             faults.push(format!(
-                "core {core} (worker {worker}) is not available to this process; available: {present}"
+                "{place}core {core} (worker {worker}) is not available to this process; available: {present}"
             ));
         }
         if cores[..worker].contains(&Some(*core)) {
@@ -255,13 +283,14 @@ pub fn check_cores(
     }
     if cores.len() > WORKERS_MAX {
         faults.push(format!(
-            "{} workers: at most {WORKERS_MAX} workers are supported",
+            "{place}{} workers: at most {WORKERS_MAX} workers are supported",
             cores.len()
         ));
     }
 }
 
 fn check_queues(
+    place: &str,
     nic: &Nic,
     workers: u32,
     facts: &Facts,
@@ -272,10 +301,10 @@ fn check_queues(
     if has < workers {
         faults.push(if most >= workers {
             let why = virtio::why_so_many(nic, workers, facts);
-            format!("{name} has {has} receive queues, the plan needs {workers}: ethtool -L {name} combined {workers}{why}")
+            format!("{place}{name} has {has} receive queues, the plan needs {workers}: ethtool -L {name} combined {workers}{why}")
         } else {
             format!(
-                "{name} has {has} receive queues and can have at most {most}, the plan needs {workers}: map fewer queues \
+                "{place}{name} has {has} receive queues and can have at most {most}, the plan needs {workers}: map fewer queues \
                  (queues = {{ … }} or --map; ethtool -l {name} shows what it has, ethtool -L {name} combined N sets it)"
             )
         });
@@ -291,6 +320,7 @@ fn check_queues(
 }
 
 fn oracle(
+    place: &str,
     port: &PortConfig,
     rss: Result<&Rss, &str>,
     workers: u32,
@@ -311,7 +341,7 @@ fn oracle(
         (RssMode::Auto | RssMode::Toeplitz, Ok(oracle)) => oracle,
         (RssMode::Toeplitz, Err(why)) => {
             faults.push(format!(
-                "rss = \"toeplitz\" on {name}: {why}; use rss = \"auto\""
+                "{place}rss = \"toeplitz\" on {name}: {why}; use rss = \"auto\""
             ));
             Oracle::Software { workers }
         }
@@ -392,6 +422,11 @@ impl std::fmt::Display for Plan {
             };
             let (nic, mtu) = (&port.nic, port.mtu_bytes);
             let driver = nic.driver.as_deref().unwrap_or("unknown driver");
+            // Of a card its own driver, its MTU and its queues are known when DPDK has opened it.
+            if nic.ifindex == 0 {
+                writeln!(f, "{}: a card of DPDK, {oracle}", nic.name)?;
+                continue;
+            }
             writeln!(
                 f,
                 "{}: {driver}, MTU {mtu}, {} receive queues, {oracle}",
@@ -532,7 +567,7 @@ mod tests {
     fn a_map_is_looked_at_without_its_interfaces() {
         assert_eq!(check_map(&config(), &[0, 1, 2, 3]), Default::default());
         let (faults, _) = check_map(&config(), &[0, 1, 2]);
-        assert!(faults[0].starts_with("core 3 (worker 1) is not available"));
+        assert!(faults[0].starts_with("test:4:18: core 3 (worker 1) is not available"));
         let text = CONFIG.replace("queues = { 0 = 2, 1 = 3 }", "queues = \"auto\"");
         let spread = Config::parse(&text, "test").unwrap();
         assert_eq!(check_map(&spread, &[]), Default::default());

@@ -1,16 +1,18 @@
 //! Everything that has to be right before anything is changed. All faults are found, not only the first.
 
+use crate::capabilities::{self, Engine};
 use crate::host::{Host, System};
 use crate::netlink::query::Query;
 use crate::pci::lifelines::{Lifelines, above};
 use crate::plan::Facts;
 use crate::sockets::preflight::Taken;
-use crate::{capabilities, kernel_listeners, sockets};
+use crate::{kernel_listeners, sockets};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{User, geteuid};
 use std::net::{IpAddr, SocketAddr};
 use tidegate_channel::message::UserIds;
-use tidegate_config::{Config, Pmd, PortConfig};
+use tidegate_config::{Config, Listen, Pmd, PortConfig, Table};
+use tidegate_dataplane::dpdk::Foreseen;
 
 /// Who workers become when the configuration does not say.
 const DEFAULT_USER: &str = "nobody";
@@ -22,7 +24,7 @@ pub fn privileges(config: &Config) -> Vec<String> {
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     match capabilities::effective(&status) {
-        Some(effective) => capabilities::missing(effective, memory_lock_is_unlimited()),
+        Some(effective) => capabilities::missing(Engine::of(config), effective, memory_lock_is_unlimited()),
         None => vec!["cannot read the capabilities of this process from /proc/self/status: is /proc mounted?".into()],
     }
 }
@@ -66,9 +68,13 @@ pub fn user(config: &Config) -> Result<Option<UserIds>, String> {
 
 fn unprivileged(config: &Config) -> Result<UserIds, String> {
     let name = config.worker.user.as_deref().unwrap_or(DEFAULT_USER);
+    let place = match config.worker.user {
+        Some(_) => config.place(Table::Worker, "user"),
+        None => String::new(),
+    };
     match User::from_name(name) {
         Ok(Some(user)) if user.uid.is_root() => Err(format!(
-            "user {name:?} is root: workers need an unprivileged one"
+            "{place}user {name:?} is root: workers need an unprivileged one"
         )),
         Ok(Some(user)) => Ok(UserIds {
             name: name.to_owned(),
@@ -76,10 +82,24 @@ fn unprivileged(config: &Config) -> Result<UserIds, String> {
             gid: user.gid.as_raw(),
         }),
         Ok(None) => Err(format!(
-            "user {name:?} does not exist: create it, or set worker.user to another"
+            "{place}user {name:?} does not exist: create it, or set worker.user to another"
         )),
         Err(error) => Err(format!("user {name:?} cannot be looked up: {error}")),
     }
+}
+
+/// What will keep devices of DPDK from being opened, as far as it shows now. While an instance runs, what it has is not missing.
+pub fn devices(config: &Config, taken: Taken) -> Vec<String> {
+    if !config.is_on_dpdk() {
+        return Vec::new();
+    }
+    let foreseen = tidegate_dataplane::dpdk::foresee(config).into_iter();
+    let foreseen = foreseen.filter(|foreseen| taken == Taken::IsAFault || !foreseen.passes);
+    let told = foreseen.map(|Foreseen { key, what, .. }| match key {
+        Some((port, key)) => format!("{}{what}", config.place(Table::Port(port), key)),
+        None => what,
+    });
+    told.collect()
 }
 
 /// Faults of addresses: listened on but not on a port of ours, taken by a kernel socket, or ours where a server should be.
@@ -108,11 +128,11 @@ pub fn addresses(config: &Config, facts: &Facts, taken: Taken) -> Vec<String> {
 
 /// Interfaces that DPDK's own program would take all frames of, ssh's included.
 fn lifelines(config: &Config, host: &dyn Host) -> Vec<String> {
-    let takes_all = |port: &&PortConfig| {
+    let takes_all = |(_, port): &(usize, &PortConfig)| {
         let dpdk = port.dpdk.as_ref();
         dpdk.is_some_and(|dpdk| dpdk.pmd == Pmd::AfXdp)
     };
-    let mut ports = config.ports.iter().filter(takes_all).peekable();
+    let mut ports = config.ports.iter().enumerate().filter(takes_all).peekable();
     if ports.peek().is_none() {
         return Vec::new();
     }
@@ -124,14 +144,15 @@ fn lifelines(config: &Config, host: &dyn Host) -> Vec<String> {
             )];
         }
     };
-    let faults = ports.flat_map(|port| {
+    let faults = ports.flat_map(|(index, port)| {
         let name = &port.interface;
+        let place = config.place(Table::Port(index), "interface");
         let names = std::iter::once(name.clone()).chain(above(host, name));
         let indexes: Vec<u32> = names.filter_map(|name| host.index(&name)).collect();
         let carried = lifelines.over(&indexes).into_iter();
         carried.map(move |carried| {
             format!(
-                "{name} carries {carried}, which pmd = \"af_xdp\" would cut: it takes every frame; driver = \"afxdp\" leaves the kernel \
+                "{place}{name} carries {carried}, which pmd = \"af_xdp\" would cut: it takes every frame; driver = \"afxdp\" leaves the kernel \
                  its own"
             )
         })
@@ -158,15 +179,16 @@ fn check_addresses(
                 .any(|(ifindex, address)| *address == wanted && ports.contains(ifindex))
         })
     };
-    let addresses = config
-        .listeners()
-        .filter_map(|(pool, listen)| Some((pool, listen.endpoint.ip()?)));
-    for (pool, listen) in addresses {
+    for (index, pool, listen) in placed_listeners(config) {
+        let Some(listen) = listen.endpoint.ip() else {
+            continue;
+        };
+        let place = config.place_of(Table::Pool(pool), "listen", index);
         let pool = &config.pools[pool].name;
         if !on_port(listen.ip()) {
             let prefix = if listen.is_ipv4() { 32 } else { 128 };
             faults.push(format!(
-                "pool {pool}: listen address {} is not on {interfaces}: ip addr add {}/{prefix} dev {}",
+                "{place}pool {pool}: listen address {} is not on {interfaces}: ip addr add {}/{prefix} dev {}",
                 listen.ip(),
                 listen.ip(),
                 config.ports[0].interface
@@ -174,7 +196,7 @@ fn check_addresses(
         }
         if let Some(taken) = kernel_listeners::conflict(listeners, listen) {
             faults.push(format!(
-                "pool {pool}: {listen} is in use: a kernel socket listens on {taken} (ss -ltnp sport = :{} shows whose)",
+                "{place}pool {pool}: {listen} is in use: a kernel socket listens on {taken} (ss -ltnp sport = :{} shows whose)",
                 listen.port()
             ));
         }
@@ -183,19 +205,32 @@ fn check_addresses(
         && !on_port(source)
     {
         faults.push(format!(
-            "worker.source_address {source} is not on {interfaces}"
+            "{}worker.source_address {source} is not on {interfaces}",
+            config.place(Table::Worker, "source_address")
         ));
     }
-    for (pool, server) in config.servers() {
-        let ip = server.address.ip().map(|address| address.ip());
-        if own.iter().any(|(_, address)| Some(*address) == ip) {
-            faults.push(format!(
-                "pool {}: server {} is an address of this host: a server has to be another machine",
-                config.pools[pool].name, server.address
-            ));
+    for (index, pool) in config.pools.iter().enumerate() {
+        for (position, server) in pool.servers.iter().enumerate() {
+            let ip = server.address.ip().map(|address| address.ip());
+            if own.iter().any(|(_, address)| Some(*address) == ip) {
+                faults.push(format!(
+                    "{}pool {}: server {} is an address of this host: a server has to be another machine",
+                    config.place_of(Table::Pool(index), "servers", position),
+                    pool.name,
+                    server.address
+                ));
+            }
         }
     }
     faults
+}
+
+/// Listening addresses with their position in their pool, and that of the pool.
+pub fn placed_listeners(config: &Config) -> impl Iterator<Item = (usize, usize, &Listen)> {
+    config.pools.iter().enumerate().flat_map(|(pool, of_pool)| {
+        let listen = of_pool.listen.iter().enumerate();
+        listen.map(move |(index, listen)| (index, pool, listen))
+    })
 }
 
 #[cfg(test)]
@@ -285,7 +320,7 @@ mod tests {
         }];
         let found = faults("af_xdp").join("\n");
         assert!(
-            found.starts_with("eth1 carries the default route"),
+            found.starts_with("test:3:13: eth1 carries the default route"),
             "{found}"
         );
         assert_eq!(faults("af_packet"), Vec::<String>::new());

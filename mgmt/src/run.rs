@@ -25,7 +25,7 @@ use nix::sys::signalfd::SignalFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_channel::message::UserIds;
-use tidegate_config::Config;
+use tidegate_config::{Config, Table};
 use tidegate_port::doorbell::Doorbell;
 
 /// What the manager hears of: who wants it to end or to reload, and workers that end.
@@ -152,16 +152,21 @@ fn prepare(
     };
     let (config, plan) = found.plan(config, &before, source);
     let plan = plan.map_err(|wrong| faults.extend(wrong)).ok();
-    let http = config.http.as_ref().map(Opened::open).transpose();
+    let place = config.place(Table::Root, "http_listen");
+    let http = config.http.as_ref();
+    let http = http.map(|http| Opened::open(http, &place)).transpose();
     let http = http.map_err(|wrong| faults.extend(wrong)).ok().flatten();
     let told = config.stats_listen.map(StatsListener::open).transpose();
-    let told = told.map_err(|fault| faults.push(fault)).ok().flatten();
+    let place = config.place(Table::Root, "stats_listen");
+    let told = told.map_err(|fault| faults.push(format!("{place}{fault}")));
+    let told = told.ok().flatten();
     let facts = Facts::gather(&config);
     let taken = if found.is_empty() {
         Taken::IsAFault
     } else {
         Taken::IsOurs
     };
+    crate::faults::add(&mut faults, preflight::devices(&config, taken));
     let of_addresses = preflight::addresses(&config, &facts, taken);
     if found.outdated {
         // They serve it all the same, and the file may be the remedy: its reload looks at its own.

@@ -68,7 +68,10 @@ pub fn run(args: &TryArgs, root: &Path, set_log_filter: SetFilter) -> anyhow::Re
         }
     };
     let config = match Config::parse(&text, "try") {
-        Ok(config) => config,
+        Ok(mut config) => {
+            config.forget_places();
+            config
+        }
         Err(errors) => {
             // Lines of a file that nobody has seen would only confuse.
             let faults: Vec<String> = errors.faults.into_iter().map(|fault| fault.what).collect();

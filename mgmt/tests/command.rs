@@ -328,8 +328,8 @@ fn addresses_and_token_of_the_page_are_looked_at_before_anything_begins() {
         let said = crate::text(&output);
         for expected in [
             "error: http_token: /no/such/token: No such file".to_owned(),
-            format!("error: http_listen = \"{page}\": Address already in use"),
-            format!("error: stats_listen = \"{stats}\": Address already in use"),
+            format!(":2:15: http_listen = \"{page}\": Address already in use"),
+            format!(":4:16: stats_listen = \"{stats}\": Address already in use"),
             format!("(ss -ltnp 'sport = :{}' says which)", stats.port()),
             "3 errors".to_owned(),
         ] {

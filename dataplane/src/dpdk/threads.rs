@@ -5,6 +5,7 @@
 //! its ports. From there on all threads go step by step together, because privileges and system calls are given up by the process as a
 //! whole: nobody may give them up while another one still needs them.
 
+use super::devices::what_to_open;
 use super::gate::Gate;
 use crate::assembly::{PacketWorker, assemble};
 use crate::clock::Clock;
@@ -18,20 +19,14 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tidegate_channel::control::ControlSocket;
 use tidegate_channel::message::{
     FromWorker, NetworkDescriptors, Oracle, PacketDescriptors, WorkerStart,
 };
-use tidegate_config::{Pmd, PortConfig};
 use tidegate_port::Port;
 use tidegate_port::dpdk::{
-    self, Device, DeviceConfig, DeviceKind, DpdkConfig, DpdkError, DpdkPort, MakeLoop, Memory,
-    Offloads, QueueLoop, StartError,
+    self, Device, DpdkError, DpdkPort, MakeLoop, Offloads, QueueLoop, StartError,
 };
-
-/// How long a device may take until it has a link. Cards negotiate for two or three seconds.
-const LINK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What waits for its thread.
 type Waiting = Option<(Starting, PacketDescriptors)>;
@@ -68,7 +63,10 @@ pub(crate) fn live(
         if !in_order || first.workers as usize != workers.len() {
             return Err(WorkerError::Unexpected("a wrong number of workers"));
         }
-        what_to_open(first, starts())?
+        let cores = starts().map(|start| start.core);
+        let cores: Option<Vec<u32>> = cores.collect();
+        let cores = cores.ok_or(WorkerError::Unexpected("a worker without a core"))?;
+        what_to_open(&first.config, &cores)?
     };
     let sockets: Vec<ControlSocket> = workers
         .iter()
@@ -132,48 +130,6 @@ fn receive(
         NetworkDescriptors::Packets(packets) => Ok((worker, packets)),
         NetworkDescriptors::Sockets(_) => Err(WorkerError::Unexpected("another network")),
     }
-}
-
-fn what_to_open<'a>(
-    first: &WorkerStart,
-    starts: impl Iterator<Item = &'a WorkerStart>,
-) -> Result<DpdkConfig, WorkerError> {
-    let cores = starts.map(|start| start.core.map(|core| core as usize));
-    let cores: Option<Vec<usize>> = cores.collect();
-    let cores = cores.ok_or(WorkerError::Unexpected("a worker without a core"))?;
-    let devices = first.config.ports.iter().map(device);
-    let devices: Vec<DeviceConfig> = devices.collect::<Result<_, _>>()?;
-    let is_card = |device: &DeviceConfig| matches!(device.kind, DeviceKind::Pci(_));
-    Ok(DpdkConfig {
-        name: first.config.name.clone(),
-        memory: if devices.iter().any(is_card) {
-            Memory::HugePages
-        } else {
-            Memory::Ordinary
-        },
-        cores,
-        devices,
-        link_deadline: LINK_DEADLINE,
-    })
-}
-
-fn device(port: &PortConfig) -> Result<DeviceConfig, WorkerError> {
-    let options = port.dpdk.as_ref();
-    let options = options.ok_or(WorkerError::Unexpected("a port that is not DPDK's"))?;
-    let interface = port.interface.clone();
-    let kind = match options.pmd {
-        Pmd::Pci => DeviceKind::Pci(interface.parse()?),
-        Pmd::AfPacket => DeviceKind::AfPacket { interface },
-        Pmd::AfXdp => DeviceKind::AfXdp {
-            interface,
-            start_queue: 0,
-        },
-    };
-    Ok(DeviceConfig {
-        kind,
-        ring_size: port.ring_size as u16,
-        without_iommu: options.without_iommu,
-    })
 }
 
 /// Begins the worker on its thread.

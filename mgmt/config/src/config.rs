@@ -6,6 +6,7 @@ use crate::fault::{ConfigErrors, Faults, Place};
 use crate::http::{self, HttpConfig};
 use crate::limits::SLOWLOG_ENTRIES_MAX;
 use crate::log_format::LogFormat;
+use crate::places::{Places, Table};
 use crate::pool::{self, NAME_RULE, PoolConfig, is_name};
 use crate::port::{self, Driver, PortConfig};
 use crate::queues::{self, QueueError, QueueMap, Queues};
@@ -41,6 +42,9 @@ pub struct Config {
     /// Where statistics are told as twemproxy tells them; `None`: nowhere.
     #[serde(default)]
     pub stats_listen: Option<SocketAddr>,
+    /// Where the file says all that.
+    #[serde(skip)]
+    places: Places,
 }
 
 /// Everything that a text says, with the places that checks between objects need.
@@ -81,6 +85,7 @@ impl Config {
         }
         let draft = read(root.get_ref(), &faults);
         relations::check(&draft, &faults);
+        let places = Places::read(root.get_ref(), &faults, file);
         drop(root);
         faults.into_result(file)?;
         Ok(Self {
@@ -92,7 +97,33 @@ impl Config {
             pools: draft.pools.into_iter().map(|pool| pool.config).collect(),
             worker: draft.worker.config,
             stats_listen: draft.stats_listen,
+            places,
         })
+    }
+
+    /// What stands in front of a fault that is found on this machine, and that a key is to blame for: `FILE:LINE:COLUMN: `, of the table if
+    /// the key is not there. Nothing where the file does not say it, but the command line or an earlier manager.
+    pub fn place(&self, table: Table, key: &str) -> String {
+        self.places.of_key(table, key)
+    }
+
+    /// The same for an element of a list.
+    pub fn place_of(&self, table: Table, key: &str, index: usize) -> String {
+        self.places.of_element(table, key, index)
+    }
+
+    /// Where the queues of the ports are mapped to cores.
+    pub fn place_of_map(&self) -> String {
+        let mapped = self
+            .ports
+            .iter()
+            .position(|port| port.queues.map().is_some());
+        self.place(Table::Port(mapped.unwrap_or(0)), "queues")
+    }
+
+    /// Says of no fault from now on where it is: nobody has seen the text.
+    pub fn forget_places(&mut self) {
+        self.places = Places::default();
     }
 
     /// The port of kernel sockets, which is then the only one.
@@ -147,13 +178,16 @@ impl Config {
         let mut errors = Vec::new();
         let mut ports = self.ports.clone();
         let mut mapped = BTreeSet::new();
+        let mut forgotten = Vec::new();
         for map in maps {
             let interface = &map.interface;
             if !mapped.insert(interface) {
                 errors.push(QueueError::MappedTwice(interface.clone()));
             }
             errors.extend(queues::check(&map.queues));
-            if let Some(port) = ports.iter_mut().find(|port| port.interface == *interface) {
+            let mut with_index = ports.iter_mut().enumerate();
+            if let Some((index, port)) = with_index.find(|(_, port)| port.interface == *interface) {
+                forgotten.push(index);
                 port.queues = Queues::Map(map.queues.clone());
                 port.workers = None;
             } else {
@@ -174,6 +208,9 @@ impl Config {
             return Err(errors);
         }
         self.ports = ports;
+        for index in forgotten {
+            self.places.forget(Table::Port(index), "queues");
+        }
         Ok(())
     }
 }

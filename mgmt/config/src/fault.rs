@@ -116,7 +116,8 @@ impl<'t> Faults<'t> {
         self.position(at).0
     }
 
-    fn position(&self, at: usize) -> (usize, usize) {
+    /// Line and column of a byte offset, both counted from 1.
+    pub(crate) fn position(&self, at: usize) -> (usize, usize) {
         let at = at.min(self.text.len());
         let line = self.lines.partition_point(|&start| start <= at);
         if let Some(origin) = self.origins.and_then(|origins| origins.get(line - 1)) {

@@ -12,7 +12,12 @@ use std::collections::BTreeMap;
 impl Config {
     /// What is allowed and yet seldom meant, one sentence each. To be asked after [`Config::apply_maps`].
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = shared_cores(self);
+        // On DPDK that is a fault.
+        let mut warnings = if self.is_on_dpdk() {
+            Vec::new()
+        } else {
+            shared_cores(self)
+        };
         if self.kernel_port().is_some() {
             warnings.extend(of_packets(&self.worker));
         }

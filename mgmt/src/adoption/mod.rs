@@ -327,6 +327,6 @@ mod tests {
         let Choice::File(Err(faults)) = choose(&config("{ 0 = 99 }", 70), &nowhere, plan_of) else {
             panic!("it cannot be planned");
         };
-        assert!(faults[0].starts_with("core 98"), "{faults:?}");
+        assert!(faults[0].starts_with("test:3:10: core 98"), "{faults:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Findings, Patient};
 use crate::virtio;
-use tidegate_config::PortConfig;
+use tidegate_config::{Pmd, PortConfig};
 use tidegate_port::nic::Nic;
 
 const ABOUT: &str = "interface";
@@ -49,12 +49,61 @@ pub fn look(patient: &Patient<'_>, findings: &mut Findings) {
     let Some(config) = patient.config else { return };
     for port in &config.ports {
         // One that is missing is a fault of the plan.
-        if let Some(Ok(nic)) = patient.facts.nics.get(&port.interface) {
-            of_driver(port, nic, findings);
-            of_link(port, nic, findings);
-            of_virtio(nic, findings);
-            of_fixed_features(patient, nic, findings);
+        let Some(Ok(nic)) = patient.facts.nics.get(&port.interface) else {
+            continue;
+        };
+        of_carrier(nic, findings);
+        if let Some(dpdk) = &port.dpdk {
+            of_virtual_device(port, dpdk.pmd, nic, findings);
+            continue;
         }
+        of_driver(port, nic, findings);
+        of_mtu(port, nic, findings);
+        of_virtio(nic, findings);
+        of_fixed_features(patient, nic, findings);
+    }
+}
+
+fn of_carrier(nic: &Nic, findings: &mut Findings) {
+    if nic.is_up && !nic.is_running {
+        findings.blocks(
+            ABOUT,
+            format!("{} has no carrier", nic.name),
+            "plug it in, or raise the other end",
+        );
+    }
+}
+
+/// DPDK over an interface that stays with the kernel: for tests, whatever is below.
+fn of_virtual_device(port: &PortConfig, pmd: Pmd, nic: &Nic, findings: &mut Findings) {
+    let name = &nic.name;
+    let (device, cost) = match pmd {
+        Pmd::AfPacket => (
+            "net_af_packet",
+            "the kernel sees and copies every frame as well",
+        ),
+        Pmd::AfXdp => (
+            "net_af_xdp",
+            "driver = \"afxdp\" does the same better, and leaves the kernel its own",
+        ),
+        Pmd::Pci => return,
+    };
+    findings.slower(
+        ABOUT,
+        format!("{name} stays with the kernel, and DPDK reaches it through {device}: good for tests, {cost}"),
+        "give a card to DPDK and name its address (docs/dpdk.md), or use driver = \"afxdp\"",
+    );
+    if let Some(mtu_bytes) = port.mtu_bytes
+        && mtu_bytes as usize > nic.mtu_bytes
+    {
+        findings.blocks(
+            ABOUT,
+            format!(
+                "mtu_bytes = {mtu_bytes}, and {name} has only {}",
+                nic.mtu_bytes
+            ),
+            format!("ip link set {name} mtu {mtu_bytes}, or lower mtu_bytes"),
+        );
     }
 }
 
@@ -85,7 +134,7 @@ fn of_driver(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
     findings.slower(ABOUT, what, mend);
 }
 
-fn of_link(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
+fn of_mtu(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
     let name = &nic.name;
     if nic.mtu_bytes > MTU_BYTES_MAX {
         findings.blocks(
@@ -106,13 +155,6 @@ fn of_link(port: &PortConfig, nic: &Nic, findings: &mut Findings) {
                 nic.mtu_bytes
             ),
             format!("ip link set {name} mtu {mtu_bytes}, or lower mtu_bytes"),
-        );
-    }
-    if nic.is_up && !nic.is_running {
-        findings.blocks(
-            ABOUT,
-            format!("{name} has no carrier"),
-            "plug it in, or raise the other end",
         );
     }
 }

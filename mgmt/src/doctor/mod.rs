@@ -22,9 +22,10 @@ use crate::runtime_dir::is_running;
 use crate::sockets::preflight::Taken;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tidegate_config::{Config, Driver, PortConfig};
+use tidegate_config::{Config, Driver, Pmd, PortConfig};
 
 /// Options of the command.
 #[derive(Args)]
@@ -201,6 +202,16 @@ fn of_addresses(config: &Config, facts: &Facts, root: &Path, findings: &mut Find
     } else {
         Taken::IsAFault
     };
+    // Of cards the stages of `tidegate configure` say more, and what mends it.
+    let has_card = config.ports.iter().any(|port| {
+        let dpdk = port.dpdk.as_ref();
+        dpdk.is_some_and(|dpdk| dpdk.pmd == Pmd::Pci)
+    });
+    if !has_card {
+        for fault in preflight::devices(config, taken) {
+            findings.blocks("plan", fault, "");
+        }
+    }
     // Over AF_XDP a running instance leaves its addresses to nobody's sockets.
     for fault in preflight::addresses(config, facts, taken) {
         findings.blocks("addresses", fault, "");
@@ -242,6 +253,9 @@ fn of_plan(patient: &Patient<'_>, findings: &mut Findings) {
 /// The worst first.
 fn sorted(findings: Findings) -> Vec<Finding> {
     let mut findings = findings.0;
+    // Several who look at the same thing say the same.
+    let mut told = BTreeSet::new();
+    findings.retain(|finding| told.insert(finding.what.clone()));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }

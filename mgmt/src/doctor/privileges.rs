@@ -1,7 +1,7 @@
 //! What this process may do. `tidegate run` started the same way may do the same.
 
 use super::{Findings, Patient};
-use crate::capabilities;
+use crate::capabilities::{self, Engine};
 use crate::sockets::limits;
 
 const ABOUT: &str = "privileges";
@@ -10,20 +10,16 @@ pub fn look(patient: &Patient<'_>, findings: &mut Findings) {
     let Some(config) = patient.config else { return };
     let read = |path: &str| patient.host.read(path).unwrap_or_default();
     let (status, limits_text) = (read("/proc/self/status"), read("/proc/self/limits"));
-    if patient.uses_afxdp() == Some(true) {
+    if config.kernel_port().is_none() {
         let unlimited = hard_limit(&limits_text, "Max locked memory") == Some(u64::MAX);
         let effective = capabilities::effective(&status).unwrap_or_default();
-        for missing in capabilities::missing(effective, unlimited) {
+        for missing in capabilities::missing(Engine::of(config), effective, unlimited) {
             findings.blocks(
                 ABOUT,
                 missing,
                 "start `tidegate run` as root, or grant it (systemd AmbientCapabilities=)",
             );
         }
-        return;
-    }
-    // A client of DPDK's stack is no file.
-    if config.is_on_dpdk() {
         return;
     }
     if let Some(limit) = hard_limit(&limits_text, "Max open files")

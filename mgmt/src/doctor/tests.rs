@@ -385,6 +385,32 @@ fn what_keeps_dpdk_from_a_card_is_named() {
 }
 
 #[test]
+fn of_an_interface_under_dpdk_nothing_is_said_of_xdp_in_its_driver() {
+    let host = healthy("dpdk-interface");
+    let over = |pmd: &str| {
+        let interface = format!("interface = \"eth1\"\n    pmd = \"{pmd}\"");
+        ON_DPDK.replace("interface = \"0000:3b:00.0\"", &interface)
+    };
+    let mut plain = nic();
+    plain.driver = Some("veth".into());
+    plain.mtu_bytes = 9_000;
+    for (pmd, device) in [("af_packet", "net_af_packet"), ("af_xdp", "net_af_xdp")] {
+        let (text, _) = examine(&host, Some(&over(pmd)), &facts(plain.clone()));
+        let expected = format!(
+            "eth1 stays with the kernel, and DPDK reaches it through {device}: good for tests"
+        );
+        assert!(text.contains(&expected), "{text}");
+        for words in ["AF_XDP takes", "zero copy", "native", "steering"] {
+            assert!(!text.contains(words), "{words:?} is in\n{text}");
+        }
+    }
+    plain.is_running = false;
+    let (text, code) = examine(&host, Some(&over("af_packet")), &facts(plain));
+    assert!(text.contains("eth1 has no carrier"), "{text}");
+    assert_eq!(code, 2);
+}
+
+#[test]
 fn a_worker_that_spins_never_sleeps() {
     let host = healthy("spins");
     host.file("sys/devices/system/cpu/cpu3/cpuidle/state2/disable", "0\n");

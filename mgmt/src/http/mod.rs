@@ -53,27 +53,27 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Does all that can fail.
+    /// Does all that can fail. The file says at `place` where to listen.
     ///
     /// # Errors
     /// A sentence for each thing that is wrong.
-    pub fn open(config: &HttpConfig) -> Result<Self, Vec<String>> {
+    pub fn open(config: &HttpConfig, place: &str) -> Result<Self, Vec<String>> {
         match (read_token(config), listen(config.listen)) {
             (Ok(token), Ok(listener)) => Ok(Self { listener, token }),
             (token, listener) => {
-                let listener = listener.map_err(|error| cannot_listen(config, &error));
+                let listener = listener.map_err(|error| cannot_listen(config, place, &error));
                 Err(token.err().into_iter().chain(listener.err()).collect())
             }
         }
     }
 }
 
-/// What would keep it from being opened.
-pub fn faults(config: &HttpConfig, taken: Taken) -> Vec<String> {
+/// What would keep it from being opened. The file says at `place` where to listen.
+pub fn faults(config: &HttpConfig, place: &str, taken: Taken) -> Vec<String> {
     let token = read_token(config).err();
     let listener = listen(config.listen).err();
     let listener = listener.filter(|error| !taken.excuses(error));
-    let listener = listener.map(|error| cannot_listen(config, &error));
+    let listener = listener.map(|error| cannot_listen(config, place, &error));
     token.into_iter().chain(listener).collect()
 }
 
@@ -87,8 +87,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn cannot_listen(config: &HttpConfig, error: &io::Error) -> String {
-    crate::faults::cannot_listen("http_listen", config.listen, error)
+fn cannot_listen(config: &HttpConfig, place: &str, error: &io::Error) -> String {
+    let fault = crate::faults::cannot_listen("http_listen", config.listen, error);
+    format!("{place}{fault}")
 }
 
 /// The thread that answers. Dropping it ends it.

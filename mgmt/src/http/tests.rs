@@ -29,10 +29,13 @@ impl Server {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             path
         });
-        let opened = Opened::open(&HttpConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            token: token_file.clone(),
-        });
+        let opened = Opened::open(
+            &HttpConfig {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                token: token_file.clone(),
+            },
+            "",
+        );
         let opened = opened.unwrap();
         let address = opened.listener.local_addr().unwrap();
         Self {
@@ -322,10 +325,13 @@ fn before_the_first_second_it_says_so() {
 fn what_cannot_be_opened_is_all_told_at_once() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap();
-    let faults = Opened::open(&HttpConfig {
-        listen,
-        token: Some("/nonexistent/token".into()),
-    });
+    let faults = Opened::open(
+        &HttpConfig {
+            listen,
+            token: Some("/nonexistent/token".into()),
+        },
+        "",
+    );
     let faults = faults.unwrap_err();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].contains("/nonexistent/token"), "{faults:?}");

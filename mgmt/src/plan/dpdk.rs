@@ -1,7 +1,7 @@
 //! What of a plan is DPDK's own.
 
 use tidegate_config::limits::MTU_BYTES;
-use tidegate_config::{Config, Pmd, PortConfig};
+use tidegate_config::{Config, Pmd, PortConfig, Table};
 use tidegate_port::nic::Nic;
 
 /// Whether DPDK has the card, so that the kernel has no interface.
@@ -31,24 +31,27 @@ pub(super) fn card(port: &PortConfig, workers: u32) -> Nic {
 /// DPDK's threads need what the file has to say, and a core each.
 pub(super) fn check_threads(config: &Config, cores: &[Option<u32>], faults: &mut Vec<String>) {
     if config.queue_map().is_none() {
-        faults.push(
-            "queues = \"auto\" is not for driver = \"dpdk\": what a card has is known when DPDK has it; write queues = { 0 = 2, 1 = 3 } \
-             or --map"
-                .into(),
-        );
+        faults.push(format!(
+            "{}queues = \"auto\" is not for driver = \"dpdk\": what a card has is known when DPDK has it; write queues = {{ 0 = 2, 1 = 3 }} \
+             or --map",
+            config.place_of_map()
+        ));
     }
-    for (worker, core) in cores.iter().enumerate() {
-        if let (Some(core), true) = (core, cores[..worker].contains(core)) {
+    for (queue, core) in cores.iter().enumerate() {
+        let before = cores[..queue].iter().position(|other| other == core);
+        if let (Some(core), Some(before)) = (core, before) {
             faults.push(format!(
-                "core {core} is that of two queues: a thread of DPDK has a core of its own"
+                "{}queues {before} and {queue} are both on core {core}: with driver = \"dpdk\" each needs a core of its own; map one of them to \
+                 another, or serve fewer queues",
+                config.place_of_map()
             ));
         }
     }
     if !cfg!(feature = "dpdk") {
-        faults.push(
-            "driver = \"dpdk\": this program was built without DPDK; build it with --features dpdk (docs/dpdk.md), or use another driver"
-                .into(),
-        );
+        faults.push(format!(
+            "{}driver = \"dpdk\": this program was built without DPDK; build it with --features dpdk (docs/dpdk.md), or use another driver",
+            config.place(Table::Port(0), "driver")
+        ));
     }
 }
 
@@ -92,7 +95,10 @@ mod tests {
             );
         };
         found("\"auto\"", "queues = \"auto\" is not for driver = \"dpdk\"");
-        found("{ 0 = 2, 1 = 2 }", "core 2 is that of two queues");
+        found(
+            "{ 0 = 2, 1 = 2 }",
+            "test:5:10: queues 0 and 1 are both on core 2",
+        );
         found("{ 0 = 2, 1 = 3 }", "core 3 (worker 1) is not available");
     }
 

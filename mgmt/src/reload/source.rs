@@ -45,10 +45,11 @@ impl Source {
     /// The same of a text that was changed in memory. Faults name no lines: nobody has seen them.
     pub(super) fn parse_changed(&self, text: &str) -> Result<Config, Vec<String>> {
         let file = self.file.display().to_string();
-        let config = Config::parse(text, &file).map_err(|errors| {
+        let mut config = Config::parse(text, &file).map_err(|errors| {
             let faults = errors.faults.into_iter();
             faults.map(|fault| fault.what).collect::<Vec<_>>()
         })?;
+        config.forget_places();
         self.with_maps(config)
     }
 

@@ -170,11 +170,11 @@ fn cores_that_do_not_exist_are_refused_at_run_time_too() {
     };
     fixture.write(&Fixture::text_on([core, core]));
     let faults = fixture.ask(&moved).faults();
-    assert!(faults.starts_with(&fault), "{faults}");
+    assert!(faults.contains(&fault), "{faults}");
     fixture.write(&Fixture::text_on([core, missing]));
     for dry_run in [true, false] {
         let faults = fixture.ask(&Request::Reload { dry_run }).faults();
-        assert!(faults.starts_with(&fault), "{faults}");
+        assert!(faults.contains(&fault), "{faults}");
     }
     fixture.turn();
     let heard = workers.each_ref().map(StandIn::hear);

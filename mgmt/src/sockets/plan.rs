@@ -19,8 +19,8 @@ pub fn cores(port: &PortConfig, facts: &Facts) -> Vec<Option<u32>> {
     }
 }
 
-/// Makes the plan, or says everything that is wrong.
-pub fn make(port: &PortConfig, facts: &Facts) -> Result<Plan, Vec<String>> {
+/// Makes the plan, or says everything that is wrong. The file maps workers to cores at `place`.
+pub fn make(port: &PortConfig, place: &str, facts: &Facts) -> Result<Plan, Vec<String>> {
     let (mut faults, mut warnings) = (Vec::new(), Vec::new());
     let cores = cores(port, facts);
     let (workers, present) = (cores.len(), facts.cores.len());
@@ -29,7 +29,7 @@ pub fn make(port: &PortConfig, facts: &Facts) -> Result<Plan, Vec<String>> {
             "{workers} workers share {present} cores: more than one on each gains nothing and costs connections to every server"
         ));
     }
-    check_cores(&cores, &facts.cores, &mut faults, &mut warnings);
+    check_cores(place, &cores, &facts.cores, &mut faults, &mut warnings);
     if faults.is_empty() {
         Ok(Plan {
             ports: Vec::new(),

@@ -2,6 +2,7 @@
 
 use super::limits;
 use super::unix::{self, Found};
+use crate::preflight::placed_listeners;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
@@ -11,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use tidegate_channel::message::SHARED_LISTENERS_MAX;
-use tidegate_config::{Config, Endpoint};
+use tidegate_config::{Config, Endpoint, Table};
 
 /// Where the lowest port stands that needs no privilege.
 const UNPRIVILEGED_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -35,15 +36,18 @@ impl Taken {
 /// Faults of the listening addresses and of the source address.
 pub fn addresses(config: &Config, taken: Taken) -> Vec<String> {
     let mut faults = Vec::new();
-    for (pool, listen) in config.listeners() {
+    for (index, pool, listen) in placed_listeners(config) {
         let fault = match &listen.endpoint {
             Endpoint::Ip(address) => of_address(*address, taken),
             Endpoint::Unix(path) => of_path(path, taken),
         };
+        let place = config.place_of(Table::Pool(pool), "listen", index);
         let pool = &config.pools[pool].name;
-        faults.extend(fault.map(|fault| format!("pool {pool}: {fault}")));
+        faults.extend(fault.map(|fault| format!("{place}pool {pool}: {fault}")));
     }
-    faults.extend(config.worker.source_address.and_then(of_source));
+    let source = config.worker.source_address.and_then(of_source);
+    let place = config.place(Table::Worker, "source_address");
+    faults.extend(source.map(|fault| format!("{place}{fault}")));
     let shared = super::listeners::shared(config).count();
     if shared > SHARED_LISTENERS_MAX {
         faults.push(format!(
@@ -173,7 +177,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let taken = config(&[&address.to_string()]);
         let faults = addresses(&taken, Taken::IsAFault);
-        let expected = format!("pool sessions: {address} is in use: ss -ltnp sport = :");
+        let expected = format!("test:6:11: pool sessions: {address} is in use: ss -ltnp sport = :");
         assert!(
             faults.len() == 1 && faults[0].starts_with(&expected),
             "{faults:?}"

@@ -42,27 +42,38 @@ pub(super) fn look(config: &DpdkConfig) -> Result<Found, DpdkError> {
         }
     }
     cores(&config.cores)?;
-    // SAFETY: takes a number.
-    let node = |core: &usize| unsafe { ffi::numa_node_of_cpu(*core as i32) };
-    let nodes: Vec<i32> = config.cores.iter().map(node).collect();
+    let nodes = nodes(&config.cores);
     let devices = config.devices.iter();
     let interfaces = devices.map(|of_device| device(of_device, config, &nodes));
     let interfaces = interfaces.collect::<Result<_, _>>()?;
-    let device_nodes = config.devices.iter().map(|device| match &device.kind {
-        DeviceKind::Pci(address) => node_of(Path::new(CARDS), &address.to_string()),
-        _ => -1,
-    });
-    let megabytes = config.megabytes_by_node(&nodes, &device_nodes.collect::<Vec<_>>());
-    if config.memory == Memory::HugePages {
-        let all = Path::new("/sys/kernel/mm/hugepages");
-        huge_pages(all, megabytes.iter().sum())?;
-        huge_pages_of_nodes(Path::new(NODES), &megabytes)?;
-    }
+    let megabytes = memory(config, &nodes)?;
     Ok(Found {
         interfaces,
         nodes,
         megabytes,
     })
+}
+
+/// The memory node of each core.
+pub(super) fn nodes(cores: &[usize]) -> Vec<i32> {
+    // SAFETY: takes a number.
+    let node = |core: &usize| unsafe { ffi::numa_node_of_cpu(*core as i32) };
+    cores.iter().map(node).collect()
+}
+
+/// The memory that is needed, by node, if there is enough of it.
+pub(super) fn memory(config: &DpdkConfig, nodes: &[i32]) -> Result<Vec<usize>, DpdkError> {
+    let device_nodes = config.devices.iter().map(|device| match &device.kind {
+        DeviceKind::Pci(address) => node_of(Path::new(CARDS), &address.to_string()),
+        _ => -1,
+    });
+    let megabytes = config.megabytes_by_node(nodes, &device_nodes.collect::<Vec<_>>());
+    if config.memory == Memory::HugePages {
+        let all = Path::new("/sys/kernel/mm/hugepages");
+        huge_pages(all, megabytes.iter().sum())?;
+        huge_pages_of_nodes(Path::new(NODES), &megabytes)?;
+    }
+    Ok(megabytes)
 }
 
 fn cores(cores: &[usize]) -> Result<(), DpdkError> {
@@ -96,7 +107,8 @@ fn list(cores: &[usize]) -> String {
     cores.join(", ")
 }
 
-fn device(
+/// Whether a device can be opened, and the interface below it, where there is one.
+pub(super) fn device(
     device: &DeviceConfig,
     config: &DpdkConfig,
     nodes: &[i32],

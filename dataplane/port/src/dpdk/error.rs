@@ -228,6 +228,16 @@ pub enum DpdkError {
         /// The key or the table.
         what: &'static str,
     },
+    /// A virtual device: something else spreads its flows.
+    #[error(
+        "rss = \"toeplitz\" on {device}: {driver} has no hash that it could tell; use rss = \"auto\""
+    )]
+    NoHash {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: &'static str,
+    },
     /// The wrong key or table.
     #[error("{device} takes {what}, not {given}")]
     RssShape {

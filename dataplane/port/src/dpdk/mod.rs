@@ -25,6 +25,7 @@ mod config;
 mod device;
 mod engine;
 mod error;
+mod foresight;
 mod log;
 mod pool;
 mod rss;
@@ -41,6 +42,7 @@ pub use config::{DeviceConfig, DeviceKind, DpdkConfig, Memory, PciAddress};
 pub use device::{Device, DeviceStatistics, Link, Offloads};
 pub use engine::{MakeLoop, Outcome, QueueLoop, StartError, TURNS_PER_POLL, run};
 pub use error::DpdkError;
+pub use foresight::foresee;
 pub use rx::DpdkRx;
 pub use tx::DpdkTx;
 
