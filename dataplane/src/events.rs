@@ -2,18 +2,20 @@
 //! must not wait for a terminal, a full pipe, or a manager that is busy.
 
 mod keys;
+mod repeats;
 mod slow;
 
 use crate::capture::Tap;
 use crate::limits::EVENTS;
 use crate::reports::Reports;
+use repeats::{Held, Repeats};
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use slow::SlowReports;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate_channel::message::NeighbourSeen;
 use tidegate_config::Config;
 use tidegate_link::News;
@@ -148,6 +150,7 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
     let (producer, mut consumer) = HeapRb::<Told>::new(EVENTS).split();
     let mut names = Box::new(Names::new(config));
     let lost = Arc::new(AtomicU64::new(0));
+    let mut repeats = Repeats::default();
     let mut reports = SlowReports::new(manager, lost.clone());
     let handle = std::thread::Builder::new()
         .name("events".into())
@@ -155,9 +158,12 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
             loop {
                 while let Some(told) = consumer.try_pop() {
                     match told {
-                        Told::Event(event) => log(&names, event),
+                        Told::Event(event) => log(&names, event, &mut repeats),
                         Told::Slow(slow) => reports.add(&names, &slow),
-                        Told::Names(others) => names = others,
+                        Told::Names(others) => {
+                            log_held(&names, repeats.take_all(Instant::now()));
+                            names = others;
+                        }
                         Told::Watched(watch) => keys::tell(reports.manager(), &names, &watch),
                         Told::Replaced(watch) => drop(watch),
                         Told::Captured(tap) => tracing::info!("capture {} is over", tap.id()),
@@ -165,12 +171,14 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
                     }
                 }
                 reports.flush();
+                let now = Instant::now();
+                log_held(&names, repeats.due(now));
                 let park = if reports.manager().is_behind() {
                     PARK_BEHIND
                 } else {
                     PARK
                 };
-                std::thread::park_timeout(park);
+                std::thread::park_timeout(repeats.wait(now).map_or(park, |wait| wait.min(park)));
             }
         })?;
     Ok(EventSink {
@@ -195,11 +203,13 @@ fn tell_news(manager: &Reports, news: News) {
     }
 }
 
-fn log(names: &Names, event: Event) {
+fn log(names: &Names, event: Event, repeats: &mut Repeats) {
     let name = |server| names.server_in_full(server);
     match event {
         Event::ServerFailed { server, fault } => {
-            tracing::warn!("{}: {}", name(server), fault.text());
+            if repeats.is_new(server, fault, Instant::now()) {
+                tracing::warn!("{}: {}", name(server), fault.text());
+            }
         }
         Event::ServerEjected { server } => {
             tracing::warn!("{}: taken out of the distribution", name(server));
@@ -207,5 +217,17 @@ fn log(names: &Names, event: Event) {
         Event::ServerReturned { server } => {
             tracing::info!("{}: takes part again", name(server));
         }
+    }
+}
+
+fn log_held(names: &Names, held: Vec<Held>) {
+    for held in held {
+        tracing::warn!(
+            "{}: {}, {} times more within {} s",
+            names.server_in_full(held.server),
+            held.fault.text(),
+            held.count,
+            held.within.as_secs().max(1)
+        );
     }
 }
