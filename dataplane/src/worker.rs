@@ -132,7 +132,6 @@ pub fn run(set_log_filter: SetLogFilter) -> ExitCode {
     match live(&socket, set_log_filter) {
         Ok(ended) => ExitCode::from(exit_code(ended, "")),
         Err(error) => {
-            tracing::error!("{error}");
             failed(&socket, &error);
             ExitCode::from(EXIT_FAILED)
         }
@@ -155,14 +154,15 @@ pub(crate) fn exit_code(ended: Ended, who: &str) -> u8 {
     0
 }
 
-/// Tells the manager why a worker cannot go on.
+/// Tells the manager why a worker cannot go on; it tells the log. Without a manager that hears it the worker does.
 pub(crate) fn failed(socket: &ControlSocket, error: &WorkerError) {
     let failed = FromWorker::Failed {
         reason: error.to_string(),
         permanent: error.is_permanent(),
     };
-    // If this fails too, the exit code and the log have to tell.
-    let _unsent = socket.send(&failed, &[]);
+    if socket.send(&failed, &[]).is_err() {
+        tracing::error!("{error}");
+    }
 }
 
 fn standard_input() -> Result<ControlSocket, WorkerError> {

@@ -24,7 +24,7 @@ use crate::shared::Shared;
 use crate::slowlog::SlowLog;
 use crate::stats::listener::StatsListener;
 use crate::stats::{self, Memory};
-use crate::supervisor::Slot;
+use crate::supervisor::{Slot, Told};
 use crate::worker_process::Said;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -274,12 +274,17 @@ impl Manager {
     /// Ends of processes are looked for on each turn: a signal for a child may stand for several.
     fn reap(&mut self, now: Instant) {
         let last = self.ending.is_some();
-        let mut ended = self.reap_slots(now);
+        let ending = self.ending.as_ref();
+        let start_failed = ending.is_some_and(|ending| ending.outcome != Ended::InOrder);
+        let mut told = Told::new(start_failed);
+        let mut ended = self.reap_slots(now, &mut told);
         // A process that ended while its threads were asked one after the other has ended for those that were asked before.
         if self.parts.shared.are_together() && !ended.is_empty() {
-            ended.extend(self.reap_slots(now));
+            ended.extend(self.reap_slots(now, &mut told));
         }
-        if ended.len() > 1 && self.parts.shared.are_together() && !last {
+        let served = |worker: &usize| !self.slots[*worker].fails();
+        if ended.len() > 1 && self.parts.shared.are_together() && !last && ended.iter().any(served)
+        {
             tracing::error!(
                 "the process of all {} workers ended, and the connections of all queues with it: on DPDK they are threads of one process",
                 ended.len()
@@ -295,11 +300,11 @@ impl Manager {
     }
 
     /// The workers that were found ended.
-    fn reap_slots(&mut self, now: Instant) -> Vec<usize> {
+    fn reap_slots(&mut self, now: Instant, told: &mut Told) -> Vec<usize> {
         let last = self.ending.is_some();
         let mut ended = Vec::new();
         for slot in &mut self.slots {
-            if !slot.reap(now, last) {
+            if !slot.reap(now, last, told) {
                 continue;
             }
             ended.push(slot.worker);

@@ -3,7 +3,7 @@
 use crate::backoff::Backoff;
 use crate::runtime_dir::WorkerRecord;
 use crate::shared::Shared;
-use crate::worker_process::{Said, Stage, WorkerProcess};
+use crate::worker_process::{COULD_NOT_START, Said, Stage, WorkerProcess};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,40 @@ impl<T> Counted<T> {
     /// The configuration that pools and servers are to be found in.
     pub fn config<'a>(&'a self, in_force: &'a Config) -> &'a Config {
         self.by.as_deref().unwrap_or(in_force)
+    }
+}
+
+/// Ends of processes that the log has been told of.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The start as a whole failed, which is told at the end, with the reason.
+    all_of_the_start: bool,
+    processes: Vec<(u32, String)>,
+}
+
+impl Told {
+    /// Nothing yet. `start_failed`: ends that follow from a start that failed need not be told.
+    pub fn new(start_failed: bool) -> Self {
+        Self {
+            all_of_the_start: start_failed,
+            processes: Vec::new(),
+        }
+    }
+
+    /// Whether this end of a process need not be told; it is known from here on.
+    fn knows(&mut self, pid: u32, text: &str) -> bool {
+        let reason = text.strip_prefix(COULD_NOT_START);
+        let known = |(other, told): &(u32, String)| {
+            // A thread that waited for another one says whose reason it was.
+            let same = |reason: &str| told.ends_with(reason) || reason.ends_with(told.as_str());
+            *other == pid && reason.is_none_or(same)
+        };
+        if self.processes.iter().any(known) {
+            return true;
+        }
+        let text = reason.unwrap_or(text);
+        self.processes.push((pid, text.to_owned()));
+        self.all_of_the_start
     }
 }
 
@@ -221,8 +255,9 @@ impl Slot {
         said
     }
 
-    /// Waits for the process if it ended, and plans the next one unless `last`. Returns whether it ended.
-    pub fn reap(&mut self, now: Instant, last: bool) -> bool {
+    /// Waits for the process if it ended, and plans the next one unless `last`. Returns whether it ended. What was told of the process
+    /// already, of another worker that was a thread of it, or because the start as a whole has failed, is not told again.
+    pub fn reap(&mut self, now: Instant, last: bool, told: &mut Told) -> bool {
         let Some(process) = &mut self.process else {
             return false;
         };
@@ -230,10 +265,11 @@ impl Slot {
             return false;
         };
         let (worker, pid) = (self.worker, process.pid());
+        let news = !told.knows(pid, &text);
         if last {
             if end.is_in_order() {
                 tracing::info!("worker {worker}: process {pid} ended in order");
-            } else {
+            } else if news {
                 tracing::warn!("worker {worker}: process {pid}: {text}");
             }
             self.due = None;
@@ -248,10 +284,12 @@ impl Slot {
             } else {
                 self.backoff.after(process.started, now)
             };
-            tracing::error!(
-                "worker {worker}: process {pid}: {text}; next start {}",
-                when(delay)
-            );
+            if news {
+                tracing::error!(
+                    "worker {worker}: process {pid}: {text}; next start {}",
+                    when(delay)
+                );
+            }
             self.due = Some(now + delay);
         }
         self.forbidden_calls += u64::from(end.is_forbidden_call());
@@ -305,6 +343,11 @@ impl Slot {
         Some(process.pid())
     }
 
+    /// Whether the last process ended before it served.
+    pub fn fails(&self) -> bool {
+        self.fails
+    }
+
     /// Whether it is about to serve: its process starts, or makes room for one that will. Not so if the last one could not start.
     pub fn will_serve(&self) -> bool {
         let process = self.process.as_ref();
@@ -318,7 +361,7 @@ impl Slot {
         match &mut self.process {
             None => self.due = Some(Instant::now()),
             Some(process) if process.stage == Stage::Starting => {
-                process.kill();
+                process.give_up();
                 self.replacing = true;
             }
             // One that serves; one that ends already makes room by itself.
@@ -342,7 +385,7 @@ impl Slot {
         self.due = None;
         if let Some(process) = &mut self.process {
             match process.stage {
-                Stage::Starting => process.kill(),
+                Stage::Starting => process.give_up(),
                 Stage::Running | Stage::Draining => {
                     process.stage = Stage::Draining;
                     process.send(ToWorker::Drain { deadline_ms }, &[]);
@@ -426,5 +469,28 @@ impl Slot {
             by: process.counts_by.clone(),
             statistics: process.statistics.read(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Told;
+
+    #[test]
+    fn the_end_of_a_process_is_told_once_however_many_threads_it_had() {
+        let mut told = Told::new(false);
+        assert!(!told.knows(7, "could not start: eth1 is down"));
+        assert!(told.knows(7, "could not start: eth1 is down"));
+        assert!(told.knows(7, "could not start: worker 0: eth1 is down"));
+        assert!(told.knows(7, "its start was given up"));
+        assert!(!told.knows(7, "could not start: something else"));
+        assert!(!told.knows(8, "killed by SIGKILL"), "another process");
+        assert!(told.knows(8, "killed by SIGKILL"));
+    }
+
+    #[test]
+    fn why_the_start_as_a_whole_failed_is_told_at_the_end() {
+        let mut told = Told::new(true);
+        assert!(told.knows(7, "could not start: eth1 is down"));
     }
 }

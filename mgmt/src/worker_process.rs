@@ -35,6 +35,9 @@ const PROGRAM: &str = if cfg!(test) {
     "/proc/self/exe"
 };
 
+/// How the end of a process begins that said why it cannot serve; its reason follows.
+pub const COULD_NOT_START: &str = "could not start: ";
+
 /// Messages taken at a time, so that a worker that does nothing but talk cannot keep the manager from its other work.
 const MESSAGES_MAX: usize = 64;
 
@@ -110,6 +113,8 @@ pub struct WorkerProcess {
     failed: Option<(String, bool)>,
     silence: Silence,
     killed_as_hung: bool,
+    /// It was killed before it served, because nobody wants it any more.
+    given_up: bool,
     /// One that has to finish is killed then.
     leaves_by: Option<Instant>,
 }
@@ -261,6 +266,7 @@ impl WorkerProcess {
             failed: None,
             silence: Silence::from(now),
             killed_as_hung: false,
+            given_up: false,
             leaves_by: None,
         }
     }
@@ -445,13 +451,19 @@ impl WorkerProcess {
         let end = self.life.ended()?;
         // What it said last may still wait in the socket.
         self.listen();
-        let mut text = end.to_string();
-        if self.killed_as_hung {
-            text.push_str(" because its heartbeat had stopped");
-        }
-        if let Some((reason, _)) = &self.failed {
-            text = format!("{text}: {reason}");
-        }
+        let text = match (&self.failed, self.stage) {
+            // That it was killed then, or what it exited with, tells nothing more.
+            (Some((reason, _)), Stage::Starting) => format!("{COULD_NOT_START}{reason}"),
+            (Some((reason, _)), _) => format!("{end}: {reason}"),
+            (None, _) if self.given_up => "its start was given up".to_owned(),
+            (None, Stage::Starting) if self.killed_as_hung => {
+                format!("killed because it was not ready within {START_PATIENCE:?}")
+            }
+            (None, _) if self.killed_as_hung => {
+                format!("{end} because its heartbeat had stopped")
+            }
+            (None, _) => end.to_string(),
+        };
         Some((end, text))
     }
 
@@ -512,6 +524,12 @@ impl WorkerProcess {
         stat.ok()
             .and_then(|stat| parse_stat(&stat))
             .is_some_and(|(state, _)| state == 't')
+    }
+
+    /// Kills the process, which does not serve yet.
+    pub fn give_up(&mut self) {
+        self.given_up = true;
+        self.kill();
     }
 
     /// Kills the process because it hangs.

@@ -82,10 +82,7 @@ pub(crate) fn live(
     let outcome = dpdk::run(&config, Workers(together));
     match outcome {
         // Those that could not begin have said why.
-        Err(DpdkError::Worker { worker, source }) => {
-            tracing::error!("worker {worker}: {source}");
-            std::process::exit(EXIT_FAILED.into());
-        }
+        Err(DpdkError::Worker { .. }) => std::process::exit(EXIT_FAILED.into()),
         Err(error) => {
             let error = WorkerError::from(error);
             for socket in sockets.iter().skip(1) {
@@ -109,9 +106,8 @@ impl MakeLoop for Workers {
     }
 
     fn has_none(&self, worker: usize, why: &DpdkError) {
-        let reason = format!("worker {worker}: {why}");
-        tracing::error!("{reason}");
-        self.0.gate.break_off(&reason);
+        // To the manager `live` says it.
+        self.0.gate.break_off(&format!("worker {worker}: {why}"));
     }
 }
 
