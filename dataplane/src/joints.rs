@@ -76,6 +76,11 @@ impl<S: Streams> Application<S> for Proxy {
     }
 
     #[inline]
+    fn has_more(&self) -> bool {
+        self.has_more()
+    }
+
+    #[inline]
     fn tick(&mut self, streams: &mut S, now_us: u64) {
         self.tick(streams, now_us);
     }

@@ -44,6 +44,8 @@ pub trait Transport: Streams {
 pub trait Application<S: Streams> {
     /// Works through every stream that is ready.
     fn run(&mut self, streams: &mut S, now_us: u64);
+    /// Whether something was left to the next turn for the sake of what arrives meanwhile.
+    fn has_more(&self) -> bool;
     /// Expires what is due.
     fn tick(&mut self, streams: &mut S, now_us: u64);
     /// Tells that it is `unix_us` microseconds since 1970 at `now_us`.

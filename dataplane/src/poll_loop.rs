@@ -130,8 +130,8 @@ impl State {
     }
 }
 
-/// Every layer once, from the frames to the proxy and back. Returns whether something was left behind that another turn may send or
-/// receive at once.
+/// Every layer once, from the frames to the proxy and back. Returns whether something was left behind that another turn may send,
+/// receive or work on at once.
 #[inline]
 pub fn run_layers<N: Network, A: Application<N::Streams>>(
     network: &mut N,
@@ -146,7 +146,7 @@ pub fn run_layers<N: Network, A: Application<N::Streams>>(
         proxy.tick(streams, now_us);
     }
     proxy.run(streams, now_us);
-    network.send()
+    network.send() | proxy.has_more()
 }
 
 impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {

@@ -98,16 +98,20 @@ impl Proxy {
     ) -> bool {
         let server = self.server_id(self.clients[client as usize].pool, index).0;
         let link = match self.shared_link(streams, client, server) {
-            Ok(Some(link)) => link,
-            Ok(None) => return self.wait_for_server(client, server),
+            Ok(Ok(link)) => link,
+            Ok(Err(what)) => return self.wait_for_shared(client, what),
             Err(fault) => return self.fail_request(streams, client, request, source, fault),
         };
-        let stream = self.links[link as usize].stream;
+        let state = &self.links[link as usize];
+        let stream = state.stream;
+        if state.waiting.first != NIL && !self.has_turn(client, link) {
+            return self.wait_for_link(client, link);
+        }
         if streams.send_room(stream) < request.bytes {
             if request.bytes > streams.send_capacity(stream) {
                 return self.fail_request(streams, client, request, source, Fault::RequestTooLarge);
             }
-            return self.wait_for_server(client, server);
+            return self.wait_for_link(client, link);
         }
         let Some(pending) = self.push_pending(streams, client, request.is_silent()) else {
             return false;
@@ -205,6 +209,19 @@ impl Proxy {
         link.fifo.len() < LINK_REQUESTS_MAX && link.writer == NIL && link.greetings == 0
     }
 
+    /// What [`Proxy::shared_link`] could not give.
+    #[cold]
+    pub(crate) fn wait_for_shared(&mut self, client: u32, what: WaitFor) -> bool {
+        match what {
+            WaitFor::Link(link) => self.wait_for_link(client, link),
+            what => {
+                self.pool_of(client).counters.paused_servers += 1;
+                self.wait(client, what);
+                false
+            }
+        }
+    }
+
     pub(crate) fn wait_for_server(&mut self, client: u32, server: u16) -> bool {
         self.pool_of(client).counters.paused_servers += 1;
         self.wait(client, WaitFor::Server(server));
@@ -262,7 +279,13 @@ impl Proxy {
     /// Whether another request can be noted for the client; if not, it waits.
     #[inline]
     pub(crate) fn has_pending_room(&mut self, client: u32) -> bool {
-        if self.pendings.room() > 0 {
+        self.pendings.room() > self.limits.reserved_requests || self.has_reserved_room(client)
+    }
+
+    /// The last entries are for those who have none.
+    #[cold]
+    fn has_reserved_room(&mut self, client: u32) -> bool {
+        if self.pendings.room() > 0 && self.clients[client as usize].pending == 0 {
             return true;
         }
         self.pool_of(client).counters.paused_requests += 1;
@@ -287,7 +310,11 @@ impl Proxy {
             let entry = &mut self.pendings[pending];
             entry.taken_us = since_us;
             entry.queue_us = self.now_us - since_us;
+            if self.clients[client as usize].wait.called {
+                self.take_turn(streams, client);
+            }
         }
+        let state = &mut self.clients[client as usize];
         let last = state.tail;
         state.tail = pending;
         state.pending += 1;

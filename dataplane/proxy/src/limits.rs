@@ -13,6 +13,23 @@ pub const EXCLUSIVE_IDLE_MAX: usize = 4;
 /// client's receive buffer arrives, or until the last chunk of a larger one is sent; with none free the client waits its turn.
 pub const HOLDS_MAX: usize = 128;
 
+/// Requests that a client may have taken in one visit. One that has sent more goes behind all that are ready, so that nobody waits for
+/// the whole of a deep pipeline. Fewer: visits cost more than their requests. More: others wait longer.
+pub const VISIT_REQUESTS_MAX: u32 = 32;
+
+/// Visits in one turn to clients that have had theirs. What arrives meanwhile is looked at after so many times [`VISIT_REQUESTS_MAX`]
+/// requests, some 300 µs, however much waits. Fewer: the system calls of a turn are shared by fewer requests. More: a client that
+/// asks little waits longer for those that ask much.
+pub const TURN_VISITS_MAX: u32 = 8;
+
+/// Requests that a client may send on a server connection for which others wait, when it has its turn. As [`VISIT_REQUESTS_MAX`],
+/// and less, because here each of them is a wait for the server.
+pub const LINK_TURN_REQUESTS: u8 = 16;
+
+/// Which part of the table of requests is kept for clients that have none under way, at most. With this part, and four requests per
+/// client as the defaults have them, there is one for each: however deep some pipeline, the request of another finds its place.
+pub const RESERVED_REQUESTS_SHARE: usize = 4;
+
 /// Waiting clients that are woken at once when a server has room again: enough to fill its buffer with small
 /// requests, few enough that a thousand waiters do not spend their time finding it full again.
 pub const WAKE_BATCH: usize = 64;
@@ -125,5 +142,6 @@ pub const LEAVE_LOOK_US: u64 = 50_000;
 /// waits for one. A round trip to the server is enough; a server that is gone does not answer at all.
 pub const DEPART_US: u64 = 1_000_000;
 
+const _: () = assert!(LINK_TURN_REQUESTS > 0 && (LINK_TURN_REQUESTS as u32) <= VISIT_REQUESTS_MAX);
 const _: () =
     assert!((EARLY_REQUESTS_MAX as usize) < OWN_LINK_SPARE && OWN_LINK_SPARE < LINK_REQUESTS_MAX);

@@ -6,13 +6,13 @@ use crate::flavour::Flavour;
 use crate::limits::EXCLUSIVE_IDLE_MAX;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Answer, Event, Mode, Role, Target};
+use crate::state::{Answer, Event, Mode, Role, Target, WaitFor};
 use crate::streams::{CloseReason, ConnectError, ServerId, StreamStatus, Streams};
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 
 impl Proxy {
-    /// The shared connection for this client's requests to a server, opened if need be. `Ok(None)`: the client has to
-    /// wait until there is room.
+    /// The shared connection for this client's requests to a server, opened if need be. `Ok(Err(_))`: what the client has
+    /// to wait for.
     ///
     /// A client always uses the same one of a server's connections, so that its requests to one server stay in order.
     #[inline]
@@ -21,13 +21,13 @@ impl Proxy {
         streams: &mut S,
         client: u32,
         server: u16,
-    ) -> Result<Option<u32>, Fault> {
+    ) -> Result<Result<u32, WaitFor>, Fault> {
         let state = &self.servers[server as usize];
         if state.relieved > 0 {
             let asker = &self.clients[client as usize];
             if asker.pending > 0 && asker.busy_since < state.relieved_at {
                 // One of its requests may be on the connection that was replaced: it must not be overtaken.
-                return Ok(None);
+                return Ok(Err(WaitFor::Server(server)));
             }
         }
         let flavour = self.clients[client as usize].flavour;
@@ -37,7 +37,17 @@ impl Proxy {
         if link == NIL {
             return self.open_shared_link(streams, server, flavour, position);
         }
-        Ok(self.link_has_room(link).then_some(link))
+        Ok(self.with_room(link))
+    }
+
+    /// A connection, or that there is no room on it.
+    #[inline]
+    fn with_room(&self, link: u32) -> Result<u32, WaitFor> {
+        if self.link_has_room(link) {
+            Ok(link)
+        } else {
+            Err(WaitFor::Link(link))
+        }
     }
 
     #[cold]
@@ -47,14 +57,14 @@ impl Proxy {
         server: u16,
         flavour: Flavour,
         position: usize,
-    ) -> Result<Option<u32>, Fault> {
+    ) -> Result<Result<u32, WaitFor>, Fault> {
         match self.open_link(streams, server, flavour) {
             Ok(link) => {
                 self.links[link as usize].position = position as u32;
                 self.servers[server as usize].links[position] = link;
-                Ok(self.link_has_room(link).then_some(link))
+                Ok(self.with_room(link))
             }
-            Err(Fault::NoResource) if self.makes_room() => Ok(None),
+            Err(Fault::NoResource) if self.makes_room() => Ok(Err(WaitFor::Server(server))),
             Err(fault) => Err(fault),
         }
     }
@@ -170,6 +180,7 @@ impl Proxy {
             return self.close_link(streams, link, Fault::Closed);
         }
         self.wake_server(streams, server);
+        self.call_first(streams, link);
     }
 
     /// Whether received bytes wait only for a client to take them.
@@ -237,6 +248,7 @@ impl Proxy {
             streams.abort(stream);
         }
         streams.release(stream);
+        self.wake_all_of(streams, link);
         if writer != NIL {
             // The rest of the upload has nowhere to go.
             if let Mode::Upload { rest, .. } = self.clients[writer as usize].mode {
@@ -357,6 +369,7 @@ impl Proxy {
         }
         self.roles[stream.0 as usize] = Role::Free;
         streams.release(stream);
+        self.wake_all_of(streams, link);
         server
     }
 

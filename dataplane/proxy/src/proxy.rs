@@ -5,7 +5,8 @@ use crate::hold::HoldPool;
 use crate::identity::Identity;
 use crate::keys::KeyWatch;
 use crate::limits::{
-    EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX, TICK_US,
+    EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX,
+    RESERVED_REQUESTS_SHARE, TICK_US, TURN_VISITS_MAX,
 };
 use crate::meter::{AtHand, Commands, Turn};
 use crate::notes::{NEVER_SLOW, Notes, Noting};
@@ -65,6 +66,8 @@ pub struct Proxy {
     /// What several servers tell about themselves, while it is joined.
     pub(crate) fields: crate::broadcast::Fields,
     pub(crate) table_waiting: WaitList,
+    /// Clients that have had their share of a turn and have more to ask.
+    pub(crate) turn_waiting: WaitList,
     /// A table entry came free since waiting clients were last woken.
     pub(crate) freed: bool,
     pub(crate) stall_queue: VecDeque<(u64, u32)>,
@@ -75,7 +78,7 @@ pub struct Proxy {
     pub(crate) next_preconnect_us: u64,
     /// No ejected server returns before; `u64::MAX`: there is none.
     pub(crate) next_return_us: u64,
-    /// Clients that wait for a server.
+    /// Clients that wait for a server or a connection to it.
     pub(crate) waiting: usize,
     /// Open server connections that are not plain.
     pub(crate) flavoured: u32,
@@ -111,6 +114,8 @@ pub struct Proxy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProxyLimits {
     pub client_requests: u32,
+    /// Entries for requests that are kept for clients with none under way.
+    pub reserved_requests: usize,
     pub clients_max: usize,
     pub hold_bytes: usize,
     pub client_reply_hold_bytes: usize,
@@ -121,6 +126,7 @@ impl ProxyLimits {
     pub fn new(limits: &WorkerConfig) -> Self {
         Self {
             client_requests: limits.client_requests_max,
+            reserved_requests: reserved_requests(limits),
             clients_max: limits.clients_max as usize,
             hold_bytes: limits.request_hold_bytes as usize,
             client_reply_hold_bytes: usize::try_from(limits.client_reply_hold_bytes)
@@ -128,6 +134,12 @@ impl ProxyLimits {
             client_stall_us: u64::from(limits.client_stall_ms) * 1000,
         }
     }
+}
+
+/// One for each client, so that none waits for others with its first request, but no more than a part of all.
+fn reserved_requests(limits: &WorkerConfig) -> usize {
+    let part = limits.requests_max as usize / RESERVED_REQUESTS_SHARE;
+    part.min(limits.clients_max as usize)
 }
 
 impl Proxy {
@@ -221,6 +233,7 @@ impl Proxy {
             owners: Vec::with_capacity(limits.split_keys_max as usize),
             fields: crate::broadcast::Fields::new(),
             table_waiting: WaitList::EMPTY,
+            turn_waiting: WaitList::EMPTY,
             freed: false,
             stall_queue: VecDeque::with_capacity(slots),
             events: VecDeque::with_capacity(EVENTS_MAX),
@@ -249,11 +262,13 @@ impl Proxy {
         }
     }
 
-    /// Works on every stream that is ready, until none is.
+    /// Works on every stream that is ready, until none is, and on some of the clients that ask for more than their share of a turn:
+    /// see [`Proxy::has_more`].
     // A function of its own keeps the layers apart in profiles; it is called once per burst.
     #[inline(never)]
     pub fn run<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
         self.now_us = now_us;
+        let mut visits = TURN_VISITS_MAX;
         loop {
             while let Some(id) = streams.next_ready() {
                 match self.roles[id.0 as usize] {
@@ -262,10 +277,20 @@ impl Proxy {
                     Role::Free => self.accept(streams, id),
                 }
             }
-            if !self.wake_tables(streams) {
+            if self.wake_tables(streams) {
+                continue;
+            }
+            if visits == 0 || !self.wake_next(streams) {
                 return self.end_turn();
             }
+            visits -= 1;
         }
+    }
+
+    /// Whether clients wait for the next turn. Nothing else brings it about.
+    #[inline]
+    pub fn has_more(&self) -> bool {
+        self.turn_waiting.first != NIL
     }
 
     /// Tells what time it is for people, which is `unix_us` microseconds since 1970 when the clock of the proxy shows `now_us`. Asked
@@ -486,6 +511,7 @@ fn new_link() -> Link {
         writer: NIL,
         pin: NIL,
         fifo: VecDeque::with_capacity(LINK_REQUESTS_MAX),
+        waiting: WaitList::EMPTY,
         greetings: 0,
         expired: 0,
         scanner: ReplyScanner::new(ReplyShape::Line),

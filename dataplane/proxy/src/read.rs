@@ -1,6 +1,7 @@
 //! The client's side of a request: finding it in the receive buffer, whole, larger than the buffer, or refused.
 
 use crate::fault::Fault;
+use crate::limits::VISIT_REQUESTS_MAX;
 use crate::meter::AtHand;
 use crate::notes::{Noting, key_of};
 use crate::proxy::Proxy;
@@ -24,9 +25,19 @@ pub(crate) enum Source {
 impl Proxy {
     #[inline]
     pub(crate) fn read_client<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        self.read_requests(streams, client);
+        if self.clients[client as usize].wait.called {
+            self.pass_turn(streams, client);
+        }
+    }
+
+    #[inline]
+    fn read_requests<S: Streams>(&mut self, streams: &mut S, client: u32) {
+        let mut visited = 0;
         loop {
             let state = &mut self.clients[client as usize];
-            let idle = state.closing || state.blocked || state.wait.what != WaitFor::Nothing;
+            let waits = state.wait.what != WaitFor::Nothing && !state.wait.called;
+            let idle = state.closing || state.blocked || waits;
             if idle || self.roles[client as usize] != crate::state::Role::Client {
                 return;
             }
@@ -36,6 +47,10 @@ impl Proxy {
                 }
                 state.barrier = false;
             }
+            if visited >= VISIT_REQUESTS_MAX && streams.received(StreamId(client)) > 0 {
+                return self.wait(client, WaitFor::Turn);
+            }
+            visited += 1;
             let is_normal = matches!(state.mode, Mode::Normal);
             let leaves = self.draining || state.leave_by_us != 0;
             if leaves && !self.goes_on_while_draining(client) {

@@ -216,7 +216,7 @@ impl Proxy {
                 state.measured -= n;
             } else if is_next || self.untaken_before(client, pending).is_some() {
                 // Only the client holds it up: the server connection waits with it.
-                self.stall_link(link, client);
+                self.stall_link(streams, link, client);
                 return Moved::Stalled;
             } else {
                 let fault = if allowed {
@@ -295,7 +295,7 @@ impl Proxy {
     }
 
     /// Stops reading a connection until the client has taken what is held for it. New requests get another connection.
-    pub(crate) fn stall_link(&mut self, link: u32, client: u32) {
+    pub(crate) fn stall_link(&mut self, streams: &mut impl Streams, link: u32, client: u32) {
         let state = &mut self.clients[client as usize];
         state.blocked = true;
         state.stalled_link = link;
@@ -308,6 +308,7 @@ impl Proxy {
             server.relieved += 1;
             self.reliefs += 1;
             server.relieved_at = self.reliefs;
+            self.wake_all_of(streams, link);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::limits::LINK_REQUESTS_MAX;
 use crate::proxy::Proxy;
+use crate::slab::NIL;
 use crate::split::Obstacle;
 use crate::state::WaitFor;
 use crate::streams::Streams;
@@ -60,21 +61,26 @@ impl Proxy {
         bytes: usize,
     ) -> Result<u32, Obstacle> {
         let link = match self.shared_link(streams, client, server) {
-            Ok(Some(link)) => link,
-            Ok(None) => {
-                self.wait_for_server(client, server);
+            Ok(Ok(link)) => link,
+            Ok(Err(what)) => {
+                self.wait_for_shared(client, what);
                 return Err(Obstacle::Wait);
             }
             Err(fault) => return Err(Obstacle::Fault(fault)),
         };
-        let stream = self.links[link as usize].stream;
+        let state = &self.links[link as usize];
+        let stream = state.stream;
         if bytes > streams.send_capacity(stream) {
             return Err(Obstacle::Fault(Fault::RequestTooLarge));
+        }
+        if state.waiting.first != NIL && !self.has_turn(client, link) {
+            self.wait_for_link(client, link);
+            return Err(Obstacle::Wait);
         }
         if bytes > streams.send_room(stream)
             || self.links[link as usize].fifo.len() >= LINK_REQUESTS_MAX
         {
-            self.wait_for_server(client, server);
+            self.wait_for_link(client, link);
             return Err(Obstacle::Wait);
         }
         Ok(link)

@@ -85,16 +85,22 @@ impl WaitList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitFor {
     Nothing,
-    /// Room on a connection of this server.
+    /// A connection of this server.
     Server(u16),
+    /// Room on this connection, behind those who came before.
+    Link(u32),
     /// An entry of a table of the worker.
     Table,
+    /// The others: it has had its share of this turn of the loop.
+    Turn,
 }
 
 /// A client's place in a wait list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     pub what: WaitFor,
+    /// It is the first of those that wait for a connection, and has been told to try.
+    pub called: bool,
     pub before: u32,
     pub after: u32,
 }
@@ -102,6 +108,7 @@ pub(crate) struct Wait {
 impl Wait {
     pub const NONE: Self = Self {
         what: WaitFor::Nothing,
+        called: false,
         before: NIL,
         after: NIL,
     };
@@ -143,6 +150,8 @@ pub(crate) struct Client {
     /// Its entry among the clients with a server connection of their own; [`NIL`]: none.
     pub pin: u32,
     pub wait: Wait,
+    /// Requests that it may still send where others wait, since it has waited itself.
+    pub credit: u8,
     pub mode: Mode,
     pub resume: Resume,
     /// Bytes that have to be there before another look at the request is of use.
@@ -187,6 +196,7 @@ impl Client {
             stalled_link: NIL,
             pin: NIL,
             wait: Wait::NONE,
+            credit: 0,
             mode: Mode::Normal,
             resume: Resume::default(),
             need: 1,
@@ -322,6 +332,8 @@ pub(crate) struct Link {
     /// The entry of the client whose own connection it is; [`NIL`]: nobody's.
     pub pin: u32,
     pub fifo: VecDeque<Entry>,
+    /// Clients that wait for room on it.
+    pub waiting: WaitList,
     /// What was said at first, without a reply so far, that no request may overtake.
     pub greetings: u8,
     /// Entries at the front of `fifo` whose deadline has passed. The first may still have its target: a reply that moves is not

@@ -49,6 +49,7 @@ impl Proxy {
     pub fn tables_in_use(&self) -> TablesInUse {
         let servers = self.servers.iter();
         let lists = servers.clone().map(|server| &server.waiting);
+        let lists = lists.chain(self.links.iter().map(|link| &link.waiting));
         let for_servers: usize = lists.map(|list| self.count_waiting(*list)).sum();
         debug_assert_eq!(for_servers, self.waiting, "all that wait are in lists");
         TablesInUse {
@@ -61,7 +62,9 @@ impl Proxy {
             queued: self.links.iter().map(|link| link.fifo.len()).sum(),
             identities: self.identities.in_use(),
             pins: self.pins.in_use(),
-            waiting: for_servers + self.count_waiting(self.table_waiting),
+            waiting: for_servers
+                + self.count_waiting(self.table_waiting)
+                + self.count_waiting(self.turn_waiting),
             links_relieved: servers.map(|server| server.relieved as usize).sum(),
             links: self.links.len() - self.free_links.len(),
         }

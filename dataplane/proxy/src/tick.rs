@@ -20,6 +20,7 @@ impl Proxy {
             if self.links[link as usize].open {
                 self.expire_requests(streams, link);
             }
+            self.look_after_waiting(streams, link);
         }
         self.next_return_us = u64::MAX;
         for server in 0..self.servers.len() as u16 {
@@ -75,6 +76,20 @@ impl Proxy {
         if self.servers[server as usize].waiting.first != NIL {
             // Room can have come without an event: the clients that were woken for it may have gone away.
             self.wake_server(streams, server);
+        }
+    }
+
+    /// Room can have come without an event, and a connection can have lost its place.
+    fn look_after_waiting<S: Streams>(&mut self, streams: &mut S, link: u32) {
+        let state = &self.links[link as usize];
+        if state.waiting.first == NIL {
+            return;
+        }
+        let server = &mut self.servers[state.server as usize];
+        if server.place_of(state.position, link).is_some() {
+            self.call_first(streams, link);
+        } else {
+            self.wake_all_of(streams, link);
         }
     }
 

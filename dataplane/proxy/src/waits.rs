@@ -1,6 +1,11 @@
 //! Clients that cannot go on until something else moves: who waits for what, and who is woken.
+//!
+//! Whoever waits for room on a shared connection does so in order. Its first is called when there may be room, keeps its place
+//! until it has sent something, and calls the next. Who comes later goes behind them, even if there is room: else clients with
+//! deep pipelines, which refill whatever a reply sets free, would keep the others out for ever. For the entries of tables clients wait
+//! without such order; the table of requests has some that deep pipelines cannot take.
 
-use crate::limits::WAKE_BATCH;
+use crate::limits::{LINK_TURN_REQUESTS, WAKE_BATCH};
 use crate::proxy::Proxy;
 use crate::slab::NIL;
 use crate::state::{Wait, WaitFor, WaitList};
@@ -10,6 +15,8 @@ impl Proxy {
     fn wait_list(&mut self, what: WaitFor) -> &mut WaitList {
         match what {
             WaitFor::Server(server) => &mut self.servers[server as usize].waiting,
+            WaitFor::Link(link) => &mut self.links[link as usize].waiting,
+            WaitFor::Turn => &mut self.turn_waiting,
             WaitFor::Table | WaitFor::Nothing => &mut self.table_waiting,
         }
     }
@@ -19,7 +26,7 @@ impl Proxy {
         self.unwait(client);
         let state = &mut self.clients[client as usize];
         state.waiting_since_us = state.waiting_since_us.min(self.now_us);
-        self.waiting += usize::from(matches!(what, WaitFor::Server(_)));
+        self.waiting += usize::from(is_for_server(what));
         let list = self.wait_list(what);
         let last = list.last;
         list.last = client;
@@ -30,6 +37,7 @@ impl Proxy {
         }
         self.clients[client as usize].wait = Wait {
             what,
+            called: false,
             before: last,
             after: NIL,
         };
@@ -41,11 +49,12 @@ impl Proxy {
             what,
             before,
             after,
+            ..
         } = self.clients[client as usize].wait;
         if what == WaitFor::Nothing {
             return;
         }
-        self.waiting -= usize::from(matches!(what, WaitFor::Server(_)));
+        self.waiting -= usize::from(is_for_server(what));
         self.clients[client as usize].wait = Wait::NONE;
         if before == NIL {
             self.wait_list(what).first = after;
@@ -59,8 +68,8 @@ impl Proxy {
         }
     }
 
-    fn wake(&mut self, streams: &mut impl Streams, what: WaitFor) {
-        for _ in 0..WAKE_BATCH {
+    fn wake(&mut self, streams: &mut impl Streams, what: WaitFor, most: usize) {
+        for _ in 0..most {
             let client = self.wait_list(what).first;
             if client == NIL {
                 return;
@@ -72,7 +81,7 @@ impl Proxy {
 
     /// Wakes clients that wait for a server.
     pub(crate) fn wake_server(&mut self, streams: &mut impl Streams, server: u16) {
-        self.wake(streams, WaitFor::Server(server));
+        self.wake(streams, WaitFor::Server(server), WAKE_BATCH);
     }
 
     /// Wakes clients that wait for a table entry, if there are entries. True when somebody was woken.
@@ -80,9 +89,82 @@ impl Proxy {
         let waiting = self.table_waiting.first != NIL;
         if waiting && self.freed {
             self.freed = false;
-            self.wake(streams, WaitFor::Table);
+            self.wake(streams, WaitFor::Table, WAKE_BATCH);
             return true;
         }
         false
     }
+
+    /// Lets the next client go on that has had its share of a turn. False: there is none.
+    pub(crate) fn wake_next(&mut self, streams: &mut impl Streams) -> bool {
+        let waiting = self.turn_waiting.first != NIL;
+        self.wake(streams, WaitFor::Turn, 1);
+        waiting
+    }
+
+    /// Has the client wait for room on a shared connection. One that was called and found too little keeps its place.
+    pub(crate) fn wait_for_link(&mut self, client: u32, link: u32) -> bool {
+        self.pool_of(client).counters.paused_servers += 1;
+        let state = &mut self.clients[client as usize];
+        if state.wait.what == WaitFor::Link(link) {
+            state.wait.called = false;
+        } else {
+            // A request in parts that was called elsewhere has done its waiting there.
+            state.credit = if state.wait.called {
+                LINK_TURN_REQUESTS
+            } else {
+                0
+            };
+            self.wait(client, WaitFor::Link(link));
+        }
+        false
+    }
+
+    /// Calls the first of those that wait for room on a connection, if there may be some.
+    #[inline]
+    pub(crate) fn call_first(&mut self, streams: &mut impl Streams, link: u32) {
+        let client = self.links[link as usize].waiting.first;
+        if client != NIL && self.link_has_room(link) {
+            self.clients[client as usize].wait.called = true;
+            streams.mark_ready(StreamId(client));
+        }
+    }
+
+    /// Whether a client may send on a connection for which clients wait: it was called, or has something left of when it was.
+    #[cold]
+    pub(crate) fn has_turn(&mut self, client: u32, link: u32) -> bool {
+        let state = &mut self.clients[client as usize];
+        if state.wait.what == WaitFor::Link(link) {
+            return true;
+        }
+        let may = state.credit > 0;
+        state.credit = state.credit.saturating_sub(1);
+        may
+    }
+
+    /// A client that was called sends: the next is called.
+    #[cold]
+    pub(crate) fn take_turn(&mut self, streams: &mut impl Streams, client: u32) {
+        self.pass_turn(streams, client);
+        self.clients[client as usize].credit = LINK_TURN_REQUESTS - 1;
+    }
+
+    /// A client that was called has nothing to send, or may not: those behind it must not wait for that.
+    #[cold]
+    pub(crate) fn pass_turn(&mut self, streams: &mut impl Streams, client: u32) {
+        if let WaitFor::Link(link) = self.clients[client as usize].wait.what {
+            self.unwait(client);
+            self.call_first(streams, link);
+        }
+    }
+
+    /// A connection takes no more requests: all that wait for it look for another.
+    pub(crate) fn wake_all_of(&mut self, streams: &mut impl Streams, link: u32) {
+        self.wake(streams, WaitFor::Link(link), usize::MAX);
+    }
+}
+
+/// Room that comes without an event is looked for by the clock.
+fn is_for_server(what: WaitFor) -> bool {
+    matches!(what, WaitFor::Server(_) | WaitFor::Link(_))
 }

@@ -107,7 +107,7 @@ impl Proxy {
         } else if self.hold.append(&mut entry.chain, &header) {
             self.pool_of(client).counters.replies_held += 1;
         } else if is_next || self.untaken_before(client, pending).is_some() {
-            self.stall_link(link, client);
+            self.stall_link(streams, link, client);
             return Moved::Stalled;
         } else {
             self.links[link as usize].unseen = false;

@@ -308,6 +308,7 @@ impl World {
         self.streams.given = 0;
         self.proxy.run(&mut self.streams, self.now_us);
         self.proxy.tick(&mut self.streams, self.now_us);
+        moved |= self.proxy.has_more();
         for client in &mut self.clients {
             let stream = &self.streams.slots[client.id.0 as usize];
             let own = stream.as_ref().filter(|s| s.serial == client.serial);

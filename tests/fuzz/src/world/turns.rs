@@ -38,7 +38,7 @@ impl World {
             client.reset |= !client.finished && own.is_some_and(|stream| stream.aborted);
         }
         self.streams.sweep();
-        moved
+        moved || self.proxy.has_more()
     }
 
     /// Time goes by. While nothing moves, nobody looks before something is due.
