@@ -12,11 +12,12 @@ use repeats::{Held, Repeats};
 use ringbuf::HeapRb;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use slow::SlowReports;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-use tidegate_channel::message::NeighbourSeen;
+use tidegate_channel::message::{FromWorker, NeighbourSeen};
 use tidegate_config::Config;
 use tidegate_link::News;
 use tidegate_proxy::streams::ServerId;
@@ -39,6 +40,8 @@ pub enum Told {
     Captured(Box<Tap>),
     /// Something about the link that the manager or the operator has to know.
     News(News),
+    /// A server does not answer, which the manager has to tell the kernel.
+    Silent(ServerId),
 }
 
 /// The loop's end.
@@ -111,6 +114,8 @@ pub struct Names {
     pools: Vec<String>,
     /// Of each server: the position of its pool, its name, and its address.
     servers: Vec<(usize, String, String)>,
+    /// Of each server; `None`: it has a Unix socket.
+    addresses: Vec<Option<IpAddr>>,
 }
 
 impl Names {
@@ -122,7 +127,15 @@ impl Names {
         Self {
             pools: config.pools.iter().map(|pool| pool.name.clone()).collect(),
             servers: servers.collect(),
+            addresses: config
+                .servers()
+                .map(|(_, server)| Some(server.address.ip()?.ip()))
+                .collect(),
         }
+    }
+
+    fn address(&self, server: ServerId) -> Option<IpAddr> {
+        *self.addresses.get(usize::from(server.0))?
     }
 
     fn pool(&self, pool: usize) -> &str {
@@ -168,6 +181,13 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
                         Told::Replaced(watch) => drop(watch),
                         Told::Captured(tap) => tracing::info!("capture {} is over", tap.id()),
                         Told::News(news) => tell_news(reports.manager(), news),
+                        Told::Silent(server) => {
+                            if let Some(address) = names.address(server) {
+                                // A manager that is busy hears it at the next repetition.
+                                let message = FromWorker::ServerSilent { address };
+                                let _busy = reports.manager().tell(&message);
+                            }
+                        }
                     }
                 }
                 reports.flush();

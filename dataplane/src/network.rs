@@ -13,7 +13,7 @@ use tidegate_channel::statistics::StatisticsWriter;
 use tidegate_link::{News, Wanted};
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::Change;
-use tidegate_proxy::streams::Streams;
+use tidegate_proxy::streams::{ServerId, Streams};
 
 /// What a network is to be from now on.
 pub enum NetworkChange {
@@ -58,6 +58,11 @@ pub trait Network {
     /// What was found out about the link since this was last asked, if there is room for it: it is told once.
     #[inline]
     fn take_news(&mut self, _has_room: impl FnOnce() -> bool) -> Option<News> {
+        None
+    }
+    /// A server that does not answer, for whose next hop the kernel has to be asked. One that is not told comes again.
+    #[inline]
+    fn take_silent(&mut self) -> Option<ServerId> {
         None
     }
     /// Whether [`Network::wait`] would be woken by arrivals.

@@ -61,18 +61,18 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
             .poll(|server, path| stack.set_path(ServerId(server as u16), path));
     }
 
-    /// Servers do not answer: their next hops are asked for.
-    #[cold]
-    fn doubt(&mut self, server: ServerId) {
-        let Self { doubts, ports, .. } = self;
-        let server = usize::from(server.0);
-        let Some(doubts) = doubts else {
+    /// Servers do not answer: their next hops are asked for, by us where nobody else does.
+    fn doubt(&mut self) {
+        let Some(doubts) = &mut self.doubts else {
             return;
         };
-        let port = doubts.port_of(server).map(usize::from);
-        if let Some(port) = port.and_then(|port| ports.get_mut(port)) {
-            let mac = port.info().mac;
-            doubts.ask(self.now_us, server, mac, port.halves().1);
+        while let Some(server) = self.stack.take_silent() {
+            let server = usize::from(server.0);
+            let port = doubts.port_of(server).map(usize::from);
+            if let Some(port) = port.and_then(|port| self.ports.get_mut(port)) {
+                let mac = port.info().mac;
+                doubts.ask(self.now_us, server, mac, port.halves().1);
+            }
         }
     }
 
@@ -164,9 +164,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     #[inline]
     fn send(&mut self) -> bool {
         self.stack.egress(&mut self.ports);
-        while let Some(server) = self.stack.take_silent() {
-            self.doubt(server);
-        }
+        self.doubt();
         if let Some(link) = &mut self.link {
             link.send_due(&mut self.ports);
         }
@@ -200,6 +198,12 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
     fn take_news(&mut self, has_room: impl FnOnce() -> bool) -> Option<News> {
         let link = self.link.as_mut()?;
         if has_room() { link.take_news() } else { None }
+    }
+
+    /// Where we ask by ourselves, nothing is left.
+    #[inline]
+    fn take_silent(&mut self) -> Option<ServerId> {
+        self.stack.take_silent()
     }
 
     /// A wire without bells can only be polled.

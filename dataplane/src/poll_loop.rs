@@ -283,6 +283,9 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
         while let Some(news) = self.network.take_news(|| self.events.has_room()) {
             self.events.send_told(Told::News(news));
         }
+        while let Some(server) = self.network.take_silent() {
+            self.events.send_told(Told::Silent(server));
+        }
         self.linger.observe(self.proxy.owed());
         state.next_timer_us = earliest(self.network.next_timer_us(), self.proxy.next_timer_us());
         Turn::Busy

@@ -473,6 +473,11 @@ impl Manager {
                         packets.learn(seen);
                     }
                 }
+                Said::ServerSilent(address) => {
+                    if let Some(packets) = self.parts.shared.packets_mut() {
+                        packets.doubt(address);
+                    }
+                }
                 Said::Failed { reason, permanent } => self.failed(worker, &reason, permanent),
             }
         }

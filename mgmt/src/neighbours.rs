@@ -60,6 +60,11 @@ impl Kernel for Asked<'_> {
         }))
     }
 
+    /// Workers ask by themselves.
+    fn probe_neighbour(&mut self, _ifindex: u32, _address: IpAddr) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The worker asks by itself.
     fn use_neighbour(&mut self, _ifindex: u32, _address: IpAddr) -> io::Result<()> {
         Ok(())

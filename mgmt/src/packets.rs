@@ -13,7 +13,7 @@ use crate::steering::Steering;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tidegate_channel::message::{NeighbourSeen, PacketDescriptors, PortFacts};
@@ -174,6 +174,15 @@ impl Packets {
         if let LinkSide::Own(neighbours) = &mut self.link {
             neighbours.learn(seen);
             self.refresh_at = Instant::now();
+        }
+    }
+
+    /// A worker hears nothing of this server: the kernel confirms its next hop. We learn the outcome as an event.
+    pub fn doubt(&mut self, server: IpAddr) {
+        if let LinkSide::Kernel(nics) = &mut self.link
+            && let Err(error) = self.mirror.doubt(&mut nics.query, server, Instant::now())
+        {
+            tracing::debug!("the next hop of {server} cannot be confirmed: {error}");
         }
     }
 

@@ -4,6 +4,7 @@ use crate::adoption::interview::{Adoptee, Leaving};
 use crate::life::{End, Life};
 use crate::runtime_dir::{ProcessId, parse_stat};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -77,6 +78,8 @@ pub enum Said {
     Keys(KeysSeen),
     /// Where a neighbour is.
     Neighbour(NeighbourSeen),
+    /// A server does not answer.
+    ServerSilent(IpAddr),
     /// It cannot go on.
     Failed {
         /// Why.
@@ -410,6 +413,9 @@ impl WorkerProcess {
                 }
                 Ok((FromWorker::Keys(seen), _)) => said.push(Said::Keys(seen)),
                 Ok((FromWorker::Neighbour(seen), _)) => said.push(Said::Neighbour(seen)),
+                Ok((FromWorker::ServerSilent { address }, _)) => {
+                    said.push(Said::ServerSilent(address));
+                }
                 Ok((FromWorker::Acknowledged { generation }, _)) => {
                     self.acknowledged(generation);
                     let refused = None;

@@ -99,7 +99,7 @@ scope! {
         resets_sent: "connections reset by us",
         flows_timed_out: "connections given up: no acknowledgement in time",
         retransmits: "segments sent again",
-        servers_silent: "times a server connection had sent a segment twice in vain: on DPDK its next hop is asked for",
+        servers_silent: "times a server connection had sent a segment twice in vain: its next hop is asked for",
         acks_alone: "segments sent that carry nothing but an acknowledgement",
         segments_sent: "segments sent",
         acks_held: "acknowledgements that waited for their reply",

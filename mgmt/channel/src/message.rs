@@ -122,6 +122,11 @@ pub enum FromWorker {
     Keys(KeysSeen),
     /// Where a neighbour is, on ports of which the kernel knows nothing. Said by worker 0, of each neighbour that it looks for.
     Neighbour(NeighbourSeen),
+    /// A server does not answer what is sent to it, on ports that the kernel has as well: its next hop may have moved.
+    ServerSilent {
+        /// The server.
+        address: IpAddr,
+    },
     /// The worker cannot go on and exits.
     Failed {
         /// Why, for the operator.

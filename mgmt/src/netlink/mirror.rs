@@ -5,6 +5,7 @@ use super::query::Query;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 use tidegate_channel::paths::{PathEntry, PathWriter};
 
 /// What the mirror asks: the kernel; on DPDK the configuration and what the first worker found; or a test.
@@ -15,7 +16,12 @@ pub trait Kernel {
     fn neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<Option<Neighbour>>;
     /// Resolve or confirm a neighbour.
     fn use_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()>;
+    /// Confirm a neighbour, although it is known.
+    fn probe_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()>;
 }
+
+/// The shortest time between two confirmations of one neighbour: as the kernel asks, a second apart.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Kernel for Query {
     fn route(&mut self, destination: IpAddr) -> io::Result<Option<Route>> {
@@ -28,6 +34,10 @@ impl Kernel for Query {
 
     fn use_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
         Query::use_neighbour(self, ifindex, address)
+    }
+
+    fn probe_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
+        Query::probe_neighbour(self, ifindex, address)
     }
 }
 
@@ -59,6 +69,8 @@ pub struct Mirror {
     source: Option<IpAddr>,
     /// What was last found, by address: to say each change once.
     seen: BTreeMap<IpAddr, Reach>,
+    /// When next hops were last in doubt. There are no more than servers.
+    doubted: BTreeMap<IpAddr, Instant>,
 }
 
 /// What a look at the kernel brought.
@@ -85,7 +97,32 @@ impl Mirror {
             ports,
             source,
             seen: BTreeMap::new(),
+            doubted: BTreeMap::new(),
         }
+    }
+
+    /// A server that is reached does not answer: its next hop is confirmed, at most once a second. Who says so is another process, so
+    /// nobody but a server of ours is asked for.
+    pub fn doubt(
+        &mut self,
+        kernel: &mut impl Kernel,
+        server: IpAddr,
+        now: Instant,
+    ) -> io::Result<()> {
+        if !matches!(self.seen.get(&server), Some(Reach::Path { .. })) {
+            return Ok(());
+        }
+        let Some(route) = kernel.route(server)? else {
+            return Ok(());
+        };
+        let next_hop = route.gateway.unwrap_or(server);
+        let before = self.doubted.get(&next_hop);
+        if before.is_some_and(|before| now < *before + DOUBT_INTERVAL) {
+            return Ok(());
+        }
+        self.doubted.retain(|_, at| now < *at + DOUBT_INTERVAL);
+        self.doubted.insert(next_hop, now);
+        kernel.probe_neighbour(route.ifindex, next_hop)
     }
 
     /// Asks the kernel for the way to every server and updates the table.
@@ -248,6 +285,7 @@ mod tests {
         routes: BTreeMap<IpAddr, Route>,
         neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
         used: Vec<IpAddr>,
+        probed: Vec<(u32, IpAddr)>,
     }
 
     impl Kernel for Fake {
@@ -261,6 +299,11 @@ mod tests {
 
         fn use_neighbour(&mut self, _ifindex: u32, address: IpAddr) -> io::Result<()> {
             self.used.push(address);
+            Ok(())
+        }
+
+        fn probe_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
+            self.probed.push((ifindex, address));
             Ok(())
         }
     }
@@ -317,6 +360,42 @@ mod tests {
             .insert((4, ip("10.0.0.254")), Neighbour::Failed);
         assert!(mirror.refresh(&mut kernel, &mut table).changed);
         assert_eq!(table.get(0), None);
+    }
+
+    #[test]
+    fn the_next_hop_of_a_silent_server_is_confirmed_once_a_second() {
+        let servers: [SocketAddr; 2] =
+            ["10.0.1.11:1", "10.0.1.12:1"].map(|text| text.parse().unwrap());
+        let router = ip("10.0.0.254");
+        let route = Route {
+            ifindex: 3,
+            gateway: Some(router),
+            source: Some(ip("10.0.0.1")),
+            local: false,
+        };
+        let mut kernel = Fake::default();
+        for server in servers {
+            kernel.routes.insert(server.ip(), route);
+        }
+        let mut mirror = Mirror::new(servers.to_vec(), &[3], None);
+        let mut table = PathWriter::create(2).unwrap();
+        let start = Instant::now();
+        let doubt = |mirror: &mut Mirror, kernel: &mut Fake, server, after_ms| {
+            let now = start + Duration::from_millis(after_ms);
+            mirror.doubt(kernel, server, now).unwrap();
+            kernel.probed.len()
+        };
+        // Nothing is known of it, so there is nothing to doubt.
+        mirror.refresh(&mut kernel, &mut table);
+        assert_eq!(doubt(&mut mirror, &mut kernel, servers[0].ip(), 0), 0);
+        kernel.neighbours.insert((3, router), Neighbour::Fresh(MAC));
+        mirror.refresh(&mut kernel, &mut table);
+        assert_eq!(doubt(&mut mirror, &mut kernel, ip("192.0.2.1"), 0), 0);
+        assert_eq!(doubt(&mut mirror, &mut kernel, servers[0].ip(), 0), 1);
+        // Both are behind one next hop.
+        assert_eq!(doubt(&mut mirror, &mut kernel, servers[1].ip(), 999), 1);
+        assert_eq!(doubt(&mut mirror, &mut kernel, servers[1].ip(), 1_000), 2);
+        assert_eq!(kernel.probed, [(3, router); 2]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -96,6 +96,30 @@ impl Query {
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_ACK,
         )?;
+        Ok(())
+    }
+
+    /// Makes the kernel ask a neighbour whether it is still where it was, although it has no doubt: what TCP of our own hears, or does not,
+    /// it knows nothing of. An entry that somebody made by hand is left alone.
+    pub fn probe_neighbour(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
+        let question = RouteNetlinkMessage::GetNeighbour(neighbour_message(ifindex, address));
+        let answers = match self.ask(question, 0) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => return Ok(()),
+            answers => answers?,
+        };
+        let is_believed = answers.iter().any(|message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) => matches!(
+                message.header.state,
+                NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay
+            ),
+            _ => false,
+        });
+        if is_believed {
+            // Without a link address and without NLM_F_REPLACE the state changes, and nothing else.
+            let mut message = neighbour_message(ifindex, address);
+            message.header.state = NeighbourState::Probe;
+            self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_ACK)?;
+        }
         Ok(())
     }
 

@@ -96,6 +96,9 @@ fn from_worker() -> &'static [Vec<u8>] {
                 }],
                 last: true,
             }),
+            FromWorker::ServerSilent {
+                address: [192, 0, 2, 1].into(),
+            },
             FromWorker::Neighbour(NeighbourSeen {
                 port: 0,
                 address: IpAddr::from([192, 0, 2, 7]),

@@ -4,6 +4,7 @@ use super::packet::{Mac, arp};
 use super::script::Act;
 use super::{MAC, START_US, World};
 use tidegate_dataplane::network::Network;
+use tidegate_proxy::streams::ServerId;
 
 const SERVER: [u8; 4] = [192, 0, 2, 20];
 const OURS: [u8; 4] = [192, 0, 2, 10];
@@ -41,9 +42,8 @@ fn asks(frame: &&Vec<u8>) -> bool {
     frame[..6] == [0xff; 6] && frame[12..14] == [8, 6] && frame[38..42] == SERVER
 }
 
-#[test]
-fn is_asked_for_when_it_falls_silent_and_reached_again() {
-    let mut world = World::new();
+/// A client has asked for something of a server that is where it was known to be.
+fn asked(mut world: World) -> World {
     world.reach(0, true);
     world.turn();
     world.says(BEFORE);
@@ -58,6 +58,12 @@ fn is_asked_for_when_it_falls_silent_and_reached_again() {
         world.act(act);
         world.turn();
     }
+    world
+}
+
+#[test]
+fn is_asked_for_when_it_falls_silent_and_reached_again() {
+    let mut world = asked(World::new());
     // Its SYN is repeated after 1 s and after 3 s.
     let sent = world.unanswered(START_US + 2_900_000);
     assert_eq!(sent.iter().filter(asks).count(), 0);
@@ -74,4 +80,15 @@ fn is_asked_for_when_it_falls_silent_and_reached_again() {
         is_tcp && frame[30..34] == SERVER
     });
     assert!(to_server.all(|frame| frame[..6] == AFTER));
+}
+
+#[test]
+fn is_told_of_where_the_kernel_has_the_neighbours() {
+    let mut world = World::new();
+    world.network.doubts = None;
+    let mut world = asked(world);
+    let sent = world.unanswered(START_US + 3_500_000);
+    assert_eq!(sent.iter().filter(asks).count(), 0);
+    assert_eq!(world.network.take_silent(), Some(ServerId(0)));
+    assert_eq!(world.network.take_silent(), None);
 }
