@@ -3,6 +3,7 @@
 use crate::http;
 use crate::plan::{self, Facts};
 use crate::preflight;
+use crate::remains::programs;
 use crate::runtime_dir::{is_running, orphans};
 use crate::sockets::preflight::Taken;
 use crate::stats::listener::StatsListener;
@@ -39,6 +40,7 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
     let ours = is_running(root, &config.name) || !orphans(root, &config.name).is_empty();
     let taken = if ours { Taken::IsOurs } else { Taken::IsAFault };
     crate::faults::add(&mut faults, preflight::devices(config, taken));
+    faults.extend(programs::faults(config, root, taken));
     faults.extend(preflight::addresses(config, &facts, taken));
     faults.extend(preflight::user(config).err());
     let http = config.http.as_ref();

@@ -44,6 +44,7 @@ mod pci;
 mod plan;
 mod preflight;
 mod reload;
+mod remains;
 mod reserved_ports;
 mod run;
 mod runtime_dir;

@@ -19,13 +19,14 @@ use crate::packets::Packets;
 use crate::reload::edit::Edit;
 use crate::reload::replace::Replacement;
 use crate::reload::{Reload, Source};
+use crate::remains::{directory, programs};
 use crate::runtime_dir::{Record, Recorder};
 use crate::shared::Shared;
 use crate::slowlog::SlowLog;
 use crate::stats::listener::StatsListener;
 use crate::stats::{self, Memory};
 use crate::supervisor::{Slot, Told};
-use crate::worker_process::Said;
+use crate::worker_process::{Said, WorkerProcess};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -121,6 +122,8 @@ pub struct Manager {
     pub capture: Capture,
     heartbeat_at: Instant,
     ending: Option<Ending>,
+    /// The same as `started`, by the clock of the kernel's programs.
+    begun: Duration,
 }
 
 /// Which descriptors were readable.
@@ -163,6 +166,7 @@ impl Manager {
             awaited: Vec::new(),
             heartbeat_at: now,
             ending: None,
+            begun: programs::uptime(),
         }
     }
 
@@ -291,6 +295,7 @@ impl Manager {
             );
         }
         if !ended.is_empty() {
+            self.note_programs();
             self.write_record();
             self.write_totals();
         }
@@ -304,8 +309,12 @@ impl Manager {
         let last = self.ending.is_some();
         let mut ended = Vec::new();
         for slot in &mut self.slots {
+            let pid = slot.process.as_ref().map(WorkerProcess::pid);
             if !slot.reap(now, last, told) {
                 continue;
+            }
+            if let Some(pid) = pid.filter(|_| self.parts.shared.are_together()) {
+                directory::remove(&self.parts.shared.config.name, pid);
             }
             ended.push(slot.worker);
             let worker = slot.worker as u32;
@@ -322,6 +331,13 @@ impl Manager {
             }
         }
         ended
+    }
+
+    /// What DPDK has attached to interfaces has to be taken off when it ends, by whoever ends it.
+    fn note_programs(&mut self) {
+        let config = &self.parts.shared.config;
+        let known = &self.parts.record.programs;
+        self.parts.record.programs = programs::of_instance(config, known, self.begun);
     }
 
     fn write_totals(&self) {
@@ -463,6 +479,10 @@ impl Manager {
                 Said::Slow { entries, lost } => self.slowlog.add(worker, entries, lost),
                 Said::Ready => {
                     self.ready(worker);
+                    if self.parts.shared.are_together() {
+                        self.note_programs();
+                        self.write_record();
+                    }
                     crate::adoption::keep(self, worker);
                     self.capture.join(&mut self.slots[worker]);
                 }

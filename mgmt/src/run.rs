@@ -10,6 +10,7 @@ use crate::packets::Packets;
 use crate::plan::{Facts, Plan};
 use crate::preflight;
 use crate::reload::Source;
+use crate::remains::{directory, programs};
 use crate::reserved_ports::{self, PortSet, RESERVED_PORTS};
 use crate::runtime_dir::{Record, RuntimeDir, network_namespace};
 use crate::shared::{Network, Shared};
@@ -167,6 +168,7 @@ fn prepare(
         Taken::IsOurs
     };
     crate::faults::add(&mut faults, preflight::devices(&config, taken));
+    faults.extend(programs::faults(&config, root, taken));
     let of_addresses = preflight::addresses(&config, &facts, taken);
     if found.outdated {
         // They serve it all the same, and the file may be the remedy: its reload looks at its own.
@@ -283,10 +285,22 @@ pub fn undo(runtime: &RuntimeDir) -> anyhow::Result<()> {
         return Ok(());
     };
     record.sockets.iter().for_each(|path| remove_stale(path));
+    let processes = record.workers.iter().filter_map(|worker| worker.process);
+    for process in processes.filter(|process| !process.lives()) {
+        directory::remove(runtime.name(), process.pid);
+    }
+    let (theirs, ours) = (record.network_namespace, network_namespace());
+    if theirs == 0 || theirs == ours {
+        programs::remove(&record.programs);
+    } else if !record.programs.is_empty() {
+        tracing::warn!(
+            "a killed instance attached XDP programs in network namespace {theirs}, this is {ours}: if that one still exists, take them off \
+             there (ip link set dev INTERFACE xdp off)"
+        );
+    }
     if record.reserved_ports.is_empty() {
         return Ok(());
     }
-    let (theirs, ours) = (record.network_namespace, network_namespace());
     if theirs != 0 && theirs != ours {
         // Each namespace has reserved ports of its own: these here are not the ones that were changed.
         tracing::warn!(
@@ -333,6 +347,10 @@ impl Start<'_> {
         let record = Record {
             reserved_ports: reservation.added.to_string(),
             network_namespace: network_namespace(),
+            programs: match adopted {
+                Some(_) => self.before.programs.clone(),
+                None => Vec::new(),
+            },
             ..Record::default()
         };
         let runtime = self.runtime;
@@ -346,6 +364,7 @@ impl Start<'_> {
         let record = runtime.record().unwrap_or_default();
         if outcome.is_ok() || record.living().next().is_none() {
             reservation.release();
+            programs::remove(&record.programs);
         }
         outcome
     }

@@ -8,6 +8,7 @@
 mod in_place;
 
 use crate::reload::edit::Edit;
+use crate::remains::programs::ProgramRecord;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, Uid, geteuid, sysconf};
 use serde::de::DeserializeOwned;
@@ -88,6 +89,9 @@ pub struct Record {
     /// Workers were moved to cores that are not in the file.
     #[serde(default)]
     pub moved: bool,
+    /// Programs that DPDK attached to interfaces.
+    #[serde(default)]
+    pub programs: Vec<ProgramRecord>,
 }
 
 /// A worker and what is told of it, also by the manager after this one.
@@ -347,6 +351,12 @@ impl RuntimeDir {
         }
     }
 
+    /// The name of the instance.
+    pub fn name(&self) -> &str {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.unwrap_or_default()
+    }
+
     /// The path of the control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.path.join("control.sock")
@@ -446,6 +456,12 @@ pub fn write_whole(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<(),
 pub fn is_running(root: &Path, name: &str) -> bool {
     let lock = File::open(root.join(name).join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The process of the manager of an instance that runs, as its lock says.
+pub fn holder(root: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(root.join(name).join("lock"));
+    text.unwrap_or_default().trim().to_owned()
 }
 
 /// Processes of workers of an instance, as far as its record can be read.

@@ -40,7 +40,16 @@ impl<T> Counted<T> {
 pub struct Told {
     /// The start as a whole failed, which is told at the end, with the reason.
     all_of_the_start: bool,
-    processes: Vec<(u32, String)>,
+    processes: Vec<End>,
+}
+
+/// The end of a process.
+#[derive(Debug)]
+struct End {
+    pid: u32,
+    /// How, or the reason why it could not start.
+    text: String,
+    could_not_start: bool,
 }
 
 impl Told {
@@ -55,16 +64,22 @@ impl Told {
     /// Whether this end of a process need not be told; it is known from here on.
     fn knows(&mut self, pid: u32, text: &str) -> bool {
         let reason = text.strip_prefix(COULD_NOT_START);
-        let known = |(other, told): &(u32, String)| {
-            // A thread that waited for another one says whose reason it was.
-            let same = |reason: &str| told.ends_with(reason) || reason.ends_with(told.as_str());
-            *other == pid && reason.is_none_or(same)
+        let known = |told: &End| {
+            let same = match reason {
+                // A thread that waited for another one says whose reason it was.
+                Some(reason) => told.text.ends_with(reason) || reason.ends_with(&told.text),
+                None => told.could_not_start || told.text == text,
+            };
+            told.pid == pid && same
         };
         if self.processes.iter().any(known) {
             return true;
         }
-        let text = reason.unwrap_or(text);
-        self.processes.push((pid, text.to_owned()));
+        self.processes.push(End {
+            pid,
+            text: reason.unwrap_or(text).to_owned(),
+            could_not_start: reason.is_some(),
+        });
         self.all_of_the_start
     }
 }
@@ -486,6 +501,7 @@ mod tests {
         assert!(!told.knows(7, "could not start: something else"));
         assert!(!told.knows(8, "killed by SIGKILL"), "another process");
         assert!(told.knows(8, "killed by SIGKILL"));
+        assert!(!told.knows(8, "killed by SIGKILL because its heartbeat had stopped"));
     }
 
     #[test]

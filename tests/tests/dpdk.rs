@@ -119,3 +119,56 @@ fn on_dpdk_a_map_that_moves_threads_needs_a_restart() {
     );
     set_and_get(&scene, Family::V4, "as-before");
 }
+
+#[test]
+fn on_dpdk_an_orderly_end_leaves_nothing_on_the_interface_that_it_had_alone() {
+    let Some(mut scene) = raise(Driver::DpdkXdp) else {
+        return;
+    };
+    let link = |scene: &Scene| {
+        let appliance = &scene.lab().hosts.appliance;
+        appliance.shell("ip link show dev eth1").unwrap()
+    };
+    assert!(link(&scene).contains("prog/xdp"), "{}", link(&scene));
+    let status = scene.appliance.status().unwrap();
+    let name = status.0["name"].as_str().unwrap().to_owned();
+    let pid = status.workers()[0].pid;
+    // Another instance is told whose the interface is, and is not begun.
+    let text = std::fs::read_to_string(scene.appliance.config_file()).unwrap();
+    let other = scene.stage().directory().join("other.toml");
+    let mine = format!("name = \"{name}\"");
+    assert!(text.contains(&mine), "{text}");
+    std::fs::write(&other, text.replace(&mine, "name = \"tg-other\"")).unwrap();
+    for command in ["check", "run"] {
+        let said = scene
+            .appliance
+            .ask(&[command, "-c", other.to_str().unwrap()]);
+        let said = said.unwrap();
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        let expected = format!("eth1 is served by the instance {name:?} (process ");
+        assert!(!said.status.success() && text.contains(&expected), "{text}");
+    }
+    set_and_get(&scene, Family::V4, "as-before");
+    let ended = scene.appliance.end_with(Signal::SIGTERM).unwrap();
+    assert!(ended.success(), "{}", scene.appliance.log());
+    assert!(!link(&scene).contains("xdp"), "{}", link(&scene));
+    let directory = format!("/var/run/dpdk/{name}-{pid}");
+    assert!(!std::path::Path::new(&directory).exists(), "{directory}");
+}
+
+#[test]
+fn on_dpdk_what_a_killed_instance_left_on_the_interface_is_cleaned_up() {
+    let Some(mut scene) = raise(Driver::DpdkXdp) else {
+        return;
+    };
+    let status = scene.appliance.status().unwrap();
+    let name = status.0["name"].as_str().unwrap().to_owned();
+    scene.appliance.kill_manager().unwrap();
+    let said = scene.appliance.ask(&["clean-up", "--name", &name]).unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let appliance = &scene.lab().hosts.appliance;
+    let link = appliance.shell("ip link show dev eth1").unwrap();
+    assert!(!link.contains("xdp"), "{link}");
+    scene.appliance.run_again().unwrap();
+    set_and_get(&scene, Family::V4, "again");
+}

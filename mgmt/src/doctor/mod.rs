@@ -18,6 +18,7 @@ use crate::configure::target::Target;
 use crate::host::{Host, System};
 use crate::plan::{self, Facts};
 use crate::preflight;
+use crate::remains::programs;
 use crate::runtime_dir::is_running;
 use crate::sockets::preflight::Taken;
 use clap::Args;
@@ -211,6 +212,9 @@ fn of_addresses(config: &Config, facts: &Facts, root: &Path, findings: &mut Find
         for fault in preflight::devices(config, taken) {
             findings.blocks("plan", fault, "");
         }
+    }
+    for fault in programs::faults(config, root, taken) {
+        findings.blocks("interface", fault, "");
     }
     // Over AF_XDP a running instance leaves its addresses to nobody's sockets.
     for fault in preflight::addresses(config, facts, taken) {

@@ -7,6 +7,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType, RouteVia,
 };
 use std::net::IpAddr;
+use tidegate_port::xdp::AttachMode;
 
 /// The kernel's answer to "how do I reach this address".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,37 @@ pub fn has_xdp(message: &LinkMessage) -> bool {
         }),
         _ => false,
     }
+    })
+}
+
+/// An XDP program that is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedProgram {
+    /// The kernel's number of the program.
+    pub id: u32,
+    /// Where it runs.
+    pub mode: AttachMode,
+}
+
+/// The one program of an interface; `None`: there is none, or several.
+pub fn program(message: &LinkMessage) -> Option<AttachedProgram> {
+    let attributes = message.attributes.iter();
+    let xdp = attributes.filter_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => Some(xdp),
+        _ => None,
+    });
+    let (mut id, mut mode) = (None, None);
+    for xdp in xdp.flatten() {
+        match xdp {
+            LinkXdp::ProgId(program) => id = Some(*program),
+            LinkXdp::Attached(XdpAttached::Driver) => mode = Some(AttachMode::Native),
+            LinkXdp::Attached(XdpAttached::SocketBuffer) => mode = Some(AttachMode::Generic),
+            _ => {}
+        }
+    }
+    Some(AttachedProgram {
+        id: id?,
+        mode: mode?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Asks the kernel.
 
-use super::answer::{self, Neighbour, Route, TableEntry};
+use super::answer::{self, AttachedProgram, Neighbour, Route, TableEntry};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
@@ -163,14 +163,25 @@ impl Query {
         self.link(ifindex, answer::has_program)
     }
 
+    /// The XDP program of an interface; `None`: it has none, or several.
+    pub fn program(&mut self, ifindex: u32) -> io::Result<Option<AttachedProgram>> {
+        let links = self.links(ifindex)?;
+        Ok(links.iter().find_map(answer::program))
+    }
+
     fn link(&mut self, ifindex: u32, has: fn(&LinkMessage) -> bool) -> io::Result<bool> {
+        Ok(self.links(ifindex)?.iter().any(has))
+    }
+
+    fn links(&mut self, ifindex: u32) -> io::Result<Vec<LinkMessage>> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         let answers = self.ask(RouteNetlinkMessage::GetLink(message), 0)?;
-        Ok(answers.iter().any(|message| match message {
-            RouteNetlinkMessage::NewLink(message) => has(message),
-            _ => false,
-        }))
+        let links = answers.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => Some(message),
+            _ => None,
+        });
+        Ok(links.collect())
     }
 
     /// Gives an interface, which has to be down, another name.

@@ -56,6 +56,10 @@ fn a_killed_instance_leaves_a_record() {
             settings: vec![("idle".into(), "spin".into())],
         }],
         moved: true,
+        programs: vec![ProgramRecord {
+            interface: "eth1".into(),
+            id: 7,
+        }],
         sockets: vec![PathBuf::from("/run/cache.sock")],
     };
     first.recorder().write(&record).unwrap();

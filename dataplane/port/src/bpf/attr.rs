@@ -16,6 +16,7 @@ pub(super) enum Command {
     ProgramLoad = 5,
     ObjectPin = 6,
     ProgramTestRun = 10,
+    ProgramById = 13,
     ObjectInfo = 15,
     LinkCreate = 28,
 }

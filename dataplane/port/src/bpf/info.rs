@@ -2,12 +2,16 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::BpfError;
 use super::attr::{Attr, Command};
 
 /// Longer than any of the structs is; the kernel says how much of it it filled.
 const INFO_BYTES: usize = 256;
+
+/// `BPF_OBJ_NAME_LEN`.
+const NAME_BYTES: usize = 16;
 
 /// Most maps of a program that are asked for. Why: ours has seven.
 const MAP_IDS_MAX: usize = 32;
@@ -28,6 +32,9 @@ pub(super) struct ProgramInfo {
     pub(super) kind: u32,
     pub(super) id: u32,
     pub(super) map_ids: Vec<u32>,
+    pub(super) name: String,
+    /// Since the machine was started.
+    pub(super) loaded: Duration,
 }
 
 /// `struct bpf_link_info` of a link of an XDP program.
@@ -50,6 +57,19 @@ impl Info {
         let mut value = [0; 4];
         value.copy_from_slice(&self.0[offset..offset + 4]);
         u32::from_ne_bytes(value)
+    }
+
+    fn u64(&self, offset: usize) -> u64 {
+        let mut value = [0; 8];
+        value.copy_from_slice(&self.0[offset..offset + 8]);
+        u64::from_ne_bytes(value)
+    }
+
+    /// What stands there up to a zero byte.
+    fn text(&self, offset: usize, bytes: usize) -> String {
+        let field = &self.0[offset..offset + bytes];
+        let end = field.iter().position(|byte| *byte == 0).unwrap_or(bytes);
+        String::from_utf8_lossy(&field[..end]).into_owned()
     }
 
     fn set_u32(&mut self, offset: usize, value: u32) {
@@ -104,6 +124,8 @@ pub(super) fn of_program(program: BorrowedFd<'_>) -> Result<ProgramInfo, BpfErro
         kind: info.u32(0),
         id: info.u32(4),
         map_ids: ids[..number].to_vec(),
+        name: info.text(64, NAME_BYTES),
+        loaded: Duration::from_nanos(info.u64(40)),
     })
 }
 

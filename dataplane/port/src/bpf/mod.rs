@@ -12,7 +12,7 @@ mod program;
 use std::io;
 
 pub use map::{Map, MapKind};
-pub use program::{Link, Program, ProgramKind, TestRun};
+pub use program::{ForeignProgram, Link, Program, ProgramKind, TestRun};
 
 /// Why the kernel refused.
 #[derive(Debug, thiserror::Error)]

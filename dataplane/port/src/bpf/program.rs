@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::attr::{Attr, Command};
 use super::{BpfError, info};
@@ -159,6 +160,50 @@ impl Program {
 }
 
 impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A program of whoever loaded it, to be looked at.
+#[derive(Debug)]
+pub struct ForeignProgram {
+    fd: OwnedFd,
+    name: String,
+    loaded: Duration,
+}
+
+impl ForeignProgram {
+    /// The program with this number; `None`: there is none any more.
+    pub fn by_id(id: u32) -> Result<Option<Self>, BpfError> {
+        let attr = Attr::new().u32(0, id);
+        // SAFETY: the command takes no pointers and returns a descriptor.
+        match unsafe { attr.create(Command::ProgramById) } {
+            Ok(fd) => {
+                let found = info::of_program(fd.as_fd())?;
+                Ok(Some(Self {
+                    fd,
+                    name: found.name,
+                    loaded: found.loaded,
+                }))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(BpfError::new("look at a BPF program", error)),
+        }
+    }
+
+    /// What it is called, as far as the kernel keeps that: 15 bytes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When it was loaded, counted from the start of the machine.
+    pub fn loaded(&self) -> Duration {
+        self.loaded
+    }
+}
+
+impl AsFd for ForeignProgram {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -18,6 +18,7 @@
 //! answer with RST, while a dropped frame is sent again when the worker is back. Each outcome has a counter ([`Verdict`]).
 
 mod maps;
+mod netlink;
 mod program;
 mod refusal;
 mod steering;
@@ -28,6 +29,7 @@ pub(crate) mod fixtures;
 mod tests;
 
 pub use maps::{LISTENERS_MAX, SOURCES_MAX, SteeringMaps};
+pub use netlink::detach;
 pub use program::load;
 pub use refusal::NativeRefusal;
 pub use steering::{AttachMode, AttachPolicy, STEERING_DESCRIPTORS, XdpError, XdpSteering};
