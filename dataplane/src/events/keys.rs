@@ -76,6 +76,7 @@ mod tests {
         let names = Names {
             pools: Vec::new(),
             servers: Vec::new(),
+            addresses: Vec::new(),
         };
         let parts = parts(&names, &KeyWatch::new(9, None, 1, 5));
         let [only] = &parts[..] else {

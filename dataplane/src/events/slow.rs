@@ -96,6 +96,7 @@ mod tests {
         Names {
             pools: vec!["cache".into()],
             servers: vec![(0, "cache-a".into(), "10.0.0.1:1".into())],
+            addresses: vec![Some([10, 0, 0, 1].into())],
         }
     }
 

@@ -71,9 +71,9 @@ impl Segment<'_> {
 impl<'a> Segment<'a> {
     /// Reads the headers of `frame`, which arrived where we are `mac`.
     #[inline]
-    pub(crate) fn parse(frame: &'a [u8], mac: &[u8; 6]) -> Result<Self, Fault> {
+    pub(crate) fn parse(frame: &'a [u8], mac: [u8; 6]) -> Result<Self, Fault> {
         let (ethernet, packet) = frame.split_first_chunk().ok_or(Fault::Runt)?;
-        if ethernet[..6] != *mac {
+        if ethernet[..6] != mac {
             return Err(misdirected(ethernet));
         }
         match [ethernet[12], ethernet[13]] {

@@ -44,7 +44,7 @@ impl Stack {
             self.counters.frames_not_ours += 1;
             return;
         };
-        let segment = match Segment::parse(frame, &state.mac) {
+        let segment = match Segment::parse(frame, state.mac) {
             Ok(segment) => segment,
             Err(fault) => return self.turn_away(fault, frame, port, hand_over),
         };

@@ -104,10 +104,10 @@ fn write_kernel(out: &mut String, port: &PortConfig) -> fmt::Result {
 fn write_dpdk(out: &mut String, port: &PortConfig) -> fmt::Result {
     writeln!(out, "interface = {}", quoted(&port.interface))?;
     if let Some(dpdk) = &port.dpdk {
-        if dpdk.pmd != Pmd::Pci {
-            writeln!(out, "pmd = {}", word(Pmd::NAMES, dpdk.pmd))?;
-        } else {
+        if dpdk.pmd == Pmd::Pci {
             writeln!(out, "without_iommu = {}", dpdk.without_iommu)?;
+        } else {
+            writeln!(out, "pmd = {}", word(Pmd::NAMES, dpdk.pmd))?;
         }
         writeln!(out, "addresses = [{}]", list(&dpdk.addresses))?;
         writeln!(out, "routes = [{}]", list(&dpdk.routes))?;

@@ -38,7 +38,7 @@ impl World {
     }
 }
 
-fn asks(frame: &&Vec<u8>) -> bool {
+fn asks(frame: &[u8]) -> bool {
     frame[..6] == [0xff; 6] && frame[12..14] == [8, 6] && frame[38..42] == SERVER
 }
 
@@ -66,10 +66,10 @@ fn is_asked_for_when_it_falls_silent_and_reached_again() {
     let mut world = asked(World::new());
     // Its SYN is repeated after 1 s and after 3 s.
     let sent = world.unanswered(START_US + 2_900_000);
-    assert_eq!(sent.iter().filter(asks).count(), 0);
+    assert_eq!(sent.iter().filter(|frame| asks(frame)).count(), 0);
     assert_eq!(world.network.counters().servers_silent, 0);
     let sent = world.unanswered(START_US + 3_500_000);
-    assert_eq!(sent.iter().filter(asks).count(), 1);
+    assert_eq!(sent.iter().filter(|frame| asks(frame)).count(), 1);
     assert_eq!(world.network.counters().servers_silent, 1);
     world.says(AFTER);
     let path = world.paths.get(0).expect("it has answered");
@@ -88,7 +88,7 @@ fn is_told_of_where_the_kernel_has_the_neighbours() {
     world.network.doubts = None;
     let mut world = asked(world);
     let sent = world.unanswered(START_US + 3_500_000);
-    assert_eq!(sent.iter().filter(asks).count(), 0);
+    assert_eq!(sent.iter().filter(|frame| asks(frame)).count(), 0);
     assert_eq!(world.network.take_silent(), Some(ServerId(0)));
     assert_eq!(world.network.take_silent(), None);
 }
