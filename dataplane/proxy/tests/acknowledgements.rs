@@ -1,8 +1,6 @@
 //! Whether a reply will acknowledge what was received: where not, the sender must not be told that one is expected.
 
-mod model;
-
-use model::{World, limits, pool};
+use crate::model::{World, limits, pool};
 use tidegate_config::Protocol;
 use tidegate_proxy::streams::{StreamId, Streams};
 

@@ -1,12 +1,10 @@
 //! memcached's binary protocol: every request under its own header, in order, and nothing where nothing is wanted.
 
-mod model;
-
-use model::dialects::{
+use crate::model::dialects::{
     ADD, ADDQ, DELETE, DELETEQ, GET, GETK, GETKQ, GETQ, HEADER, NOOP, QUIT, QUITQ, SET, SETQ,
     VERSION, answers, frame, frames, raw_frame,
 };
-use model::{Rng, World, limits, pool};
+use crate::model::{Rng, World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::ServerId;
 

@@ -1,9 +1,7 @@
 //! memcached's binary protocol and the pool as a whole: what is asked of all servers, who may ask, and beside whom.
 
-mod model;
-
-use model::dialects::{FLUSH, FLUSHQ, GET, GETQ, NOOP, SET, SETQ, STAT, frame, frames};
-use model::{World, limits, pool};
+use crate::model::dialects::{FLUSH, FLUSHQ, GET, GETQ, NOOP, SET, SETQ, STAT, frame, frames};
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret};
 use tidegate_proxy::streams::ServerId;
 

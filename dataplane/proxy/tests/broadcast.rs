@@ -1,10 +1,8 @@
 //! Requests that all servers of a pool answer, and SCAN, which asks one after the other.
 
-mod model;
-
-use model::dialogue::{commands, text};
-use model::joined::{ask, fill, scan_all, words, world};
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, text};
+use crate::model::joined::{ask, fill, scan_all, words, world};
+use crate::model::{World, limits, pool};
 use std::collections::BTreeSet;
 use tidegate_config::{Protocol, WorkerConfig};
 

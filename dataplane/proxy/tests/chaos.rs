@@ -2,11 +2,9 @@
 //! half-close, stop reading and come back. Whatever happens, each reply fits the request in whose place it stands, every value was
 //! written to the key that was asked for, and in the end no table of the proxy has an entry in use.
 
-mod model;
-
-use model::fit::{fits, replies, text};
-use model::traffic::{Shape, Traffic, generate};
-use model::{Rng, World, limits, pool};
+use crate::model::fit::{fits, replies, text};
+use crate::model::traffic::{Shape, Traffic, generate};
+use crate::model::{Rng, World, limits, pool};
 use tidegate_config::{Compat, Distribution, Partial, PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::ServerId;
 

@@ -1,16 +1,14 @@
 //! Divided Redis requests that are larger than a hold: how they end when something goes wrong on the way.
 
-mod model;
-
-use model::many::{command, key, keys, pairs, stored, text, world};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::many::{command, key, keys, pairs, stored, text, world};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{Compat, PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::ServerId;
 
 /// The server that has a key.
 fn owner(world: &World, key: &[u8]) -> usize {
-    let has = |server: &model::server::ModelServer| server.store.contains_key(key);
+    let has = |server: &crate::model::server::ModelServer| server.store.contains_key(key);
     world.servers.iter().position(has).expect("somebody has it")
 }
 

@@ -1,11 +1,9 @@
 //! Divided Redis requests that are larger than a hold, or have more keys than the tables take at once: what they do.
 
-mod model;
-
-use model::many::{Store, command, key, keys, pairs, stored, text, world};
-use model::server::redis;
-use model::traffic::resp;
-use model::{Rng, World, limits, pool};
+use crate::model::many::{Store, command, key, keys, pairs, stored, text, world};
+use crate::model::server::redis;
+use crate::model::traffic::resp;
+use crate::model::{Rng, World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
 
 #[test]

@@ -1,10 +1,10 @@
 //! Pools with `compat = "twemproxy"`: what they take, what they close for, and where requests go.
 
-mod model;
-
-use model::dialogue::{assert_dialogues, commands, compatible, keys_of_both, play, text, world};
-use model::traffic::resp;
-use model::{World, limits};
+use crate::model::dialogue::{
+    assert_dialogues, commands, compatible, keys_of_both, play, text, world,
+};
+use crate::model::traffic::resp;
+use crate::model::{World, limits};
 use tidegate_config::{PoolConfig, Protocol, Secret};
 
 #[test]

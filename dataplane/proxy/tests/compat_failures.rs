@@ -1,9 +1,9 @@
 //! Pools with `compat = "twemproxy"` whose servers fail: what clients are told, and when their connection ends.
 
-mod model;
-
-use model::dialogue::{assert_dialogues, commands, compatible, keys_of_both, play, text, world};
-use model::{World, limits};
+use crate::model::dialogue::{
+    assert_dialogues, commands, compatible, keys_of_both, play, text, world,
+};
+use crate::model::{World, limits};
 use tidegate_config::{PoolConfig, Protocol, Secret};
 use tidegate_proxy::streams::ServerId;
 

@@ -1,9 +1,7 @@
 //! Servers that die, stall, babble or are not there: errors instead of silence, and never another client's reply.
 
-mod model;
-
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
 use tidegate_proxy::streams::ServerId;
 

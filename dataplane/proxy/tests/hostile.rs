@@ -1,9 +1,7 @@
 //! Peers that do what no sound peer does, one case per test.
 
-mod model;
-
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{Distribution, PoolConfig, Protocol, Secret, WorkerConfig};
 
 fn text(bytes: &[u8]) -> String {

@@ -1,10 +1,8 @@
 //! What servers tell about themselves, put together.
 
-mod model;
-
-use model::dialogue::play;
-use model::joined::{ask, world};
-use model::{Rng, World, limits, pool};
+use crate::model::dialogue::play;
+use crate::model::joined::{ask, world};
+use crate::model::{Rng, World, limits, pool};
 use tidegate_config::Protocol;
 
 /// What INFO gives when the servers say this.

@@ -1,10 +1,8 @@
 //! A watch on keys sees those of every request of its pool, while it lasts.
 
-mod model;
-
-use model::dialogue::commands;
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::commands;
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use std::collections::BTreeMap;
 use tidegate_config::{PoolConfig, Protocol};
 use tidegate_proxy::KeyWatch;

@@ -1,12 +1,10 @@
 //! Nothing is left behind: neither state on a server connection that goes to somebody else, nor a client that nobody wakes.
 
-mod model;
-
-use model::dialects::{GET, STAT, frame, frames};
-use model::dialogue::{commands, play, text};
-use model::redis::{goes_on, redis};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialects::{GET, STAT, frame, frames};
+use crate::model::dialogue::{commands, play, text};
+use crate::model::redis::{goes_on, redis};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{Protocol, WorkerConfig};
 use tidegate_proxy::streams::{StreamId, Streams};
 
@@ -86,7 +84,9 @@ fn a_connection_whose_server_refused_to_end_its_state_goes_to_nobody_else() {
         assert!(got.ends_with("-BUSY script\r\n"), "{lines:?}: {got}");
         let states = world.servers[0].states.values();
         assert!(
-            states.into_iter().all(model::states::State::is_clean),
+            states
+                .into_iter()
+                .all(crate::model::states::State::is_clean),
             "{lines:?}"
         );
         let large = "x".repeat(10_000);

@@ -1,9 +1,7 @@
 //! memcached's meta commands: flags pass, and what the flag `q` hides is hidden by the proxy.
 
-mod model;
-
-use model::dialects::answers;
-use model::{Rng, World, limits, pool};
+use crate::model::dialects::answers;
+use crate::model::{Rng, World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol};
 use tidegate_proxy::streams::ServerId;
 

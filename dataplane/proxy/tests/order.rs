@@ -1,9 +1,7 @@
 //! Replies are the right ones, in the order of the requests, whatever the segmentation, the sizes and the neighbours.
 
-mod model;
-
-use model::traffic::{Shape, Traffic, generate, resp};
-use model::{World, limits, pool};
+use crate::model::traffic::{Shape, Traffic, generate, resp};
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 
 fn show(bytes: &[u8]) -> String {

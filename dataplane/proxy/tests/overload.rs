@@ -2,10 +2,8 @@
 //!
 //! Turns are counted, not time: in each the network moves some hundred bytes of every connection, and the proxy runs once.
 
-mod model;
-
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{Listen, PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::ListenerId;
 

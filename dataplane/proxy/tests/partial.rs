@@ -1,11 +1,9 @@
 //! Replies of several servers of which one fails: an error that says so, or what the others have, as the pool wants.
 
-mod model;
-
-use model::dialogue::{commands, play, text};
-use model::joined::{ask, fill, refuse, scan_all, with_partial, world};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, play, text};
+use crate::model::joined::{ask, fill, refuse, scan_all, with_partial, world};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{Partial, PoolConfig, Protocol};
 use tidegate_proxy::streams::ServerId;
 

@@ -1,10 +1,8 @@
 //! Commands that wait: for as long as they like, for nobody else, and not for a client that is gone.
 
-mod model;
-
-use model::dialogue::{commands, keys_of_both, text};
-use model::redis::{assert_all_clean, redis, says};
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, keys_of_both, text};
+use crate::model::redis::{assert_all_clean, redis, says};
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol};
 use tidegate_proxy::streams::ServerId;
 

@@ -2,10 +2,8 @@
 //! reading, while others transact, wait and subscribe. Whatever happens, each reply fits the request in whose place it stands, no
 //! item is given out twice, messages keep their order and reach only who asked for them, and in the end nothing is left on a server.
 
-mod model;
-
-use model::traffic::resp;
-use model::{Rng, World, limits, pool};
+use crate::model::traffic::resp;
+use crate::model::{Rng, World, limits, pool};
 use std::collections::HashSet;
 use tidegate_config::{Distribution, PoolConfig, Protocol, WorkerConfig};
 use tidegate_protocol::{ReplyScanner, ReplyShape};
@@ -303,7 +301,9 @@ fn chaos(seed: u64) {
     assert_eq!(world.proxy.owed(), 0, "{what}");
     let states = world.servers.iter().flat_map(|s| s.states.values());
     assert!(
-        states.into_iter().all(model::states::State::is_clean),
+        states
+            .into_iter()
+            .all(crate::model::states::State::is_clean),
         "{what}"
     );
 }

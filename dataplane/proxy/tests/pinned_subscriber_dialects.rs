@@ -1,13 +1,11 @@
 //! Subscribers in both dialects: what they may ask meanwhile, and in which order it is answered.
 
-mod model;
-
-use model::dialogue::{commands, keys_of_both, text};
-use model::redis::{
+use crate::model::dialogue::{commands, keys_of_both, text};
+use crate::model::redis::{
     assert_all_clean, confirmed, goes_on, message, pushed, redis, says, subscriber, take,
 };
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 

@@ -1,12 +1,10 @@
 //! How subscriptions end: by the client, by a server that dies or misbehaves, by us. Nothing is left, and nobody misses a message without
 //! knowing.
 
-mod model;
-
-use model::dialogue::{commands, play, text};
-use model::redis::{assert_all_clean, confirmed, message, redis, says, subscriber, take};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, play, text};
+use crate::model::redis::{assert_all_clean, confirmed, message, redis, says, subscriber, take};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
 use tidegate_proxy::streams::{ServerId, StreamId};
 

@@ -1,11 +1,11 @@
 //! Subscriptions: every message in order, between replies and never in place of one, and no server left with them.
 
-mod model;
-
-use model::dialogue::{commands, keys_of_both, text};
-use model::redis::{assert_all_clean, confirmed, goes_on, message, redis, says, subscriber, take};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, keys_of_both, text};
+use crate::model::redis::{
+    assert_all_clean, confirmed, goes_on, message, redis, says, subscriber, take,
+};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 
 #[test]

@@ -1,10 +1,8 @@
 //! Transactions that do not come to their EXEC, or cannot begin: servers and clients that go away, limits, a drain.
 
-mod model;
-
-use model::dialogue::{commands, keys_of_both};
-use model::redis::{assert_all_clean, goes_on, redis, says, take};
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, keys_of_both};
+use crate::model::redis::{assert_all_clean, goes_on, redis, says, take};
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 use tidegate_proxy::streams::ServerId;
 

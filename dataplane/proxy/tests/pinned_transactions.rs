@@ -1,11 +1,9 @@
 //! WATCH, MULTI and EXEC over several servers: what a client of one Redis would see, or an error that says why not.
 
-mod model;
-
-use model::dialogue::{commands, keys_of_both, play};
-use model::redis::{assert_all_clean, goes_on, redis, says, take};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, keys_of_both, play};
+use crate::model::redis::{assert_all_clean, goes_on, redis, says, take};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{Distribution, PoolConfig, Protocol};
 
 #[test]

@@ -1,11 +1,9 @@
 //! Another configuration while requests are under way, one case at a time.
 
-mod model;
-
-use model::dialogue::{commands, play, text};
-use model::redis::{goes_on, take};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, play, text};
+use crate::model::redis::{goes_on, take};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use std::net::SocketAddr;
 use tidegate_config::{Endpoint, Listen, PoolConfig, Protocol, Secret, ServerConfig, WorkerConfig};
 use tidegate_proxy::streams::{CloseReason, ListenerId};

@@ -1,11 +1,9 @@
 //! Servers and pools that come, go and change under random traffic: no reply is lost, none is another's, and nobody gets an error for
 //! it. The same again while servers and clients misbehave as well.
 
-mod model;
-
-use model::fit::{fits, is_error, replies, text};
-use model::traffic::{Shape, Traffic, generate};
-use model::{Rng, World, limits, pool};
+use crate::model::fit::{fits, is_error, replies, text};
+use crate::model::traffic::{Shape, Traffic, generate};
+use crate::model::{Rng, World, limits, pool};
 use std::net::SocketAddr;
 use tidegate_config::{
     Distribution, Endpoint, Listen, Partial, PoolConfig, Protocol, ServerConfig, WorkerConfig,

@@ -1,10 +1,8 @@
 //! Server connections that are not plain: in another dialect or database, opened for those who need them and for nobody else.
 
-mod model;
-
-use model::dialogue::{commands, text};
-use model::redis::{HELLO_2, HELLO_3, redis, says, vanish_all};
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, text};
+use crate::model::redis::{HELLO_2, HELLO_3, redis, says, vanish_all};
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 
 #[test]
@@ -37,7 +35,7 @@ fn clients_start_in_the_database_of_their_pool() {
     assert!(got.contains("$5\r\nthree\r\n"), "{got}");
     assert!(got.contains(" db=3 "), "{got}");
     let stored = |world: &World, database: usize| -> usize {
-        let kept = |server: &model::server::ModelServer| match database {
+        let kept = |server: &crate::model::server::ModelServer| match database {
             0 => server.store.len(),
             other => server
                 .databases

@@ -1,10 +1,8 @@
 //! Clients that differ: in their dialect, who they are, and whether they want replies.
 
-mod model;
-
-use model::dialogue::{commands, play, text};
-use model::redis::{HELLO_2, HELLO_3, redis, says, vanish_all};
-use model::{World, limits, pool};
+use crate::model::dialogue::{commands, play, text};
+use crate::model::redis::{HELLO_2, HELLO_3, redis, says, vanish_all};
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret, WorkerConfig};
 
 const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";

@@ -1,10 +1,8 @@
 //! What is told of requests that took long, and that nothing is told of the others.
 
-mod model;
-
-use model::dialogue::commands;
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialogue::commands;
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, Secret};
 use tidegate_proxy::streams::ServerId;
 use tidegate_proxy::{SlowEnd, SlowRequest};
@@ -85,7 +83,7 @@ fn a_pool_without_a_slow_log_tells_nothing() {
 #[test]
 fn the_time_behind_earlier_replies_is_told_apart() {
     let mut world = world(Protocol::Redis, 2);
-    let [one, other] = model::dialogue::keys_of_both(&mut world).map(|[key, _]| key);
+    let [one, other] = crate::model::dialogue::keys_of_both(&mut world).map(|[key, _]| key);
     told(&mut world);
     // The second server answers at once, but the reply has to wait for that of the first.
     world.servers[0].stopped = true;

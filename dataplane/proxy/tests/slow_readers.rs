@@ -1,10 +1,8 @@
 //! Clients that take their replies slower than servers give them: they get every reply all the same, and others get theirs.
 
-mod model;
-
-use model::dialects::{GET, frame, frames};
-use model::traffic::resp;
-use model::{World, limits, pool};
+use crate::model::dialects::{GET, frame, frames};
+use crate::model::traffic::resp;
+use crate::model::{World, limits, pool};
 use tidegate_config::{PoolConfig, Protocol, WorkerConfig};
 
 fn show(bytes: &[u8]) -> String {

@@ -1,10 +1,8 @@
 //! Requests whose keys have to belong to one server.
 
-mod model;
-
-use model::dialogue::{commands, compatible, keys_of_both, play, text};
-use model::traffic::resp;
-use model::{Rng, World, limits, pool};
+use crate::model::dialogue::{commands, compatible, keys_of_both, play, text};
+use crate::model::traffic::resp;
+use crate::model::{Rng, World, limits, pool};
 use tidegate_config::{Distribution, PoolConfig, Protocol};
 
 const TAGGED: &str = "-CROSSSLOT Keys of 'sinter' belong to different servers: those with the same hash tag {...} in their names belong to one\r\n";
