@@ -289,8 +289,19 @@ fn the_command_line_of_an_import_says_what_the_file_does_not() {
         made.contains("workers = 4") && made.contains("compat = \"none\""),
         "{made}"
     );
-    let (code, made) = import(&["--driver", "afxdp", "--interface", "eth1"]);
-    assert_eq!(code, Some(0), "{made}");
+    // Frames carry no loopback address: somebody has to choose one of the interface.
+    let onto_interface = ["--driver", "afxdp", "--interface", "eth1"];
+    let (code, said) = import(&onto_interface);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("<stdin>:2:11: ") && said.contains("is a loopback address"),
+        "{said}"
+    );
+    let elsewhere = plain.replace("listen: 127.0.0.1", "listen: 10.0.0.10");
+    let arguments = [&["import", "-"], &onto_interface[..]].concat();
+    let output = tidegate_with(elsewhere.as_bytes(), &arguments);
+    let made = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{made}");
     assert!(
         made.contains("interface = \"eth1\"") && !made.contains("workers"),
         "{made}"

@@ -52,7 +52,7 @@ impl Vectors {
         let mut text = String::new();
         for (number, (name, pool)) in self.pools.iter().enumerate() {
             let port = 20_000 + number;
-            writeln!(text, "{name}:\n  listen: 127.0.0.1:{port}").unwrap();
+            writeln!(text, "{name}:\n  listen: 192.0.2.10:{port}").unwrap();
             // Defaults are left out: the import has to know them.
             if pool.hash != "fnv1a_64" {
                 writeln!(text, "  hash: {}", pool.hash).unwrap();
