@@ -180,7 +180,7 @@ scope! {
         slow_requests_unlogged: "those that are missing in the slow log: too many at once",
         paused_requests: "times a client was not read: no table entry was free (limits: requests_max, split_keys_max)",
         paused_client_requests: "times a client was not read: it waits for so many replies already (limit: client_requests_max)",
-        paused_servers: "times a client was not read: a server's send buffer was full",
+        paused_servers: "times a client was not read: a server connection had no room, or others waited for it before",
         paused_replies: "times a server was not read: a client did not take its reply",
         ejects: "servers taken out of the distribution",
     }

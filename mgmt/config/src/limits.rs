@@ -185,7 +185,7 @@ pub const SERVER_BUFFER_BYTES: Limit = Limit::new(256 * KIB, 8 * KIB, 16 * MIB);
 pub const REQUESTS_MAX: Limit = Limit::new(65_536, 64, 16_777_216);
 
 /// `client_requests_max`. Why: deeper than clients pipeline in practice. Too low: a deep pipeline takes more round trips
-/// (`paused_client_requests`). Too high: one client can use up `requests_max`.
+/// (`paused_client_requests`). Too high: a few clients can use up `requests_max`, but for what is kept for those with nothing under way.
 pub const CLIENT_REQUESTS_MAX: Limit = Limit::new(1_024, 1, 1_048_576);
 
 /// `split_keys_max`. Why: as many keys as requests, so that 64 multi-key requests of 1,000 keys fit. Too low: large multi-key requests
