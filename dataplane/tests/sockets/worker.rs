@@ -24,7 +24,7 @@ fn config(idle: &str, server: SocketAddr) -> Config {
         interface = "kernel"
         [[pool]]
         name = "cache"
-        listen = "127.0.0.1:1"
+        listen = "10.0.0.10:1"
         protocol = "memcached"
         servers = ["{server}:1"]
         [worker]
