@@ -1,4 +1,4 @@
-//! The status page in a browser. `UPDATE_DOCS=1 cargo test -p tidegate-tests --test page` also makes the pictures of docs/.
+//! The status page in a browser. `UPDATE_DOCS=1 cargo test -p tidegate-tests --test end_to_end page` also makes the pictures of docs/.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

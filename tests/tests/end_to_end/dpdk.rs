@@ -1,5 +1,4 @@
 //! What is DPDK's own: one process for all queues, and a link layer that the kernel does not have.
-#![cfg(feature = "dpdk")]
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
