@@ -1,5 +1,6 @@
 //! What is told of requests that took long, and that nothing is told of the others.
 
+use crate::model::dialects::{GET, SET, frame};
 use crate::model::dialogue::commands;
 use crate::model::traffic::resp;
 use crate::model::{World, limits, pool};
@@ -123,6 +124,21 @@ fn a_client_that_takes_its_reply_slowly_is_told_apart() {
     assert_eq!(slow.reply_bytes, 2_009);
     assert!(slow.server_us < SLOW_US, "{slow:?}");
     assert!(slow.client_us >= SLOW_US, "{slow:?}");
+}
+
+#[test]
+fn the_header_of_a_binary_reply_is_among_its_bytes() {
+    let mut world = world(Protocol::Memcached, 1);
+    world.servers[0]
+        .store
+        .insert(b"key".to_vec(), b"value".to_vec());
+    let requests = [frame(SET, b"other", &[0; 8], 1), frame(GET, b"key", b"", 2)].concat();
+    let all = ask_stalled(&mut world, requests);
+    let bytes: Vec<u64> = all.iter().map(|slow| slow.reply_bytes).collect();
+    let got = world.clients[0].got.len() as u64;
+    assert_eq!(bytes.len(), 2);
+    assert_eq!(bytes[0], 24);
+    assert_eq!(bytes.iter().sum::<u64>(), got);
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl Proxy {
         if is_next && entry.chain.is_empty() && streams.send_room(id) >= BINARY_HEADER_BYTES {
             streams.send(id, &header);
             entry.begun = true;
+            entry.sent_bytes += BINARY_HEADER_BYTES as u64;
             self.clients[client as usize].progress_us = self.now_us;
         } else if self.hold.append(&mut entry.chain, &header) {
             self.pool_of(client).counters.replies_held += 1;
