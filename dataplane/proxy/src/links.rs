@@ -172,7 +172,9 @@ impl Proxy {
         if writer != NIL {
             streams.mark_ready(crate::streams::StreamId(writer));
         }
-        self.read_replies(streams, link);
+        if !self.links[link as usize].read_later {
+            self.read_replies(streams, link);
+        }
         let state = &self.links[link as usize];
         let same = state.open && state.stream == stream;
         if same && status == StreamStatus::HalfClosed && !self.reply_can_go_on(streams, link) {
@@ -183,10 +185,10 @@ impl Proxy {
         self.call_first(streams, link);
     }
 
-    /// Whether received bytes wait only for a client to take them.
+    /// Whether received bytes wait only for a client to take them, or for their turn.
     fn reply_can_go_on<S: Streams>(&self, streams: &S, link: u32) -> bool {
         let state = &self.links[link as usize];
-        state.measured > 0 && streams.received(state.stream) > 0
+        state.read_later || state.measured > 0 && streams.received(state.stream) > 0
     }
 
     /// Ends a server connection; every request on it is answered with the reason.

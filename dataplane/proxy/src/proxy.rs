@@ -6,7 +6,7 @@ use crate::identity::Identity;
 use crate::keys::KeyWatch;
 use crate::limits::{
     EVENTS_MAX, EXCLUSIVE_IDLE_MAX, HOLDS_MAX, LINE_BYTES_MAX, LINK_REQUESTS_MAX,
-    RESERVED_REQUESTS_SHARE, TICK_US, TURN_VISITS_MAX,
+    RESERVED_REQUESTS_SHARE, TICK_US,
 };
 use crate::meter::{AtHand, Commands, Turn};
 use crate::notes::{NEVER_SLOW, Notes, Noting};
@@ -17,6 +17,7 @@ use crate::state::{
     Answer, Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
 };
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
+use crate::turns::Share;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_channel::meters::{Meters, OTHER_ROW, Row};
@@ -68,6 +69,14 @@ pub struct Proxy {
     pub(crate) table_waiting: WaitList,
     /// Clients that have had their share of a turn and have more to ask.
     pub(crate) turn_waiting: WaitList,
+    /// Server connections with more replies than their pool's share of a turn.
+    pub(crate) links_waiting: VecDeque<u32>,
+    /// Turns so far.
+    pub(crate) turn_number: u64,
+    /// Replies that may still be read of the server connection at hand.
+    pub(crate) replies_left: u32,
+    /// A server connection for which a client was called that waits elsewhere now; [`NIL`]: none.
+    pub(crate) left_link: u32,
     /// A table entry came free since waiting clients were last woken.
     pub(crate) freed: bool,
     pub(crate) stall_queue: VecDeque<(u64, u32)>,
@@ -92,6 +101,8 @@ pub struct Proxy {
     /// How often a server connection was taken out of use because a client does not take its reply.
     pub(crate) reliefs: u64,
     pub(crate) clients_open: usize,
+    /// Pools that have clients.
+    pub(crate) pools_in_use: usize,
     /// Clients accepted so far.
     pub(crate) accepted: u64,
     /// Microseconds since 1970 at the zero of the clock.
@@ -234,6 +245,10 @@ impl Proxy {
             fields: crate::broadcast::Fields::new(),
             table_waiting: WaitList::EMPTY,
             turn_waiting: WaitList::EMPTY,
+            links_waiting: VecDeque::with_capacity(links_max),
+            turn_number: 0,
+            replies_left: 0,
+            left_link: NIL,
             freed: false,
             stall_queue: VecDeque::with_capacity(slots),
             events: VecDeque::with_capacity(EVENTS_MAX),
@@ -250,6 +265,7 @@ impl Proxy {
             asked: 0,
             reliefs: 0,
             clients_open: 0,
+            pools_in_use: 0,
             accepted: 0,
             wall_clock_us: 0,
             draining: false,
@@ -262,13 +278,13 @@ impl Proxy {
         }
     }
 
-    /// Works on every stream that is ready, until none is, and on some of the clients that ask for more than their share of a turn:
-    /// see [`Proxy::has_more`].
+    /// Works on every stream that is ready, until none is, and on some of what is more than a share of a turn: see [`Proxy::has_more`].
     // A function of its own keeps the layers apart in profiles; it is called once per burst.
     #[inline(never)]
     pub fn run<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
         self.now_us = now_us;
-        let mut visits = TURN_VISITS_MAX;
+        self.turn_number += 1;
+        let mut visits = self.visits();
         loop {
             while let Some(id) = streams.next_ready() {
                 match self.roles[id.0 as usize] {
@@ -280,17 +296,16 @@ impl Proxy {
             if self.wake_tables(streams) {
                 continue;
             }
-            if visits == 0 || !self.wake_next(streams) {
+            if !self.has_more() || !self.go_on_with_more(streams, &mut visits) {
                 return self.end_turn();
             }
-            visits -= 1;
         }
     }
 
-    /// Whether clients wait for the next turn. Nothing else brings it about.
+    /// Whether clients or replies wait for the next turn. Nothing else brings it about.
     #[inline]
     pub fn has_more(&self) -> bool {
-        self.turn_waiting.first != NIL
+        self.turn_waiting.first != NIL || !self.links_waiting.is_empty()
     }
 
     /// Tells what time it is for people, which is `unix_us` microseconds since 1970 when the clock of the proxy shows `now_us`. Asked
@@ -390,6 +405,7 @@ impl Proxy {
         self.roles[id.0 as usize] = Role::Client;
         self.clients_open += 1;
         let counters = &mut self.pools[pool as usize].counters;
+        self.pools_in_use += usize::from(counters.clients == 0);
         counters.clients += 1;
         counters.client_connections += 1;
         self.client_ready(streams, id.0);
@@ -496,6 +512,7 @@ pub(crate) fn new_pool(
         routed: 0,
         former: None,
         leave_by_us: 0,
+        share: Share::default(),
         counters: PoolCounters::default(),
         commands,
     }
@@ -524,5 +541,6 @@ fn new_link() -> Link {
         numbered: 0,
         began_us: 0,
         unseen: false,
+        read_later: false,
     }
 }

@@ -1,7 +1,7 @@
 //! The client's side of a request: finding it in the receive buffer, whole, larger than the buffer, or refused.
 
 use crate::fault::Fault;
-use crate::limits::VISIT_REQUESTS_MAX;
+use crate::limits::LINK_TURN_REQUESTS;
 use crate::meter::AtHand;
 use crate::notes::{Noting, key_of};
 use crate::proxy::Proxy;
@@ -25,36 +25,46 @@ pub(crate) enum Source {
 impl Proxy {
     #[inline]
     pub(crate) fn read_client<S: Streams>(&mut self, streams: &mut S, client: u32) {
-        self.read_requests(streams, client);
-        if self.clients[client as usize].wait.called {
-            self.pass_turn(streams, client);
+        let pool = self.clients[client as usize].pool;
+        let share = self.requests_share(pool);
+        let taken = self.read_requests(streams, client, share);
+        self.use_requests_share(pool, taken);
+        if self.clients[client as usize].wait.what != WaitFor::Nothing {
+            self.leave_place(streams, client);
         }
     }
 
     #[inline]
-    fn read_requests<S: Streams>(&mut self, streams: &mut S, client: u32) {
+    fn read_requests<S: Streams>(&mut self, streams: &mut S, client: u32, share: u32) -> u32 {
+        // One that was called must not lose its place: the server has room, and it waited for that.
+        let share = if self.clients[client as usize].wait.called {
+            share.max(LINK_TURN_REQUESTS.into())
+        } else {
+            share
+        };
         let mut visited = 0;
         loop {
             let state = &mut self.clients[client as usize];
             let waits = state.wait.what != WaitFor::Nothing && !state.wait.called;
             let idle = state.closing || state.blocked || waits;
             if idle || self.roles[client as usize] != crate::state::Role::Client {
-                return;
+                return visited;
             }
             if state.barrier && !state.mode.is_begun() {
                 if state.pending > 0 {
-                    return;
+                    return visited;
                 }
                 state.barrier = false;
             }
-            if visited >= VISIT_REQUESTS_MAX && streams.received(StreamId(client)) > 0 {
-                return self.wait(client, WaitFor::Turn);
+            if visited >= share && streams.received(StreamId(client)) > 0 {
+                self.wait(client, WaitFor::Turn);
+                return visited;
             }
             visited += 1;
             let is_normal = matches!(state.mode, Mode::Normal);
             let leaves = self.draining || state.leave_by_us != 0;
             if leaves && !self.goes_on_while_draining(client) {
-                return;
+                return visited;
             }
             let go_on = if is_normal {
                 self.take_from_ring(streams, client)
@@ -62,7 +72,7 @@ impl Proxy {
                 self.go_on_reading(streams, client)
             };
             if !go_on {
-                return;
+                return visited;
             }
         }
     }

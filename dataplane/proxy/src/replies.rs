@@ -8,7 +8,7 @@ use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::session::Closing;
 use crate::slab::NIL;
-use crate::state::{Answer, Event, Mode, Target};
+use crate::state::{Answer, Event, Link, Mode, Target};
 use crate::streams::{ServerId, StreamId, Streams};
 use tidegate_protocol::ReplyShape;
 
@@ -22,10 +22,13 @@ pub(crate) enum Moved {
 }
 
 impl Proxy {
-    /// Reads everything a server connection has, reply by reply.
+    /// Reads what a server connection has, reply by reply; what is more than its pool's share of a turn waits for another.
     pub(crate) fn read_replies<S: Streams>(&mut self, streams: &mut S, link: u32) {
-        let stream = self.links[link as usize].stream;
+        let Link { stream, server, .. } = self.links[link as usize];
+        let pool = self.servers[server as usize].pool;
+        self.begin_replies(pool);
         self.read_each_reply(streams, link, stream);
+        self.end_replies(pool);
         let state = &self.links[link as usize];
         if state.open && state.stream == stream {
             // The rest of a reply, or the next one, may be held back until this is acknowledged.
@@ -42,6 +45,9 @@ impl Proxy {
             if state.measured == 0 && !state.measured_done {
                 if streams.received(stream) == 0 {
                     return;
+                }
+                if self.replies_left == 0 {
+                    return self.read_later(link);
                 }
                 if state.pin != NIL && !state.scanning && !self.sort_value(streams, link) {
                     return;
@@ -61,6 +67,7 @@ impl Proxy {
                         Ok(false) => return,
                         Err(fault) => return self.close_link(streams, link, fault),
                     }
+                    self.replies_left -= 1;
                     continue;
                 }
                 if !state.scanning {
@@ -80,6 +87,7 @@ impl Proxy {
                 return;
             }
             if state.measured_done {
+                self.replies_left = self.replies_left.saturating_sub(1);
                 self.complete_reply(streams, link);
             } else {
                 self.note_begun(link);

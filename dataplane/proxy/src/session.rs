@@ -99,7 +99,10 @@ impl Proxy {
     fn forget<S: Streams>(&mut self, streams: &mut S, client: u32) {
         self.roles[client as usize] = Role::Free;
         self.clients_open -= 1;
-        self.pool_of(client).counters.clients -= 1;
+        let clients = &mut self.pool_of(client).counters.clients;
+        *clients -= 1;
+        self.pools_in_use -= usize::from(*clients == 0);
+        self.pass_turn(streams, client);
         self.unwait(client);
         self.forget_identity(client);
         let mut next = self.clients[client as usize].head;

@@ -10,6 +10,7 @@ use crate::notes::Noting;
 use crate::routing::Router;
 use crate::slab::NIL;
 use crate::streams::StreamId;
+use crate::turns::Share;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_channel::meters::Row;
@@ -357,6 +358,8 @@ pub(crate) struct Link {
     pub began_us: u64,
     /// The reply at the front may be changed or hidden, which its first bytes tell, and these were not looked at.
     pub unseen: bool,
+    /// It is in the list of those whose replies are read in their turn.
+    pub read_later: bool,
 }
 
 /// One server.
@@ -441,6 +444,8 @@ pub(crate) struct Pool {
     pub former: Option<Former>,
     /// It is configured no more, and its clients get what they are owed until then. 0: it stays.
     pub leave_by_us: u64,
+    /// What was done for it in this turn.
+    pub share: Share,
     pub counters: PoolCounters,
     /// Where its commands are counted.
     pub commands: Commands,

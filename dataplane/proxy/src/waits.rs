@@ -23,6 +23,14 @@ impl Proxy {
 
     /// Puts a client at the end of a list. It is not read until it is woken.
     pub(crate) fn wait(&mut self, client: u32, what: WaitFor) {
+        if let Wait {
+            what: WaitFor::Link(link),
+            called: true,
+            ..
+        } = self.clients[client as usize].wait
+        {
+            self.left_link = link;
+        }
         self.unwait(client);
         let state = &mut self.clients[client as usize];
         state.waiting_since_us = state.waiting_since_us.min(self.now_us);
@@ -155,6 +163,18 @@ impl Proxy {
         if let WaitFor::Link(link) = self.clients[client as usize].wait.what {
             self.unwait(client);
             self.call_first(streams, link);
+        }
+    }
+
+    /// A client that was called waits still: for something else, or it has nothing to send. Those behind it must not wait for that.
+    #[cold]
+    pub(crate) fn leave_place(&mut self, streams: &mut impl Streams, client: u32) {
+        if self.clients[client as usize].wait.called {
+            self.pass_turn(streams, client);
+        }
+        let left = std::mem::replace(&mut self.left_link, NIL);
+        if left != NIL {
+            self.call_first(streams, left);
         }
     }
 

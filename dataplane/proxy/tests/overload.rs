@@ -2,6 +2,7 @@
 //!
 //! Turns are counted, not time: in each the network moves some hundred bytes of every connection, and the proxy runs once.
 
+use crate::model::dialogue::keys_of_both;
 use crate::model::traffic::resp;
 use crate::model::{World, limits, pool};
 use tidegate_config::{Listen, PoolConfig, Protocol, WorkerConfig};
@@ -179,9 +180,9 @@ fn a_turn_takes_a_share_of_each_pipeline() {
     let mut steps = 0;
     while world.proxy.asked() < 4_501 {
         world.step();
-        // A visit of each, and eight more.
+        // A visit of each, and sixteen more.
         let asked = world.proxy.asked() - before;
-        assert!(asked <= (3 + 8) * 32, "{asked} requests in one turn");
+        assert!(asked <= (3 + 16) * 16, "{asked} requests in one turn");
         before += asked;
         steps += 1;
         assert!(steps < 1_000, "all are asked");
@@ -193,6 +194,145 @@ fn a_turn_takes_a_share_of_each_pipeline() {
         assert_eq!(world.clients[client].got, b"$-1\r\n".repeat(1_500));
     }
     world.assert_idle("after the last reply");
+}
+
+/// A world of two pools where the network moves everything at once, and 2,000 replies wait for a client of the first; and a client of the
+/// second, which has asked nothing.
+fn with_replies_at_once() -> (World, usize, usize) {
+    let limits = WorkerConfig {
+        client_buffer_bytes: 64 * 1024,
+        server_buffer_bytes: 1 << 20,
+        client_requests_max: 4_096,
+        ..roomy()
+    };
+    let mut world = World::new(&pools(2), &limits, 5);
+    world.piece = 1 << 20;
+    let quiet = world.connect_at(ListenerId(1), Vec::new());
+    let deep = world.connect(get(b"first"));
+    world.settle(100);
+    world.servers[0].stopped = true;
+    world.clients[deep].got.clear();
+    world.clients[deep].to_send = get(b"deep").repeat(2_000);
+    world.settle(200);
+    assert_eq!(world.proxy.asked(), 2_001);
+    world.servers[0].stopped = false;
+    (world, deep, quiet)
+}
+
+#[test]
+fn a_turn_takes_a_share_of_the_requests_of_each_pool() {
+    let mut world = World::new(&pools(2), &roomy(), 5);
+    world.piece = 1 << 20;
+    let flood: Vec<usize> = (0..50).map(|_| world.connect(Vec::new())).collect();
+    world.connect_at(ListenerId(1), Vec::new());
+    world.settle(100);
+    let mut before = 0;
+    for _ in 0..300 {
+        feed(&mut world, &flood, &get(b"flood"));
+        world.step();
+        // The share of the pool, and four visits.
+        let asked = world.proxy.asked() - before;
+        assert!(asked <= 64 + 4 * 16, "{asked} requests in one turn");
+        before += asked;
+    }
+    assert!(before > 300 * 64, "{before} requests in all");
+}
+
+#[test]
+fn a_turn_takes_a_share_of_the_replies_of_each_pool() {
+    let (mut world, deep, quiet) = with_replies_at_once();
+    let mut before = world.proxy.pool_counters(0).replies;
+    let mut steps = 0;
+    while world.proxy.pool_counters(0).replies < 2_001 {
+        world.step();
+        // The share of the pool, and a visit.
+        let replies = world.proxy.pool_counters(0).replies - before;
+        assert!(replies <= 64 + 64, "{replies} replies in one turn");
+        before += replies;
+        steps += 1;
+        assert!(steps < 1_000, "all are read");
+        if steps == 3 {
+            let beside = turns(&mut world, quiet, |_| {});
+            // One to the server, one back, one to the client; the first opens the connection.
+            assert!(beside.iter().all(|&turns| turns <= 4), "{beside:?}");
+            before = world.proxy.pool_counters(0).replies;
+        }
+    }
+    world.settle(100);
+    assert!(!world.proxy.has_more());
+    assert_eq!(world.clients[deep].got, b"$-1\r\n".repeat(2_000));
+    world.assert_idle("after the last reply");
+}
+
+#[test]
+fn replies_that_wait_for_their_turn_come_before_the_end_of_their_connection() {
+    let (mut world, deep, _) = with_replies_at_once();
+    world.step();
+    world.hang_up(0);
+    world.settle(1_000);
+    assert_eq!(world.clients[deep].got, b"$-1\r\n".repeat(2_000));
+    world.assert_idle("after the last reply");
+}
+
+#[test]
+fn replies_of_a_connection_that_broke_are_errors_and_another_takes_its_place() {
+    let (mut world, deep, _) = with_replies_at_once();
+    world.step();
+    world.crash(0);
+    world.settle(1_000);
+    let got = std::mem::take(&mut world.clients[deep].got);
+    let values = got
+        .chunks(5)
+        .take_while(|&reply| reply == b"$-1\r\n")
+        .count();
+    assert!((64..2_000).contains(&values), "{values}");
+    let errors = got[values * 5..].split(|&byte| byte == b'\n');
+    assert_eq!(
+        errors.filter(|line| line.starts_with(b"-")).count(),
+        2_000 - values
+    );
+    world.servers[0].accepts = true;
+    world.pass(100_000);
+    world.clients[deep].to_send = get(b"again");
+    world.settle(1_000);
+    assert_eq!(world.clients[deep].got, b"$-1\r\n");
+    world.assert_idle("after the last reply");
+}
+
+#[test]
+fn who_is_called_and_waits_elsewhere_is_passed_by() {
+    let pool = PoolConfig {
+        timeout_ms: None,
+        ..pool(Protocol::Redis, 2)
+    };
+    let mut world = World::new(&[pool], &roomy(), 5);
+    let [[left, _], [right, _]] = keys_of_both(&mut world);
+    world.piece = 1 << 20;
+    for server in &mut world.servers {
+        server.stopped = true;
+    }
+    // Both connections are filled by clients that have no more to send, so that another request finds no room.
+    for key in [&right, &left] {
+        let request = get(key.as_bytes());
+        for _ in 0..roomy().server_buffer_bytes as usize / request.len() {
+            world.connect(request.clone());
+        }
+        world.settle(200);
+    }
+    let both = world.connect(resp(&[b"MGET", left.as_bytes(), right.as_bytes()]));
+    world.settle(200);
+    let behind = world.connect(get(left.as_bytes()));
+    world.settle(200);
+    let waiting = world.proxy.tables_in_use().waiting;
+    world.servers[0].stopped = false;
+    // All replies come in one turn, and nothing more happens on that connection. Nor is it time to look after those who wait.
+    for _ in 0..3 {
+        world.step();
+    }
+    assert_eq!((waiting, world.proxy.tables_in_use().waiting), (2, 1));
+    world.settle(200);
+    assert!(world.clients[both].got.is_empty(), "a server is missing");
+    assert!(!world.clients[behind].got.is_empty());
 }
 
 #[test]
