@@ -24,6 +24,7 @@ mod lab;
 mod large_values;
 mod memcached;
 mod nagle;
+mod overload;
 mod own_connections;
 mod page;
 mod redis;
