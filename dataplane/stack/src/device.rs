@@ -44,6 +44,8 @@ pub(crate) struct Track {
     pub(crate) repeated: bool,
 }
 
+/// RFC 7323, section 2.3: a window is less than 2**30 bytes, and no byte that is expected or was received lies farther away.
+const NEAR: u32 = 1 << 30;
 const PROBE_BYTES: u32 = 1;
 const TCP_HEADER_BYTES: usize = 20;
 /// Offset of the flags in a TCP header.
@@ -109,10 +111,18 @@ impl Track {
 }
 
 impl Track {
-    /// Bytes between what was received and the right edge of the window that the peer knows.
+    /// Bytes between what was received and the right edge of the window that the peer knows. A FIN takes a number and no room: behind
+    /// a window that it filled, less than nothing is left until the next acknowledgement.
     #[inline]
     pub(crate) fn window_left(&self) -> u32 {
-        self.window_end().wrapping_sub(self.received_end)
+        let left = self.window_end().wrapping_sub(self.received_end);
+        (left as i32).max(0) as u32
+    }
+
+    /// Whether a sequence number is so far from what was received that it could be before it as well as behind it, where numbers wrap.
+    #[inline]
+    pub(crate) fn is_far(&self, sequence: u32) -> bool {
+        sequence.wrapping_sub(self.received_end).wrapping_add(NEAR) > 2 * NEAR
     }
 }
 

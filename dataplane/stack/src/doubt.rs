@@ -50,8 +50,7 @@ impl Flow {
         if self.is_server() {
             return;
         }
-        // A FIN behind a full window leaves less than nothing of it.
-        let window = (self.track.window_left() as i32).max(0) as u32;
+        let window = self.track.window_left();
         let behind = self.socket().recv_capacity() as u32;
         let first = self.track.received_end.wrapping_sub(behind);
         let knows = segment.sequence.wrapping_sub(first) <= behind + window;
@@ -102,6 +101,33 @@ impl Stack {
             self.challenge(slot, segment, tx);
         } else {
             self.counters.resets_ignored += 1;
+        }
+        true
+    }
+
+    /// A segment that is half of all numbers away from what is expected. Returns whether that was all there is to do with it.
+    ///
+    /// RFC 9293, section 3.10.7.4: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". smoltcp takes
+    /// such a segment for one in the window where a FIN has left less than nothing of it, and panics over the distance.
+    #[cold]
+    pub(crate) fn doubts_sequence(
+        &mut self,
+        slot: u32,
+        segment: &Segment<'_>,
+        tx: &mut impl TxQueue,
+    ) -> bool {
+        let flow = &mut self.flows[slot as usize];
+        if !is_synchronized(flow.state()) {
+            return false;
+        }
+        self.counters.frames_delivered += 1;
+        self.counters.segments_doubted += 1;
+        if flow.track.acknowledged != flow.track.received_end {
+            // The acknowledgement that leaves in this turn says the same.
+            self.mark_dirty(slot);
+        } else if self.now_us >= flow.doubted_us.saturating_add(DOUBT_INTERVAL_US) {
+            flow.doubted_us = self.now_us;
+            self.challenge(slot, segment, tx);
         }
         true
     }

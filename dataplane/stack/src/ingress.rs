@@ -94,6 +94,10 @@ impl Stack {
             return;
         }
         let flow = &mut self.flows[slot as usize];
+        if flow.track.is_far(segment.sequence) && self.doubts_sequence(slot, segment, tx) {
+            return;
+        }
+        let flow = &mut self.flows[slot as usize];
         // smoltcp cuts a segment at the end of the window, but takes its FIN as if the rest had been there. It also scales
         // the window of its own SYN, which RFC 7323, section 2.2, forbids: "The window field in a segment where the SYN bit
         // is set [...] MUST NOT be scaled." Both matter only for a peer that sends more than it may.

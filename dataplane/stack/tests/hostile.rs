@@ -400,6 +400,34 @@ fn forged() -> impl Strategy<Value = Forged> {
         )
 }
 
+/// Opens a connection from port 1,000 and leaves in the server's ring what fills its window to the last byte, and an end. Returns the
+/// numbers that follow.
+fn fill_window(world: &mut World, sequence: u32) -> (u32, u32) {
+    let ipv6 = world.ipv6;
+    let mut segment = Tcp {
+        sequence,
+        ..Tcp::new(address(ipv6, CLIENT, 1_000), listening(ipv6), SYN)
+    };
+    world.arrive(SERVER, &segment.frame(CLIENT));
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
+    let answer = Tcp::read(ring.get(ring.len() - 1));
+    ring.drop_front(ring.len());
+    segment.sequence += 1;
+    segment.acknowledgement = answer.sequence.wrapping_add(1);
+    let mut left = usize::from(answer.window);
+    while left > 0 {
+        let bytes = left.min(1_400);
+        left -= bytes;
+        segment.flags = if left > 0 { ACK } else { FIN | ACK };
+        segment.payload = vec![0xee; bytes];
+        world.arrive(SERVER, &segment.frame(CLIENT));
+        segment.sequence += bytes as u32;
+    }
+    (segment.sequence + 1, segment.acknowledgement)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
@@ -432,6 +460,7 @@ proptest! {
     fn forged_segments_never_panic_and_never_cross_over(
         ipv6 in any::<bool>(),
         large in any::<bool>(),
+        filled in any::<bool>(),
         steps in proptest::collection::vec((forged(), 0..6_u8, 0..3_000_000_u64), 1..60),
     ) {
         let bytes = if large { 262_144 } else { 4_096 };
@@ -439,6 +468,9 @@ proptest! {
         let mut world = World::new(&options);
         let (client, server) = world.open();
         let mut next = [(100_u32, 0_u32); 3];
+        if filled {
+            next[0] = fill_window(&mut world, 100);
+        }
         for (forged, action, pause_us) in steps {
             let (sequence, acknowledgement) = &mut next[usize::from(forged.port)];
             let segment = Tcp {

@@ -94,7 +94,7 @@ scope! {
         syn_on_established: "SYN on an open connection: answered by a probe",
         resets_challenged: "RST inside the window at another sequence number than expected: answered by a probe",
         resets_ignored: "RST outside the window: dropped without an answer",
-        segments_doubted: "segments whose acknowledgement or timestamp cannot be: dropped, the peer is told where we stand",
+        segments_doubted: "segments whose sequence number, acknowledgement or timestamp cannot be: dropped, the peer is told where we stand",
         resets_received: "connections reset by the peer",
         resets_sent: "connections reset by us",
         flows_timed_out: "connections given up: no acknowledgement in time",

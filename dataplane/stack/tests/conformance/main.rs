@@ -217,6 +217,7 @@ scripts! {
         a_burst_gets_one_ack
         a_filled_gap_is_acknowledged_at_once
         a_gap_is_acknowledged_at_once
+        a_reset_behind_an_end_at_the_edge
         ack_before_the_fin_left
         ack_far_below
         ack_of_what_waits_to_be_sent
@@ -230,6 +231,11 @@ scripts! {
         fin_behind_a_gap
         fin_in_a_closed_window
         fin_partly_beyond
+        half_the_numbers_ahead
+        half_the_numbers_ahead_of_a_closed_window
+        half_the_numbers_ahead_with_bytes
+        half_the_numbers_behind
+        half_the_numbers_behind_with_bytes
         in_order
         many_gaps
         no_ack_bit

@@ -240,7 +240,12 @@ impl Connection {
 
     fn odd(&mut self, odd: Odd, payload: Vec<u8>) -> Vec<u8> {
         let near = self.segment(odd.flags);
-        let moved = |by: i16| i32::from(by) as u32;
+        // The ends of the range are those of all numbers, where they wrap.
+        let moved = |by: i16| match by {
+            i16::MIN => 1 << 31,
+            i16::MAX => (1 << 31) - 1,
+            _ => i32::from(by) as u32,
+        };
         let segment = Segment {
             sequence: near.sequence.wrapping_add(moved(odd.sequence)),
             acknowledgement: near
