@@ -64,9 +64,14 @@ impl Stack {
         let now = instant(self.now_us);
         let state = &mut self.ports[position];
         let flow = &mut self.flows[slot as usize];
-        flow.hold_until_us = 0;
         let (_, tx) = port.halves();
-        if std::mem::take(&mut flow.probe_wanted) && tx.room() > 0 {
+        if tx.room() == 0 {
+            // smoltcp decides what to send before it learns that there is no room, and forgets a fast retransmission over it.
+            self.mark_dirty(slot);
+            return;
+        }
+        flow.hold_until_us = 0;
+        if std::mem::take(&mut flow.probe_wanted) {
             // RFC 9293, section 3.8.4: a keep-alive is a segment with SEG.SEQ = SND.NXT - 1, which asks for an
             // acknowledgement. Where bytes are on their way, only a number before them does.
             let before = flow.unacknowledged_from().wrapping_sub(1);
@@ -97,6 +102,10 @@ impl Stack {
         };
         let mut wake = None;
         for _ in 0..SEGMENTS_PER_PASS {
+            if device.tx.room() == 0 {
+                wake = Some(now);
+                break;
+            }
             let sent = state.interface.poll_egress(now, &mut device, set);
             if sent != PollResult::None
                 && device.track.rests()
@@ -107,7 +116,7 @@ impl Stack {
             }
             wake = state.interface.poll_at(now, set);
             let more = wake.is_some_and(|at| at <= now);
-            if !more || *device.overflowed {
+            if !more {
                 break;
             }
             if sent == PollResult::None {
@@ -197,6 +206,7 @@ impl Stack {
         if probe_at(flow) <= now_us {
             if flow.probes < PROBES_MAX {
                 flow.probes += 1;
+                flow.probed_us = now_us;
                 flow.probe_wanted = true;
                 if flow.probes == PROBES_DOUBTFUL {
                     self.falls_silent(slot);
@@ -273,7 +283,8 @@ fn probe_at(flow: &mut Flow) -> u64 {
     // by itself whether the peer is there.
     let outstanding = flow.socket().send_queue() > 0;
     let silent_from = if outstanding && flow.stalled_us >= flow.heard_us {
-        flow.stalled_us
+        // Each answer to a probe is a word of the peer's, behind which the stall begins anew.
+        return flow.stalled_us.max(flow.probed_us + PROBE_INTERVAL_US);
     } else if !established || outstanding || flow.keepalive_us == u64::MAX {
         return u64::MAX;
     } else {

@@ -64,6 +64,8 @@ pub(crate) struct Flow {
     pub(crate) doubted_us: u64,
     /// When it turned out that bytes wait for the peer and no timer does. Older than `heard_us`: that is over.
     pub(crate) stalled_us: u64,
+    /// When a probe last left, or should have; 0: none did.
+    pub(crate) probed_us: u64,
     /// When the peer was last heard.
     pub(crate) heard_us: u64,
     /// When a segment was first repeated without the peer being heard since; 0: none was.
@@ -117,6 +119,7 @@ impl Flow {
             opening_sequence: 0,
             doubted_us: 0,
             stalled_us: 0,
+            probed_us: 0,
             heard_us: 0,
             repeated_us: 0,
             timer_us: u64::MAX,
@@ -164,6 +167,7 @@ impl Flow {
         self.closed = None;
         self.staged = 0;
         self.doubted_us = 0;
+        self.probed_us = 0;
         self.heard_us = now_us;
         self.repeated_us = 0;
         self.hold_until_us = 0;

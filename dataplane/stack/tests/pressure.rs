@@ -394,6 +394,68 @@ fn challenges_are_throttled() {
     world.check_sums();
 }
 
+/// What the server has sent and nobody has taken from its ring.
+fn drain(world: &mut World) -> Vec<Tcp> {
+    let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
+    let sent = (0..ring.len())
+        .map(|index| Tcp::read(ring.get(index)))
+        .collect();
+    ring.drop_front(ring.len());
+    sent
+}
+
+#[test]
+fn a_fast_retransmission_that_finds_the_ring_full_leaves_later() {
+    const SEGMENT_BYTES: usize = 536;
+    let mut world = World::new(&Options {
+        ring_frames: 7,
+        ..Options::default()
+    });
+    let mut open = |port| {
+        let ends = handshake(&mut world, port, 7_000);
+        (world.server().next_ready().expect("it was accepted"), ends)
+    };
+    let (stream, (ours, theirs)) = open(1_001);
+    let (other, _) = open(1_002);
+    world.server().send(stream, &[1; 5 * SEGMENT_BYTES]);
+    world.transmit(SERVER);
+    assert_eq!(drain(&mut world).len(), 5);
+    world.server().send(other, &[2; 7 * SEGMENT_BYTES]);
+    world.transmit(SERVER);
+    // The first of the five is lost, and the ring has no room for another.
+    let duplicate = Tcp {
+        sequence: ours,
+        acknowledgement: theirs,
+        flags: ACK,
+        ..syn(1_001, 0)
+    };
+    for _ in 0..4 {
+        world.arrive(SERVER, &duplicate.frame(CLIENT));
+    }
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    assert_eq!(drain(&mut world).len(), 7);
+    let (mut repeated, mut probes) = (0, 0);
+    for _ in 0..3_000 {
+        world.transmit(SERVER);
+        for segment in drain(&mut world) {
+            let ours = segment.destination.port() == 1_001;
+            repeated += u32::from(ours && segment.sequence == theirs);
+            if ours && segment.sequence == theirs.wrapping_sub(1) {
+                probes += 1;
+                world.arrive(SERVER, &duplicate.frame(CLIENT));
+            }
+        }
+        world.now_us += 10_000;
+        world.receive(SERVER);
+    }
+    assert!(
+        repeated > 0 && probes <= 10,
+        "{repeated} repeated, {probes} probes"
+    );
+    world.check_sums();
+}
+
 #[test]
 fn a_full_transmit_ring_delays_and_loses_nothing() {
     let mut options = Options {
