@@ -48,16 +48,17 @@ pub(crate) struct Track {
 const NEAR: u32 = 1 << 30;
 const PROBE_BYTES: u32 = 1;
 const TCP_HEADER_BYTES: usize = 20;
-/// Offset of the flags in a TCP header.
+/// Offsets of the flags and of the window in a TCP header.
 const FLAGS_AT: usize = 13;
+pub(crate) const WINDOW_AT: usize = 14;
 
 impl Track {
     /// Notes the TCP segment in `packet`, which smoltcp has just written.
     #[inline]
-    fn note(&mut self, packet: &[u8], tcp_at: usize, counters: &mut StackCounters) {
+    fn note(&mut self, packet: &mut [u8], tcp_at: usize, counters: &mut StackCounters) {
         let Some((header, rest)) = packet
-            .get(tcp_at..)
-            .and_then(<[u8]>::split_first_chunk::<20>)
+            .get_mut(tcp_at..)
+            .and_then(<[u8]>::split_first_chunk_mut::<20>)
         else {
             return;
         };
@@ -66,6 +67,11 @@ impl Track {
         let (sequence, flags) = (be32(header, 4), header[13]);
         counters.segments_sent += 1;
         if flags & RST != 0 {
+            return;
+        }
+        if self.peer_window == 0 && payload_bytes == PROBE_BYTES && self.started {
+            self.repeated = true;
+            self.announce_again(header);
             return;
         }
         self.acknowledged = be32(header, 8);
@@ -81,10 +87,6 @@ impl Track {
             return;
         }
         let end = sequence.wrapping_add(length);
-        if self.peer_window == 0 && payload_bytes == PROBE_BYTES && self.started {
-            self.repeated = true;
-            return;
-        }
         if self.started && is_before(sequence, self.sent_end) {
             self.repeated = true;
             counters.retransmits += 1;
@@ -93,6 +95,15 @@ impl Track {
             self.sent_end = end;
         }
         self.started = true;
+    }
+
+    /// Puts the window that the peer knows into a probe of its own, which `header` begins. smoltcp announces all that is free there and
+    /// forgets it: it would cut what the peer then sends, and take a FIN behind it as if nothing was missing.
+    #[cold]
+    fn announce_again(&self, header: &mut [u8; TCP_HEADER_BYTES]) {
+        let shift = if self.scaled { self.window_shift } else { 0 };
+        let window = (self.window_left() >> shift) as u16;
+        header[WINDOW_AT..WINDOW_AT + 2].copy_from_slice(&window.to_be_bytes());
     }
 
     /// Whether everything queued was sent, and nothing is being sent again.

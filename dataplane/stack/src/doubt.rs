@@ -1,7 +1,7 @@
 //! Segments that a flow does not believe: they change nothing, and the peer is asked where it stands.
 
 use crate::bare_ack::write_ack;
-use crate::device::is_before;
+use crate::device::{WINDOW_AT, is_before};
 use crate::flow::Flow;
 use crate::frame::{ACK, RST, SYN, Segment};
 use crate::limits::{DOUBT_INTERVAL_US, MTU_BYTES_MAX, TIMESTAMP_VALID_US};
@@ -9,9 +9,8 @@ use crate::stack::Stack;
 use smoltcp::socket::tcp::State;
 use tidegate_port::TxQueue;
 
-/// Offsets of the acknowledgement and of the window in a TCP header.
+/// Offset of the acknowledgement in a TCP header.
 const ACKNOWLEDGEMENT_AT: usize = 4 + 4;
-const WINDOW_AT: usize = 14;
 
 /// Whether both ends know each other's numbers (RFC 9293, section 3.5.2).
 fn is_synchronized(state: State) -> bool {

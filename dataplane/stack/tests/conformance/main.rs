@@ -247,6 +247,7 @@ scripts! {
         push_is_set_on_the_last
     }
     zero {
+        a_probe_announces_what_is_remembered
         closed_and_nobody_answers
         closed_behind_bytes_and_stays_so
         closed_behind_bytes_that_were_lost
