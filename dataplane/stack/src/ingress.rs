@@ -162,7 +162,7 @@ impl Stack {
         if after != before {
             self.state_changed(slot, before, after, segment);
         } else if taken > 0 || queued_after < queued_before {
-            self.progressed(slot);
+            self.progressed(slot, queued_after < queued_before);
         }
         // A bare acknowledgement asks for nothing, and with an empty queue there is nothing it lets go.
         let rests = segment.only_acknowledges()
@@ -176,7 +176,7 @@ impl Stack {
 
     /// Bytes arrived or were acknowledged, in an unchanged state.
     #[inline]
-    fn progressed(&mut self, slot: u32) {
+    fn progressed(&mut self, slot: u32, acknowledged: bool) {
         let flow = &mut self.flows[slot as usize];
         if flow.owner == Owner::Proxy {
             if self.lists.is_in(slot, List::Closing) {
@@ -186,7 +186,7 @@ impl Stack {
         } else {
             flow.discard_received();
             // A peer that takes what we still send may go on; one that only sends to a closed connection may not.
-            if flow.state() != State::FinWait2 && self.lists.is_in(slot, List::Closing) {
+            if acknowledged && self.lists.is_in(slot, List::Closing) {
                 self.wait_in(List::Closing, slot, CLOSE_US);
             }
         }

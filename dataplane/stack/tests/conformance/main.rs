@@ -54,6 +54,7 @@ scripts! {
         a_repeated_fin_is_acknowledged_in_time_wait
         an_old_syn_in_time_wait
         bytes_and_end_before_the_handshake_is_over
+        bytes_do_not_put_the_end_off
         data_after_close
         everything_is_sent_before_the_fin
         fin_in_fin_wait_1_that_acknowledges_ours
