@@ -1,10 +1,9 @@
 //! Segments that a flow does not believe: they change nothing, and the peer is asked where it stands.
 
-use crate::bare_ack::write_ack;
 use crate::device::{WINDOW_AT, is_before};
 use crate::flow::Flow;
 use crate::frame::{ACK, RST, SYN, Segment};
-use crate::limits::{DOUBT_INTERVAL_US, MTU_BYTES_MAX, TIMESTAMP_VALID_US};
+use crate::limits::{CHALLENGE_INTERVAL_US, MTU_BYTES_MAX, TIMESTAMP_VALID_US};
 use crate::stack::Stack;
 use smoltcp::socket::tcp::State;
 use tidegate_port::TxQueue;
@@ -38,8 +37,8 @@ impl Flow {
         segment.acknowledgement.wrapping_sub(from) > sent && segment.flags & ACK != 0
     }
 
-    /// A segment came from another station than answers go to: a client behind a router that another has taken over for. Answers
-    /// follow it if its sender knows the connection. Whoever does not could otherwise take them away with one forged frame.
+    /// A segment came from another station than answers go to: a client behind a router that another has taken
+    /// over for. Answers follow it if its sender knows the connection. Whoever does not could otherwise take them away with one forged frame.
     ///
     /// RFC 9293, section 3.10.7.4, calls a segment acceptable if "RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND". As much before that is
     /// believed here: who does not hear us, because we still answer by the dead router, says nothing new, but repeats what we have.
@@ -82,12 +81,7 @@ impl Stack {
     /// connection", and if it does not but "is within the current receive window, TCP endpoints MUST send an acknowledgment
     /// (challenge ACK)", which an honest peer answers with a RST that matches. Guessing the window is not enough to cut a
     /// connection.
-    pub(crate) fn doubts_reset(
-        &mut self,
-        slot: u32,
-        segment: &Segment<'_>,
-        tx: &mut impl TxQueue,
-    ) -> bool {
+    pub(crate) fn doubts_reset(&mut self, slot: u32, segment: &Segment<'_>) -> bool {
         let flow = &self.flows[slot as usize];
         let track = &flow.track;
         if segment.sequence == track.received_end || flow.state() == State::SynSent {
@@ -97,7 +91,7 @@ impl Stack {
         self.counters.frames_delivered += 1;
         if inside {
             self.counters.resets_challenged += 1;
-            self.challenge(slot, segment, tx);
+            self.challenge(slot);
         } else {
             self.counters.resets_ignored += 1;
         }
@@ -109,52 +103,30 @@ impl Stack {
     /// RFC 9293, section 3.10.7.4: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". smoltcp takes
     /// such a segment for one in the window where a FIN has left less than nothing of it, and panics over the distance.
     #[cold]
-    pub(crate) fn doubts_sequence(
-        &mut self,
-        slot: u32,
-        segment: &Segment<'_>,
-        tx: &mut impl TxQueue,
-    ) -> bool {
-        let flow = &mut self.flows[slot as usize];
-        if !is_synchronized(flow.state()) {
+    pub(crate) fn doubts_sequence(&mut self, slot: u32) -> bool {
+        if !is_synchronized(self.flows[slot as usize].state()) {
             return false;
         }
         self.counters.frames_delivered += 1;
         self.counters.segments_doubted += 1;
-        if flow.track.acknowledged != flow.track.received_end {
-            // The acknowledgement that leaves in this turn says the same.
-            self.mark_dirty(slot);
-        } else if self.now_us >= flow.doubted_us.saturating_add(DOUBT_INTERVAL_US) {
-            flow.doubted_us = self.now_us;
-            self.challenge(slot, segment, tx);
-        }
+        self.challenge(slot);
         true
     }
 
     /// RFC 5961, section 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK (also
     /// referred to as challenge ACK) to the remote peer". A peer that rebooted answers it with a RST, which closes our side,
     /// and its next SYN opens a new connection.
-    pub(crate) fn doubt_opening(
-        &mut self,
-        slot: u32,
-        segment: &Segment<'_>,
-        tx: &mut impl TxQueue,
-    ) {
+    pub(crate) fn doubt_opening(&mut self, slot: u32) {
         self.counters.frames_delivered += 1;
         self.counters.syn_on_established += 1;
-        self.challenge(slot, segment, tx);
+        self.challenge(slot);
     }
 
     /// A SYN with an acknowledgement. Returns whether that was all there is to do with it.
-    pub(crate) fn answers_again(
-        &mut self,
-        slot: u32,
-        segment: &Segment<'_>,
-        tx: &mut impl TxQueue,
-    ) -> bool {
+    pub(crate) fn answers_again(&mut self, slot: u32) -> bool {
         let doubtful = is_synchronized(self.flows[slot as usize].state());
         if doubtful {
-            self.doubt_opening(slot, segment, tx);
+            self.doubt_opening(slot);
         }
         doubtful
     }
@@ -188,25 +160,16 @@ impl Stack {
         }
         self.counters.frames_delivered += 1;
         self.counters.segments_doubted += 1;
-        // Two ends that disagree must not go on telling each other so.
-        if self.now_us >= flow.doubted_us.saturating_add(DOUBT_INTERVAL_US) {
-            flow.doubted_us = self.now_us;
-            self.challenge(slot, segment, tx);
-        }
+        self.challenge(slot);
         true
     }
 
     /// A segment whose timestamp is older than that of bytes received before.
     #[cold]
-    pub(crate) fn doubt_timestamp(
-        &mut self,
-        slot: u32,
-        segment: &Segment<'_>,
-        tx: &mut impl TxQueue,
-    ) {
+    pub(crate) fn doubt_timestamp(&mut self, slot: u32) {
         self.counters.frames_delivered += 1;
         self.counters.segments_doubted += 1;
-        self.challenge(slot, segment, tx);
+        self.challenge(slot);
     }
 
     /// Takes the bytes of a segment that was overtaken by another: as if it acknowledged, and allowed, what the other did.
@@ -238,20 +201,16 @@ impl Stack {
         true
     }
 
-    /// Asks the peer where it stands, as often as the throttle allows. The answer has the numbers of both directions, so it goes
-    /// where the flow's segments go, and not where this one came from.
-    pub(crate) fn challenge(&mut self, slot: u32, segment: &Segment<'_>, tx: &mut impl TxQueue) {
-        if self.challenges_left == 0 {
+    /// Asks the peer where it stands, as often as the throttles allow: that of the connection first, so that one cannot use up what
+    /// is for all. The egress pass answers, by the port and to the station of the flow's segments and not where this one came from:
+    /// the answer has the numbers of both directions.
+    pub(crate) fn challenge(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        if self.now_us < flow.unchallenged_until_us || !self.challenges.take() {
             return;
         }
-        self.challenges_left -= 1;
-        if tx.room() == 0 {
-            self.counters.answers_tx_full += 1;
-            return;
-        }
-        let flow = &self.flows[slot as usize];
-        let sequence = flow.track.sent_end;
-        let (key, link) = (&segment.key, &flow.link);
-        write_ack(key, flow, link, sequence, tx, &mut self.counters);
+        flow.unchallenged_until_us = self.now_us + CHALLENGE_INTERVAL_US;
+        flow.answer_wanted = true;
+        self.mark_dirty(slot);
     }
 }

@@ -71,6 +71,8 @@ impl Stack {
             return;
         }
         flow.hold_until_us = 0;
+        let answers = std::mem::take(&mut flow.answer_wanted);
+        let sent_before = self.counters.segments_sent;
         if std::mem::take(&mut flow.probe_wanted) {
             // RFC 9293, section 3.8.4: a keep-alive is a segment with SEG.SEQ = SND.NXT - 1, which asks for an
             // acknowledgement. Where bytes are on their way, only a number before them does.
@@ -125,7 +127,22 @@ impl Stack {
                 break;
             }
         }
+        if answers && self.counters.segments_sent == sent_before {
+            self.answer(slot, tx);
+        }
         self.after_pass(slot, wake.map(|at| at.total_micros().max(0) as u64));
+    }
+
+    /// Says where both ends stand, where smoltcp had nothing to say. Before both have sent their SYN nobody does.
+    #[cold]
+    fn answer(&mut self, slot: u32, tx: &mut impl TxQueue) {
+        let flow = &self.flows[slot as usize];
+        let knows = !matches!(flow.state(), State::Closed | State::Listen | State::SynSent);
+        if knows && flow.track.started {
+            let key = self.table.key(slot);
+            let sequence = flow.track.sent_end;
+            write_ack(&key, flow, &flow.link, sequence, tx, &mut self.counters);
+        }
     }
 
     /// An open connection has sent all it had to. Asking smoltcp when to look again costs as much as half a segment, and its
@@ -240,6 +257,7 @@ impl Stack {
             && socket.recv_queue() == 0
             && (flow.reply_expected || flow.is_server())
             && !flow.probe_wanted
+            && !flow.answer_wanted
             && (1..=2 * mss as u32).contains(&unacknowledged);
         if !holds {
             return false;

@@ -52,6 +52,8 @@ pub(crate) struct Flow {
     pub(crate) finished: bool,
     /// A keep-alive probe has to leave.
     pub(crate) probe_wanted: bool,
+    /// The peer has to be told where both ends stand, by whichever segment leaves next.
+    pub(crate) answer_wanted: bool,
     /// Keep-alive probes sent since the peer was heard.
     pub(crate) probes: u8,
     /// Set once it is closed.
@@ -60,8 +62,8 @@ pub(crate) struct Flow {
     pub(crate) staged: u32,
     /// Sequence number of the SYN that opened it.
     pub(crate) opening_sequence: u32,
-    /// When the peer was last asked about an acknowledgement that cannot be.
-    pub(crate) doubted_us: u64,
+    /// Until when the peer is not challenged again.
+    pub(crate) unchallenged_until_us: u64,
     /// When it turned out that bytes wait for the peer and no timer does. Older than `heard_us`: that is over.
     pub(crate) stalled_us: u64,
     /// When a probe last left, or should have; 0: none did.
@@ -113,11 +115,12 @@ impl Flow {
             finish_wanted: false,
             finished: false,
             probe_wanted: false,
+            answer_wanted: false,
             probes: 0,
             closed: None,
             staged: 0,
             opening_sequence: 0,
-            doubted_us: 0,
+            unchallenged_until_us: 0,
             stalled_us: 0,
             probed_us: 0,
             heard_us: 0,
@@ -163,10 +166,11 @@ impl Flow {
         self.finish_wanted = false;
         self.finished = false;
         self.probe_wanted = false;
+        self.answer_wanted = false;
         self.probes = 0;
         self.closed = None;
         self.staged = 0;
-        self.doubted_us = 0;
+        self.unchallenged_until_us = 0;
         self.probed_us = 0;
         self.heard_us = now_us;
         self.repeated_us = 0;

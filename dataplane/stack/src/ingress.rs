@@ -90,11 +90,11 @@ impl Stack {
         if segment.opens_or_answers() && self.reopens(slot, segment, port, tx) {
             return;
         }
-        if segment.flags & RST != 0 && self.doubts_reset(slot, segment, tx) {
+        if segment.flags & RST != 0 && self.doubts_reset(slot, segment) {
             return;
         }
         let flow = &mut self.flows[slot as usize];
-        if flow.track.is_far(segment.sequence) && self.doubts_sequence(slot, segment, tx) {
+        if flow.track.is_far(segment.sequence) && self.doubts_sequence(slot) {
             return;
         }
         let flow = &mut self.flows[slot as usize];
@@ -106,11 +106,11 @@ impl Stack {
             && is_before(flow.track.window_end(), segment.end())
         {
             self.counters.frames_beyond_window += 1;
-            self.challenge(slot, segment, tx);
+            self.challenge(slot);
             return;
         }
         if flow.is_outdated_by(segment, self.now_us) {
-            self.doubt_timestamp(slot, segment, tx);
+            self.doubt_timestamp(slot);
             return;
         }
         if flow.disagrees(segment) && self.doubts_acknowledgement(slot, segment, port, tx) {
@@ -290,7 +290,7 @@ impl Stack {
         tx: &mut impl TxQueue,
     ) -> bool {
         if !segment.opens() {
-            return self.answers_again(slot, segment, tx);
+            return self.answers_again(slot);
         }
         let flow = &self.flows[slot as usize];
         let Role::Client(listener) = flow.role else {
@@ -298,7 +298,7 @@ impl Stack {
             if flow.state() == State::SynSent {
                 return false;
             }
-            self.doubt_opening(slot, segment, tx);
+            self.doubt_opening(slot);
             return true;
         };
         match flow.state() {
@@ -324,7 +324,7 @@ impl Stack {
             // A repeated SYN: smoltcp repeats the SYN-ACK on its own timer.
             State::SynReceived => false,
             _ => {
-                self.doubt_opening(slot, segment, tx);
+                self.doubt_opening(slot);
                 true
             }
         }

@@ -32,6 +32,7 @@
 
 mod arrival;
 mod bare_ack;
+mod challenges;
 mod checksum;
 mod config;
 mod connect;

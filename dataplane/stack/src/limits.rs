@@ -51,14 +51,15 @@ pub const SEGMENTS_PER_PASS: usize = 32;
 /// slow start.
 pub const INITIAL_WINDOW_BYTES: usize = 14_600;
 
-/// Challenge acknowledgements per second of one worker. RFC 5961, section 7, asks for a throttle: a rebooted client needs one
-/// acknowledgement, but a flood of forged SYNs must not become a flood of ACKs.
+/// Challenge acknowledgements per second of one worker, on average: it is from half as many to half as many more, another number each
+/// second. RFC 5961, section 7, asks for a throttle: a rebooted client needs one acknowledgement, but a flood of forged SYNs to many
+/// connections must not become a flood of ACKs.
 pub const CHALLENGES_PER_SECOND: u32 = 1_000;
 
-/// Time between two answers to acknowledgements of one peer that cannot be. Each end of a connection whose numbers went apart
-/// answers the other's answer: without a pause the two would do nothing else. One a second, as smoltcp has it, is enough for an
-/// honest peer, whose timers wait as long.
-pub const DOUBT_INTERVAL_US: u64 = 1_000_000;
+/// Time between two challenges of one peer. Each end of a connection whose numbers went apart answers the other's answer: without a
+/// pause the two would do nothing else. And one client that earns challenges by the thousand would use up what a worker sends to
+/// all. Two a second, as Linux has it (`tcp_invalid_ratelimit`), are enough for an honest peer, whose timers wait longer.
+pub const CHALLENGE_INTERVAL_US: u64 = 500_000;
 
 /// Source ports tried by one connection attempt. With four workers and half the ports in use eight tries are expected;
 /// the bound keeps an exhausted range from costing a burst of work per attempt.

@@ -1,10 +1,11 @@
 //! The stack as a whole: what it is made of, its slots' way through the lists, and its clock.
 
+use crate::challenges::Challenges;
 use crate::config::{Path, StackConfig, StackError};
 use crate::device::capabilities;
 use crate::flow::{Flow, Owner, Role, set_timestamp, slab};
 use crate::flow_table::FlowTable;
-use crate::limits::{CHALLENGES_PER_SECOND, CLOSE_US, HOLDS_MAX, SILENT_MAX, TIMESTAMP_TICK_US};
+use crate::limits::{CLOSE_US, HOLDS_MAX, SILENT_MAX, TIMESTAMP_TICK_US};
 use crate::oracle::{PortPartition, QueueOracle};
 use crate::slot_lists::{List, SlotLists};
 use crate::wheel::TimerWheel;
@@ -98,8 +99,7 @@ pub struct Stack {
     pub(crate) server_buffer_bytes: usize,
     pub(crate) half_open_max: usize,
     pub(crate) accepting: bool,
-    pub(crate) challenges_left: u32,
-    challenge_second: u64,
+    pub(crate) challenges: Challenges,
     /// What initial sequence numbers are made of beside addresses, ports and the time.
     pub(crate) isn_secret: [u64; 2],
     /// A set without sockets: through it smoltcp answers RST.
@@ -158,7 +158,7 @@ pub(crate) fn instant(now_us: u64) -> Instant {
 }
 
 /// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014): one seed makes several.
-fn split_mix(seed: &mut u64) -> u64 {
+pub(crate) fn split_mix(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *seed;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -226,9 +226,8 @@ impl Stack {
             server_buffer_bytes: config.server_buffer_bytes,
             half_open_max: config.half_open_max,
             accepting: true,
-            challenges_left: CHALLENGES_PER_SECOND,
-            challenge_second: 0,
             isn_secret: [split_mix(&mut seed), split_mix(&mut seed)],
+            challenges: Challenges::new(split_mix(&mut seed)),
             nobody: SocketSet::new(Vec::new()),
             counters: StackCounters::default(),
         })
@@ -423,11 +422,7 @@ impl Stack {
     pub fn tick(&mut self, now_us: u64) {
         self.now_us = now_us;
         set_timestamp(now_us / TIMESTAMP_TICK_US);
-        let second = now_us / 1_000_000;
-        if second != self.challenge_second {
-            self.challenge_second = second;
-            self.challenges_left = CHALLENGES_PER_SECOND;
-        }
+        self.challenges.refill(now_us);
         while let Some(hold) = self.holds.front()
             && hold.until_us <= now_us
         {

@@ -309,6 +309,8 @@ fn a_guessed_reset_is_challenged_and_an_exact_one_believed() {
             (challenge[0].sequence, challenge[0].acknowledgement),
             (theirs, ours)
         );
+        assert_eq!(inject(&mut world, &reset), [], "once in half a second");
+        world.now_us += 500_000;
     }
     assert_eq!(world.server().status(id), StreamStatus::Open);
     inject(
@@ -323,7 +325,7 @@ fn a_guessed_reset_is_challenged_and_an_exact_one_believed() {
         world.server().status(id),
         StreamStatus::Closed(CloseReason::Reset)
     );
-    assert_eq!(world.server().counters().resets_challenged, 3);
+    assert_eq!(world.server().counters().resets_challenged, 6);
     world.check_sums();
 }
 
@@ -378,22 +380,6 @@ fn the_handshake_offers_what_the_port_and_the_peer_allow() {
     );
 }
 
-#[test]
-fn challenges_are_throttled() {
-    let mut world = World::new(&Options {
-        ring_frames: 4_096,
-        ..Options::default()
-    });
-    handshake(&mut world, 1_001, 7_000);
-    for sequence in 0..3_000 {
-        world.arrive(SERVER, &syn(1_001, sequence).frame(CLIENT));
-    }
-    world.receive(SERVER);
-    assert_eq!(world.hosts[SERVER].ports[0].tx.ring.len(), 1_000);
-    assert_eq!(world.server().counters().syn_on_established, 3_000);
-    world.check_sums();
-}
-
 /// What the server has sent and nobody has taken from its ring.
 fn drain(world: &mut World) -> Vec<Tcp> {
     let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
@@ -402,6 +388,69 @@ fn drain(world: &mut World) -> Vec<Tcp> {
         .collect();
     ring.drop_front(ring.len());
     sent
+}
+
+#[test]
+fn challenges_are_throttled() {
+    let mut world = World::new(&Options {
+        ring_frames: 4_096,
+        ..Options::default()
+    });
+    handshake(&mut world, 1_001, 7_000);
+    let (ours, theirs) = handshake(&mut world, 1_002, 8_000);
+    for sequence in 0..3_000 {
+        world.arrive(SERVER, &syn(1_001, sequence).frame(CLIENT));
+    }
+    let reset = Tcp {
+        sequence: ours + 1,
+        flags: RST,
+        ..syn(1_002, 0)
+    };
+    world.arrive(SERVER, &reset.frame(CLIENT));
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    let challenges = drain(&mut world);
+    let to = |port| {
+        let mine = |challenge: &&Tcp| challenge.destination.port() == port;
+        challenges.iter().filter(mine).collect::<Vec<_>>()
+    };
+    assert_eq!(to(1_001).len(), 1, "one client takes nothing from others");
+    let [challenge] = to(1_002)[..] else {
+        panic!("{challenges:?}");
+    };
+    assert_eq!(
+        (challenge.sequence, challenge.acknowledgement),
+        (theirs, ours)
+    );
+    assert_eq!(world.server().counters().syn_on_established, 3_000);
+    world.check_sums();
+}
+
+#[test]
+fn nobody_knows_how_many_challenges_are_left() {
+    const FLOWS: u16 = 1_600;
+    let mut world = World::new(&Options {
+        client_slots: usize::from(FLOWS),
+        ring_frames: 2_048,
+        ..Options::default()
+    });
+    for port in 0..FLOWS {
+        handshake(&mut world, 1_001 + port, 7_000);
+    }
+    let mut seen = HashSet::new();
+    for _ in 0..8 {
+        world.now_us += 1_000_000;
+        for port in 0..FLOWS {
+            world.arrive(SERVER, &syn(1_001 + port, 5).frame(CLIENT));
+        }
+        world.receive(SERVER);
+        world.transmit(SERVER);
+        let challenges = drain(&mut world).len();
+        assert!((500..1_500).contains(&challenges), "{challenges}");
+        seen.insert(challenges);
+    }
+    assert!(seen.len() >= 7, "{seen:?}");
+    world.check_sums();
 }
 
 #[test]

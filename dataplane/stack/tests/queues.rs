@@ -33,6 +33,7 @@ struct Worker {
     stack: Stack,
     ports: [MemoryPort; 1],
     handed: Handed,
+    now_us: u64,
 }
 
 impl Worker {
@@ -50,11 +51,12 @@ impl Worker {
             stack,
             ports: [MemoryPort::new(MACS[SERVER], 64)],
             handed: Handed::default(),
+            now_us: START_US + 10,
         }
     }
 
     fn ingress(&mut self, frame: &[u8]) {
-        self.stack.tick(START_US + 10);
+        self.stack.tick(self.now_us);
         let (_, tx) = self.ports[0].halves();
         self.stack.ingress(frame, 0, tx, &mut self.handed);
     }
@@ -374,6 +376,7 @@ fn nobody_takes_answers_away_who_does_not_know_the_connection() {
         }
     }
     for flags in [0, RST] {
+        worker.now_us += 500_000;
         worker.ingress(&sent_by(&forged(flags, 1), 7));
         assert_eq!(
             sent_to(&mut worker),
@@ -381,6 +384,7 @@ fn nobody_takes_answers_away_who_does_not_know_the_connection() {
         );
     }
     // An acknowledgement that cannot be is answered, not followed.
+    worker.now_us += 500_000;
     let mut wrong = forged(ACK, 0);
     wrong.acknowledgement = wrong.acknowledgement.wrapping_add(1 << 20);
     worker.ingress(&sent_by(&wrong, 7));
