@@ -162,7 +162,9 @@ pub(crate) struct FlowDevice<'a, T> {
     pub(crate) track: &'a mut Track,
     pub(crate) counters: &'a mut StackCounters,
     pub(crate) mtu_bytes: usize,
-    /// Whether an answer found no room and was dropped.
+    /// The packet came by another port than the flow's: an answer would leave by the wrong one, and is dropped.
+    pub(crate) is_astray: bool,
+    /// Whether an answer found no room, or no port, and was dropped.
     pub(crate) overflowed: &'a mut bool,
 }
 
@@ -180,6 +182,7 @@ pub(crate) struct Transmit<'a, T> {
     link: &'a [u8; ETHERNET_HEADER_BYTES],
     track: &'a mut Track,
     counters: &'a mut StackCounters,
+    is_astray: bool,
     overflowed: Option<&'a mut bool>,
 }
 
@@ -187,7 +190,7 @@ impl<T: TxQueue> TxToken for Transmit<'_, T> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, write: F) -> R {
         if let Some(overflowed) = self.overflowed
-            && self.tx.room() == 0
+            && (self.is_astray || self.tx.room() == 0)
         {
             *overflowed = true;
             return discard(bytes, write);
@@ -251,6 +254,7 @@ impl<T: TxQueue> Device for FlowDevice<'_, T> {
             link: self.link,
             track: self.track,
             counters: self.counters,
+            is_astray: self.is_astray,
             overflowed: Some(self.overflowed),
         };
         Some((Received(packet), answer))
@@ -274,6 +278,7 @@ impl<T: TxQueue> Device for FlowDevice<'_, T> {
             link,
             track,
             counters,
+            is_astray: false,
             overflowed: None,
         })
     }

@@ -37,7 +37,7 @@ impl Flow {
         segment.acknowledgement.wrapping_sub(from) > sent && segment.flags & ACK != 0
     }
 
-    /// A segment came from another station than answers go to: a client behind a router that another has taken
+    /// A segment came from another station than answers go to, or by another port: a client behind a router that another has taken
     /// over for. Answers follow it if its sender knows the connection. Whoever does not could otherwise take them away with one forged frame.
     ///
     /// RFC 9293, section 3.10.7.4, calls a segment acceptable if "RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND". As much before that is

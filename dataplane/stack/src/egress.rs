@@ -100,6 +100,7 @@ impl Stack {
             track,
             counters: &mut self.counters,
             mtu_bytes: state.mtu_bytes,
+            is_astray: false,
             overflowed: &mut full,
         };
         let mut wake = None;

@@ -130,7 +130,7 @@ impl Stack {
     ) {
         self.counters.frames_delivered += 1;
         let flow = &mut self.flows[slot as usize];
-        if segment.ethernet[6..12] != flow.link[..6] {
+        if segment.ethernet[6..12] != flow.link[..6] || port != usize::from(flow.port) {
             flow.follow(segment, port);
         }
         let socket = flow.socket();
@@ -197,7 +197,9 @@ impl Stack {
             return;
         };
         let mut overflowed = false;
-        let (set, track, link) = self.flows[slot as usize].parts();
+        let flow = &mut self.flows[slot as usize];
+        let is_astray = port != usize::from(flow.port);
+        let (set, track, link) = flow.parts();
         let mut device = FlowDevice {
             received: Some(segment.packet),
             tx,
@@ -205,12 +207,18 @@ impl Stack {
             track,
             counters: &mut self.counters,
             mtu_bytes: state.mtu_bytes,
+            is_astray,
             overflowed: &mut overflowed,
         };
         state
             .interface
             .poll_ingress_single(instant(self.now_us), &mut device, set);
-        self.counters.answers_tx_full += u64::from(overflowed);
+        if is_astray && overflowed {
+            self.flows[slot as usize].answer_wanted = true;
+            self.mark_dirty(slot);
+        } else {
+            self.counters.answers_tx_full += u64::from(overflowed);
+        }
     }
 
     fn state_changed(&mut self, slot: u32, before: State, after: State, segment: &Segment<'_>) {
@@ -446,6 +454,7 @@ impl Stack {
             track: &mut Track::default(),
             counters: &mut self.counters,
             mtu_bytes: state.mtu_bytes,
+            is_astray: false,
             overflowed: &mut overflowed,
         };
         state

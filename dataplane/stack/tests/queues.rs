@@ -438,3 +438,146 @@ fn answers_follow_a_client_to_its_new_ethernet_address() {
     assert_eq!(worker.stack.counters().frames_bad_checksum, 1);
     assert_eq!(worker.ports[0].tx.ring.len(), 2);
 }
+
+/// A worker with two ports.
+struct Pair {
+    stack: Stack,
+    ports: [MemoryPort; 2],
+    handed: Handed,
+    now_us: u64,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let mut config = config(&Options::default(), SERVER);
+        config.ports.push(config.ports[0].clone());
+        let mut stack = Stack::new(config, START_US).expect("the configuration is right");
+        stack.set_path(ServerId(0), Some(path(false, SERVER)));
+        Self {
+            stack,
+            ports: [0, 1].map(|_| MemoryPort::new(MACS[SERVER], 64)),
+            handed: Handed::default(),
+            now_us: START_US,
+        }
+    }
+
+    /// Takes `segment` from `port`, has a pass, and returns what left by either port.
+    fn turn(&mut self, segment: &Tcp, port: usize) -> [Vec<Tcp>; 2] {
+        self.now_us += 1_000_000;
+        self.stack.tick(self.now_us);
+        let (_, tx) = self.ports[port].halves();
+        let frame = segment.frame(CLIENT);
+        self.stack.ingress(&frame, port, tx, &mut self.handed);
+        self.sent()
+    }
+
+    fn sent(&mut self) -> [Vec<Tcp>; 2] {
+        self.stack.egress(&mut self.ports);
+        let ports = self.ports.each_mut();
+        ports.map(|port| {
+            let ring = &mut port.tx.ring;
+            let sent = (0..ring.len())
+                .map(|index| Tcp::read(ring.get(index)))
+                .collect();
+            ring.drop_front(ring.len());
+            sent
+        })
+    }
+}
+
+#[test]
+fn what_came_by_another_port_is_answered_by_the_flows_own() {
+    let mut worker = Pair::new();
+    let client = address(false, CLIENT, 1_234);
+    let opening = Tcp {
+        sequence: 9,
+        ..Tcp::new(client, listening(false), SYN)
+    };
+    let [answers, _] = worker.turn(&opening, 0);
+    let known = Tcp {
+        sequence: 10,
+        acknowledgement: answers[0].sequence + 1,
+        ..Tcp::new(client, listening(false), ACK)
+    };
+    worker.turn(&known, 0);
+    // None of these comes from somebody who knows the connection, by the port that the forger is at.
+    let forged = |by: i32, flags, bytes| Tcp {
+        sequence: known.sequence.wrapping_add_signed(by),
+        payload: vec![7; bytes],
+        flags,
+        ..known.clone()
+    };
+    let cases = [
+        forged(500_000, SYN, 0),
+        forged(-6_000, ACK, 5),
+        forged(6_000, ACK, 5),
+        forged(1 << 30, ACK, 0),
+        forged(i32::MIN, ACK, 5),
+    ];
+    for segment in cases {
+        let [own, other] = worker.turn(&segment, 1);
+        assert_eq!(other, [], "{segment:?}");
+        let [answer] = &own[..] else {
+            panic!("{segment:?}: {own:?}");
+        };
+        assert_eq!(
+            (answer.sequence, answer.acknowledgement, answer.flags),
+            (known.acknowledgement, known.sequence, ACK)
+        );
+    }
+    check_sum(&worker.stack);
+}
+
+#[test]
+fn a_client_is_answered_by_the_port_that_it_moved_to() {
+    let mut worker = Pair::new();
+    let client = address(false, CLIENT, 1_234);
+    let opening = Tcp {
+        sequence: 9,
+        ..Tcp::new(client, listening(false), SYN)
+    };
+    let [answers, _] = worker.turn(&opening, 0);
+    // Behind a gap, which is answered at once, and by the same station.
+    let request = |sequence, bytes| Tcp {
+        sequence,
+        acknowledgement: answers[0].sequence + 1,
+        payload: vec![7; bytes],
+        ..Tcp::new(client, listening(false), ACK)
+    };
+    worker.turn(&request(10, 5), 0);
+    for sequence in [25, 15] {
+        let [old, new] = worker.turn(&request(sequence, 10), 1);
+        assert_eq!((old.len(), new.len()), (0, 1), "{sequence}");
+    }
+    let id = worker.stack.next_ready().expect("it was accepted");
+    worker.stack.send(id, b"reply");
+    let [old, new] = worker.sent();
+    assert_eq!((old.len(), new.len()), (0, 1));
+    check_sum(&worker.stack);
+}
+
+#[test]
+fn a_server_is_answered_by_the_port_of_its_path() {
+    let mut worker = Pair::new();
+    worker.stack.connect(ServerId(0)).expect("there is room");
+    let [opened, _] = worker.sent();
+    let answer = Tcp {
+        sequence: 99,
+        acknowledgement: opened[0].sequence + 1,
+        ..Tcp::new(opened[0].destination, opened[0].source, SYN | ACK)
+    };
+    let [own, other] = worker.turn(&answer, 1);
+    assert_eq!((own.len(), other.len()), (1, 0));
+    // Behind a gap, which is answered at once.
+    let reply = Tcp {
+        sequence: 110,
+        flags: ACK,
+        payload: b"reply".to_vec(),
+        ..answer
+    };
+    let [own, other] = worker.turn(&reply, 1);
+    assert_eq!(other, []);
+    assert_eq!((own.len(), own[0].acknowledgement), (1, 100));
+    assert_eq!(worker.stack.counters().answers_tx_full, 0);
+    check_sum(&worker.stack);
+}
