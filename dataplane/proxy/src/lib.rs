@@ -50,6 +50,7 @@ mod state;
 mod tables;
 mod tick;
 mod together;
+mod turned_away;
 mod turns;
 mod upload;
 mod waits;

@@ -43,6 +43,14 @@ pub const LINK_TURN_REQUESTS: u8 = 16;
 /// client as the defaults have them, there is one for each: however deep some pipeline, the request of another finds its place.
 pub const RESERVED_REQUESTS_SHARE: usize = 4;
 
+/// Clients that were told that their pool is full and whose connections are not over, in one worker at most. One that closes when it is
+/// told is gone a round trip later; at 10 ms so many are 25,000 a second. Fewer: in a storm of connections some are reset before they read
+/// why. More: clients that are refused and do not close take slots from others.
+pub const TURNED_AWAY_MAX: usize = 256;
+
+/// Which part of the client slots they may take at most, so that they are few in a small worker as well. With 1 they could take all.
+pub const TURNED_AWAY_SHARE: usize = 16;
+
 /// Waiting clients that are woken at once when a server has room again: enough to fill its buffer with small
 /// requests, few enough that a thousand waiters do not spend their time finding it full again.
 pub const WAKE_BATCH: usize = 64;

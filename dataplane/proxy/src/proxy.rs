@@ -17,6 +17,7 @@ use crate::state::{
     Answer, Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
 };
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
+use crate::turned_away::turned_away_max;
 use crate::turns::Share;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
@@ -103,6 +104,8 @@ pub struct Proxy {
     pub(crate) clients_open: usize,
     /// Pools that have clients.
     pub(crate) pools_in_use: usize,
+    /// Streams of clients that were turned away and are not gone, the first of them in front.
+    pub(crate) turned_away: VecDeque<u32>,
     /// Clients accepted so far.
     pub(crate) accepted: u64,
     /// Microseconds since 1970 at the zero of the clock.
@@ -266,6 +269,7 @@ impl Proxy {
             reliefs: 0,
             clients_open: 0,
             pools_in_use: 0,
+            turned_away: VecDeque::with_capacity(turned_away_max(limits.clients_max as usize)),
             accepted: 0,
             wall_clock_us: 0,
             draining: false,
@@ -291,6 +295,7 @@ impl Proxy {
                     Role::Client => self.client_ready(streams, id.0),
                     Role::Link(link) => self.link_ready(streams, link),
                     Role::Free => self.accept(streams, id),
+                    Role::TurnedAway => self.see_off(streams, id),
                 }
             }
             if self.wake_tables(streams) {
@@ -390,6 +395,9 @@ impl Proxy {
         if matches!(streams.status(id), StreamStatus::Closed(_)) || self.draining {
             streams.release(id);
             return;
+        }
+        if self.pools[pool as usize].is_full() {
+            return self.turn_away(streams, id, pool);
         }
         self.accepted += 1;
         let watched = self.clients[id.0 as usize].watched;
@@ -503,6 +511,7 @@ pub(crate) fn new_pool(
         database: config.database as u16,
         client_auth: config.redis_auth.clone().or(config.memcached_auth.clone()),
         client_user: config.redis_user.clone().or(config.memcached_user.clone()),
+        clients_max: config.clients_max.unwrap_or(u32::MAX),
         own_connections_max: config.own_connections_max,
         server_auth: config.server_auth.clone(),
         server_user: config.server_user.clone(),

@@ -30,6 +30,8 @@ pub(crate) enum Role {
     Free,
     Client,
     Link(u32),
+    /// A client that its pool had no place for: see `crate::turned_away`.
+    TurnedAway,
 }
 
 /// How the bytes of a client are read.
@@ -425,6 +427,8 @@ pub(crate) struct Pool {
     pub databases: u16,
     /// The one that clients are in at first.
     pub database: u16,
+    /// Clients that it may have; `u32::MAX`: as many as the worker has.
+    pub clients_max: u32,
     pub own_connections_max: u32,
     pub client_auth: Option<Secret>,
     /// Whose password that is; `None`: the default user's.

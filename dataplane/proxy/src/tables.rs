@@ -27,6 +27,8 @@ pub struct TablesInUse {
     pub pins: usize,
     /// Clients in wait lists.
     pub waiting: usize,
+    /// Clients that were told that their pool is full, and whose connections are not over.
+    pub turned_away: usize,
     /// Server connections that a client which does not read has taken out of shared use.
     pub links_relieved: usize,
     /// Server connections.
@@ -65,6 +67,7 @@ impl Proxy {
             waiting: for_servers
                 + self.count_waiting(self.table_waiting)
                 + self.count_waiting(self.turn_waiting),
+            turned_away: self.turned_away.len(),
             links_relieved: servers.map(|server| server.relieved as usize).sum(),
             links: self.links.len() - self.free_links.len(),
         }

@@ -35,3 +35,4 @@ mod sessions;
 mod slow_log;
 mod slow_readers;
 mod together;
+mod turned_away;

@@ -150,6 +150,7 @@ scope! {
     PoolCounters in "pool" {
         clients: gauge "clients connected",
         client_connections: "clients accepted",
+        clients_refused: "clients refused with an error: the pool has as many as it may have (limit: clients_max of the pool)",
         client_eof: "clients that closed in order",
         client_errors: "clients that were reset or timed out",
         clients_closed_stalled: "closed by us: no progress for client_stall_ms",

@@ -12,7 +12,7 @@ use crate::paths;
 use crate::statistics::StatisticsLayout;
 
 /// Raised by hand when messages, descriptors or the meaning of a counter change. A configuration that cannot be read shows by itself.
-const REVISION: u64 = 4;
+const REVISION: u64 = 5;
 
 /// What this build speaks.
 pub const PROTOCOL: u64 = {

@@ -61,6 +61,7 @@ const OF_POOL: &[(&str, Effect)] = &[
     ("hash", InPlace),
     ("hash_tag", InPlace),
     ("timeout_ms", InPlace),
+    ("clients_max", InPlace),
     ("server_connections", InPlace),
     ("own_connections_max", InPlace),
     ("preconnect", InPlace),
@@ -174,6 +175,9 @@ impl Config {
         limits.request_hold_bytes = old.request_hold_bytes;
         limits.reply_hold_bytes = old.reply_hold_bytes;
         limits.half_open_max = limits.half_open_max.min(old.clients_max);
+        for pool in &mut part.pools {
+            pool.clients_max = pool.clients_max.map(|clients| clients.min(old.clients_max));
+        }
         for (port, old) in part.ports.iter_mut().zip(&self.ports) {
             port.ring_size = old.ring_size;
         }

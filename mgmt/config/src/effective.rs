@@ -165,6 +165,10 @@ fn write_pool(out: &mut String, pool: &PoolConfig, kernel: bool) -> fmt::Result 
     writeln!(out, "]")?;
     writeln!(out, "timeout_ms = {}", pool.timeout_ms.unwrap_or(0))?;
     writeln!(out, "slowlog_us = {}", pool.slowlog_us.unwrap_or(0))?;
+    match pool.clients_max {
+        Some(clients) => writeln!(out, "clients_max = {clients}")?,
+        None => writeln!(out, "# clients_max: that of [worker]")?,
+    }
     writeln!(out, "server_connections = {}", pool.server_connections)?;
     writeln!(out, "own_connections_max = {}", pool.own_connections_max)?;
     writeln!(out, "preconnect = {}", pool.preconnect)?;

@@ -114,6 +114,12 @@ pub const WEIGHT_UNBRACKETED_MAX: u64 = 1_000;
 /// their requests count against `requests_max`.
 pub const TIMEOUT_MS: Limit = Limit::new(5_000, 0, 3_600_000);
 
+/// `clients_max` of a pool. Why none by default: a pool alone may have every client slot of a worker, and how many of them is whose, only the
+/// operator knows; nobody writes the key to get the default. The range is that of `clients_max` of `[worker]`, which it may not exceed. Too
+/// low: clients get an error and are closed (`clients_refused`). Too high: one pool takes the slots of all.
+pub const POOL_CLIENTS_MAX: Limit =
+    Limit::new(CLIENTS_MAX.default, CLIENTS_MAX.min, CLIENTS_MAX.max);
+
 /// `server_connections`. Why: one connection with pipelining carries the load of a worker, and keeps the order of one client's
 /// commands. Too low: cannot be. Too high: smaller bursts per connection, and connections of all workers add up on the server.
 pub const SERVER_CONNECTIONS: Limit = Limit::new(1, 1, 1_024);

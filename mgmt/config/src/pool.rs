@@ -5,8 +5,8 @@ use crate::compat::Compat;
 use crate::endpoint::Listen;
 use crate::limits::{
     BACKLOG, CLIENT_KEEPALIVE_S, DATABASE, DATABASES, NAME_BYTES_MAX, OWN_CONNECTIONS_MAX,
-    SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS, SLOWLOG_US, TIMEOUT_MS,
-    USER_BYTES_MAX,
+    POOL_CLIENTS_MAX, SERVER_CONNECTIONS, SERVER_FAILURE_LIMIT, SERVER_RETRY_TIMEOUT_MS,
+    SLOWLOG_US, TIMEOUT_MS, USER_BYTES_MAX,
 };
 use crate::partial::Partial;
 use crate::reader::{Field, Reader, Text};
@@ -120,6 +120,8 @@ pub struct PoolConfig {
     pub timeout_ms: Option<u32>,
     /// A request that takes longer than this is written down in the slow log. `None`: none is.
     pub slowlog_us: Option<u32>,
+    /// Clients of each worker that it may have open at once; more get an error and are closed. `None`: as many as the worker has.
+    pub clients_max: Option<u32>,
     /// Connections of each worker to each server.
     pub server_connections: u32,
     /// Clients of each worker that may have a server connection of their own at once (Redis).
@@ -166,6 +168,7 @@ pub(crate) struct Draft {
     /// Where each of `config.listen` stands.
     pub(crate) listen_at: Vec<usize>,
     pub(crate) backlog: Field<u32>,
+    pub(crate) clients_max: Field<Option<u32>>,
     /// Where each of `config.servers` stands.
     pub(crate) servers_at: Vec<usize>,
 }
@@ -178,6 +181,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
     let protocol = protocol(&mut reader);
     let (servers, servers_at) = servers(&mut reader);
     let databases = databases(&mut reader, protocol);
+    let clients_max = clients_max(&mut reader);
     let config = PoolConfig {
         name: name.value.clone(),
         listen,
@@ -189,6 +193,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         servers,
         timeout_ms: reader.number_or_none("timeout_ms", &TIMEOUT_MS),
         slowlog_us: reader.number_or_none("slowlog_us", &SLOWLOG_US),
+        clients_max: clients_max.value,
         server_connections: reader
             .number_u32("server_connections", &SERVER_CONNECTIONS)
             .value,
@@ -224,6 +229,7 @@ pub(crate) fn read(mut reader: Reader<'_>, label: String) -> Draft {
         name: name.map(drop),
         listen_at,
         backlog,
+        clients_max,
         servers_at,
     }
 }
@@ -335,6 +341,13 @@ fn hash_tag(reader: &mut Reader<'_>) -> Option<[u8; 2]> {
         );
     }
     tag
+}
+
+/// How many clients it may have. Without the key only the worker's limit counts, and not the default of the range.
+fn clients_max(reader: &mut Reader<'_>) -> Field<Option<u32>> {
+    let clients = reader.number_u32("clients_max", &POOL_CLIENTS_MAX);
+    let written = clients.at.is_some();
+    clients.map(|clients| written.then_some(clients))
 }
 
 /// The number of databases, which only Redis has.

@@ -20,6 +20,7 @@ pub(crate) fn check(draft: &Draft, faults: &Faults<'_>) {
     listeners_differ(draft, faults);
     servers_are_not_ourselves(draft, faults);
     page_is_not_a_pool(draft, faults);
+    clients(draft, faults);
     server_connections(draft, faults);
     if uses_kernel(draft) {
         kernel_port_is_alone(draft, faults);
@@ -281,6 +282,25 @@ fn source_ports(draft: &Draft, faults: &Faults<'_>) {
                 "worker: source_ports = \"{first}-{last}\" are {ports} ports for {workers} workers; each needs {SOURCE_PORTS_PER_WORKER_MIN}"
             ),
         );
+    }
+}
+
+/// A limit per pool means something only up to that of the worker.
+fn clients(draft: &Draft, faults: &Faults<'_>) {
+    let of_worker = &draft.worker.clients_max;
+    for pool in draft.pools.iter().filter(|pool| pool.clients_max.sound) {
+        if let (Some(clients), Some(at)) = (pool.clients_max.value, pool.clients_max.at)
+            && of_worker.sound
+            && clients > of_worker.value
+        {
+            faults.value(
+                at,
+                format!(
+                    "{}: clients_max = {clients} must not exceed clients_max = {} of [worker]",
+                    pool.label, of_worker.value
+                ),
+            );
+        }
     }
 }
 

@@ -106,6 +106,7 @@ impl WorkerConfig {
 /// The worker table and what is needed to check it against the rest of the file.
 pub(crate) struct Draft {
     pub(crate) config: WorkerConfig,
+    pub(crate) clients_max: Field<u32>,
     pub(crate) client_buffer_bytes: Field<u32>,
     pub(crate) server_buffer_bytes: Field<u32>,
     pub(crate) server_connections_max: Field<u32>,
@@ -154,6 +155,7 @@ pub(crate) fn read(mut reader: Reader<'_>) -> Draft {
     reader.finish();
     Draft {
         config,
+        clients_max,
         client_buffer_bytes,
         server_buffer_bytes,
         server_connections_max,

@@ -192,7 +192,7 @@ fn database(options: &mut Options<'_>, redis: bool, password: bool) -> Option<Se
 /// Options that Tidegate has no place for, since it needs none.
 fn without_counterpart(options: &mut Options<'_>) {
     if let Some(at) = options.number("client_connections", 0).at {
-        let what = "client_connections is not carried over: twemproxy itself does not heed it. clients_max of [worker] is such a limit, for all pools";
+        let what = "client_connections is not carried over: twemproxy itself does not heed it. clients_max of the pool is such a limit, of each worker";
         options.warn(at, what);
     }
     if let Some(at) = options.flag("reuseport").at {

@@ -119,6 +119,7 @@ impl Plan {
             timeout_ms: Some(10_000),
             slowlog_us: Some(self.slowlog_us).filter(|&us| us > 0),
             server_connections: 1,
+            clients_max: None,
             own_connections_max: 128,
             preconnect: true,
             auto_eject_hosts: false,

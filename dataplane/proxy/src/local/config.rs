@@ -21,7 +21,7 @@ const TOO_MUCH: &str = "-ERR the proxy takes at most 16 patterns of at most 64 b
 enum Value {
     /// The pool's databases.
     Databases,
-    /// The worker's clients.
+    /// The clients that the pool may have, or the worker if it has fewer.
     ClientsMax,
     /// The same for everybody.
     Text(&'static str),
@@ -70,8 +70,9 @@ impl Proxy {
                 .from(2)
                 .any(|pattern| matches(pattern, name.as_bytes()))
         };
-        let databases = usize::from(self.pool_of(client).databases);
-        let clients_max = self.limits.clients_max;
+        let pool = self.pool_of(client);
+        let (databases, clients_max) = (usize::from(pool.databases), pool.clients_max as usize);
+        let clients_max = clients_max.min(self.limits.clients_max);
         let mut reply = self.reply_to(client);
         reply.map(PARAMETERS.iter().filter(|(name, _)| asked(name)).count());
         for (name, value) in PARAMETERS.iter().filter(|(name, _)| asked(name)) {

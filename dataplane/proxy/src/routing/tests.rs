@@ -61,6 +61,7 @@ fn pool(
         timeout_ms: None,
         slowlog_us: None,
         server_connections: 1,
+        clients_max: None,
         own_connections_max: 128,
         preconnect: false,
         auto_eject_hosts: true,

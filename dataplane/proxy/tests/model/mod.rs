@@ -70,6 +70,7 @@ pub fn pool(protocol: Protocol, servers: usize) -> PoolConfig {
         timeout_ms: Some(400),
         slowlog_us: Some(10_000),
         server_connections: 1,
+        clients_max: None,
         own_connections_max: 128,
         preconnect: false,
         auto_eject_hosts: false,
@@ -125,6 +126,8 @@ pub struct ModelClient {
     pub half_close_when_sent: bool,
     /// Does not read.
     pub deaf: bool,
+    /// Does not close when the proxy has finished.
+    pub stays: bool,
 }
 
 pub struct World {
@@ -196,6 +199,7 @@ impl World {
             finished: false,
             half_close_when_sent: false,
             deaf: false,
+            stays: false,
         });
         self.clients.len() - 1
     }
@@ -227,6 +231,9 @@ impl World {
         }
         if stream.finished && stream.sent.len() == 0 {
             state.finished = true;
+            if !state.stays && !stream.released {
+                stream.status = StreamStatus::Closed(CloseReason::Finished);
+            }
             moved = true;
         } else if !stream.finished {
             let n = send.min(state.to_send.len());

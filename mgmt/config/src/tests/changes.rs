@@ -241,6 +241,26 @@ fn the_part_for_running_workers_lacks_what_replaces_them() {
 }
 
 #[test]
+fn clients_of_a_pool_are_limited_while_it_runs() {
+    let limited = KERNEL.replacen("hash_tag", "clients_max = 3000\nhash_tag", 1);
+    let (old, new) = (parse(KERNEL), parse(&limited));
+    assert_one(
+        &differences(&old, &new),
+        Effect::InPlace,
+        "pool sessions: clients_max was that of [worker], is 3000",
+    );
+    // Beyond what the workers have that are there, it waits for those that replace them.
+    let new = parse(&limited.replacen("[[port]]", "[worker]\nclients_max = 3000\n[[port]]", 1));
+    let small = parse(&KERNEL.replacen("[[port]]", "[worker]\nclients_max = 2000\n[[port]]", 1));
+    let part = small.in_place_part(&new);
+    assert_eq!(part.pools[0].clients_max, Some(2_000));
+    assert_eq!(
+        parse(&part.effective_toml().replace("\"***\"", "\"hunter2\"")),
+        part
+    );
+}
+
+#[test]
 fn every_setting_that_is_written_out_has_an_effect() {
     let packets = parse(MINIMAL);
     let kernel = parse(KERNEL);

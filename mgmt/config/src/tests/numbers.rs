@@ -56,6 +56,39 @@ fn a_default_follows_a_smaller_limit_that_is_written() {
 }
 
 #[test]
+fn clients_of_a_pool_are_limited_where_the_file_says_so() {
+    let one = |text: String, parts: &[&str]| assert_one(&faults(&text), parts);
+    assert_eq!(parse(MINIMAL).pools[0].clients_max, None);
+    let config = parse(&format!("{MINIMAL}clients_max = 16384\n"));
+    assert_eq!(config.pools[0].clients_max, Some(16_384));
+    assert_eq!(parse(&config.effective_toml()), config);
+    one(
+        format!("{MINIMAL}clients_max = 0\n"),
+        &["clients_max = 0 must be between 1 and 1048576"],
+    );
+    one(
+        format!("{MINIMAL}client_max = 3\n"),
+        &["did you mean \"clients_max\"?"],
+    );
+    let line = MINIMAL.lines().count() + 1;
+    for (worker, limit) in [("", 16_384), ("[worker]\nclients_max = 10\n", 10)] {
+        one(
+            format!("{MINIMAL}clients_max = {}\n{worker}", limit + 1),
+            &[
+                &format!("{line}:15"),
+                "pool \"sessions\": ",
+                &format!("must not exceed clients_max = {limit} of [worker]"),
+            ],
+        );
+    }
+    // What is wrong by itself is told once.
+    one(
+        format!("{MINIMAL}clients_max = 100\n[worker]\nclients_max = 0\n"),
+        &["worker: clients_max = 0"],
+    );
+}
+
+#[test]
 fn server_connections_have_to_fit_the_worker() {
     assert_one(
         &faults(&format!(

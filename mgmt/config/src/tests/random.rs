@@ -110,6 +110,7 @@ proptest! {
         exponents in (0..=20, 0..=16, 11..=20, 12..=22, 6..=24, 0..=20, 12..=24, 16..=30, 12..=30),
         ports in (1_000..=u16::MAX, 1_000..=u16::MAX),
         listen in any::<u16>(),
+        pool_clients in 0..=20,
     ) {
         let (a, b, c, d, e, f, g, h, i) = exponents;
         let numbers: Vec<String> = KEYS
@@ -118,8 +119,9 @@ proptest! {
             .map(|(key, exponent)| format!("{key} = {}", 1_u64 << exponent))
             .collect();
         let text = format!(
-            "{}[worker]\n{}\nsource_ports = \"{}-{}\"\n",
+            "{}clients_max = {}\n[worker]\n{}\nsource_ports = \"{}-{}\"\n",
             MINIMAL.replace("10:11211", &format!("10:{listen}")),
+            1_u64 << pool_clients,
             numbers.join("\n"),
             ports.0,
             ports.1
@@ -129,6 +131,7 @@ proptest! {
             Ok(config) => {
                 let Config { worker, ports, pools, .. } = &config;
                 prop_assert!(worker.half_open_max <= worker.clients_max);
+                prop_assert!(pools[0].clients_max.is_some_and(|clients| clients <= worker.clients_max));
                 prop_assert!(worker.client_requests_max <= worker.requests_max);
                 prop_assert!(worker.request_hold_bytes >= worker.client_buffer_bytes);
                 prop_assert!(worker.request_hold_bytes <= worker.server_buffer_bytes / 2);
