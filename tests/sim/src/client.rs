@@ -13,6 +13,12 @@ use std::collections::VecDeque;
 /// With so many replies owed to it a client asks no more.
 const PENDING_MAX: usize = 500;
 
+/// What a client is told for whom its pool has no place.
+const POOL_FULL: [&[u8]; 2] = [
+    b"-ERR max number of clients reached\r\n",
+    b"ERROR Too many open connections\r\n",
+];
+
 /// A client.
 pub struct Client {
     number: usize,
@@ -28,6 +34,12 @@ pub struct Client {
     /// It closes its direction when all is sent.
     pub finishes: bool,
     finished: bool,
+    /// Pools have few places.
+    may_be_refused: bool,
+    /// Something came on this connection.
+    was_heard: bool,
+    /// Its pool had no place for this connection: nothing comes behind that.
+    is_refused: bool,
     /// The number in a transaction that it has begun.
     transaction: Option<u64>,
     /// Errors among the replies so far.
@@ -37,8 +49,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client without a connection.
-    pub fn new(number: usize, dialect: Dialect) -> Self {
+    /// A client without a connection. `may_be_refused`: its pool may have no place for it.
+    pub fn new(number: usize, dialect: Dialect, may_be_refused: bool) -> Self {
         Self {
             number,
             dialect,
@@ -50,6 +62,9 @@ impl Client {
             is_deaf: false,
             finishes: false,
             finished: false,
+            may_be_refused,
+            was_heard: false,
+            is_refused: false,
             transaction: None,
             errors: 0,
             answers: 0,
@@ -154,6 +169,8 @@ impl Client {
         self.out.clear();
         self.sent = 0;
         self.input.clear();
+        self.was_heard = false;
+        self.is_refused = false;
         self.transaction = None;
         self.connection = None;
         self.finishes = false;
@@ -168,7 +185,35 @@ impl Client {
         self.end(books);
     }
 
+    /// Takes what a client is told for whom there is no place, if that is what comes first. True: it may become that.
+    fn look_for_refusal(&mut self, books: &mut Books) -> bool {
+        let full = POOL_FULL[usize::from(!self.dialect.is_redis())];
+        if !self.may_be_refused || self.was_heard {
+            return false;
+        }
+        if self.input.starts_with(full) {
+            self.input.drain(..full.len());
+            self.is_refused = true;
+            if self.pending.pop_front().is_some() {
+                books.tally.errors += 1;
+                self.errors += 1;
+            }
+        }
+        self.was_heard = !full.starts_with(&self.input) || self.is_refused;
+        !self.was_heard
+    }
+
     fn judge(&mut self, books: &mut Books) {
+        if self.look_for_refusal(books) {
+            return;
+        }
+        if self.is_refused && !self.input.is_empty() {
+            let front = self.input[..self.input.len().min(120)].escape_ascii();
+            books.break_promise(format!(
+                "client {} was refused, and got more: {front}",
+                self.number
+            ));
+        }
         let mut at = 0;
         while at < self.input.len() {
             let rest = &self.input[at..];

@@ -40,6 +40,9 @@ pub struct Setting {
     pub requests_max: u32,
     /// `client_requests_max`.
     pub client_requests_max: u32,
+    /// `clients_max` of each pool, if it has one.
+    #[serde(default)]
+    pub pool_clients_max: Option<u32>,
 }
 
 /// What befalls a server.
@@ -203,7 +206,36 @@ impl Scenario {
             events: Vec::new(),
         };
         scenario.make_events(&mut random, requests);
+        scenario.limit_pools();
         scenario
+    }
+
+    /// In some worlds pools have few places for clients, at first or by a reload.
+    fn limit_pools(&mut self) {
+        let mut random = Random::new(self.seed, 8);
+        if !random.one_in(8) {
+            return;
+        }
+        let reloads = self
+            .events
+            .iter_mut()
+            .filter_map(|event| match &mut event.act {
+                Act::Reload(setting) => Some(setting),
+                _ => None,
+            });
+        for setting in reloads.chain([&mut self.setting]) {
+            setting.pool_clients_max = random.pick(&[None, Some(1), Some(1), Some(2)]);
+        }
+    }
+
+    /// Whether a pool may have no place for a client at some time.
+    pub fn limits_pools(&self) -> bool {
+        let reloads = self.events.iter().filter_map(|event| match &event.act {
+            Act::Reload(setting) => Some(setting),
+            _ => None,
+        });
+        let mut settings = reloads.chain([&self.setting]);
+        settings.any(|setting| setting.pool_clients_max.is_some())
     }
 
     fn make_events(&mut self, random: &mut Random, requests: u32) {
@@ -336,6 +368,7 @@ impl Scenario {
     /// No limit is met by as many clients as there are, but those that only make them wait.
     fn limits_are_wide(&self) -> bool {
         self.clients_max as usize >= self.clients.len() * 2
+            && !self.limits_pools()
             && self.server_connections_max >= 24
             && self.client_reply_hold_bytes >= 262_144
             && self.ring_slots >= 256
@@ -359,6 +392,7 @@ fn setting(random: &mut Random, servers: usize) -> Setting {
         ejects: random.one_in(3),
         requests_max,
         client_requests_max,
+        pool_clients_max: None,
     }
 }
 

@@ -91,13 +91,14 @@ impl Shrinking {
     }
 
     fn simplify_world(&mut self) {
-        let simplify: [fn(&mut Scenario); 6] = [
+        let simplify: [fn(&mut Scenario); 7] = [
             |scenario| scenario.workers = 1,
             |scenario| scenario.misrouted = 0,
             |scenario| scenario.software_rss = false,
             |scenario| scenario.ack_with_reply = false,
             |scenario| scenario.preconnects = false,
             |scenario| scenario.setting.ejects = false,
+            |scenario| scenario.setting.pool_clients_max = None,
         ];
         for simplify in simplify {
             let mut next = self.best.clone();

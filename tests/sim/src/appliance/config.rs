@@ -36,6 +36,9 @@ pub(super) fn config_text(scenario: &Scenario, setting: Setting) -> String {
             scenario.preconnects,
             setting.ejects,
         );
+        if let Some(clients) = setting.pool_clients_max {
+            let _ok = writeln!(text, "clients_max = {clients}");
+        }
     }
     let _ok = writeln!(
         text,

@@ -103,7 +103,7 @@ impl<'a> World<'a> {
             wakes: vec![u64::MAX; hosts.len()],
             links: links.collect(),
             clients: clients
-                .map(|(number, &dialect)| Client::new(number, dialect))
+                .map(|(number, &dialect)| Client::new(number, dialect, scenario.limits_pools()))
                 .collect(),
             servers: servers.collect(),
             hosts,
