@@ -344,3 +344,92 @@ fn clients_beyond_the_slots_wait_and_are_served(scene: &mut Scene) {
     });
     wait_for_clients(scene, 3 * SLOTS, 0);
 }
+
+/// Places of each pool.
+const PLACES: usize = 3;
+/// Of clients that were refused and do not close, a worker with so few slots keeps one.
+const WORKER_SLOTS: usize = 16;
+
+both_drivers!(
+    clients_beyond_their_pools_limit_are_told_so_and_leave_others_their_place,
+    LabOptions {
+        queues: 1,
+        memcached: 1,
+        redis: 1,
+        ..LabOptions::default()
+    },
+    |stage| LabConfig::new(stage, Family::V4)
+        .worker(&format!("clients_max = {WORKER_SLOTS}"))
+        .every_pool(&format!("clients_max = {PLACES}")),
+    clients_beyond_their_pools_limit_are_told_so_and_leave_others_their_place
+);
+
+/// What a client gets that asks as soon as it is connected, up to the end of its connection, which it does not close itself.
+fn refused(scene: &Scene, kind: ServerKind, request: &[u8]) -> (Connection, String) {
+    let mut connection = connect(scene, kind);
+    // Its place may be that of the next by now: then it is reset.
+    let _sent = connection.send(request);
+    let got = connection.rest().expect("an error, and the end");
+    (connection, String::from_utf8_lossy(&got).into_owned())
+}
+
+fn clients_beyond_their_pools_limit_are_told_so_and_leave_others_their_place(scene: &mut Scene) {
+    const FULL: &str = "-ERR max number of clients reached\r\n";
+    let ping = |client: &mut Redis| {
+        let reply = client.words("PING").unwrap();
+        assert_eq!(reply, Value::Simple("PONG".to_owned()));
+    };
+    let mut first: Vec<Redis> = (0..PLACES).map(|_| redis(scene)).collect();
+    first.iter_mut().for_each(ping);
+    // More than the worker has slots, and none closes its end.
+    let mut stay = Vec::new();
+    for _ in 0..2 * WORKER_SLOTS {
+        let (connection, got) = refused(scene, ServerKind::Redis, b"PING\r\n");
+        assert_eq!(got, FULL);
+        stay.push(connection);
+    }
+    first.iter_mut().for_each(ping);
+    let version = |connection: &mut Connection| {
+        connection.send(b"version\r\n").unwrap();
+        assert!(connection.line().unwrap().starts_with(b"VERSION "));
+    };
+    let mut others: Vec<Connection> = (0..PLACES)
+        .map(|_| connect(scene, ServerKind::Memcached))
+        .collect();
+    others.iter_mut().for_each(version);
+    let binary_noop = [&b"\x80\x0a"[..], &[0; 22]].concat();
+    for request in [&b"version\r\n"[..], &binary_noop] {
+        let (_, got) = refused(scene, ServerKind::Memcached, request);
+        assert_eq!(got, "ERROR Too many open connections\r\n");
+    }
+    drop(stay);
+    first.pop();
+    scene.wait_for_status("a place", |status| {
+        status.pool_total("redis", "clients") == PLACES as u64 - 1
+    });
+    first.push(redis(scene));
+    first.iter_mut().for_each(ping);
+    let (_, got) = refused(scene, ServerKind::Redis, b"PING\r\n");
+    assert_eq!(got, FULL);
+    others.iter_mut().for_each(version);
+    let status = scene.wait_for_status("the counters", |status| {
+        status.pool_total("redis", "clients_refused") == 2 * WORKER_SLOTS as u64 + 1
+    });
+    for (pool, counter, count) in [
+        ("redis", "clients", PLACES),
+        ("redis", "client_connections", PLACES + 1),
+        ("memcached", "clients", PLACES),
+        ("memcached", "client_connections", PLACES),
+        ("memcached", "clients_refused", 2),
+    ] {
+        assert_eq!(
+            status.pool_total(pool, counter),
+            count as u64,
+            "{pool} {counter}"
+        );
+    }
+    drop((first, others));
+    scene.wait_for_status("everybody's end", |status| {
+        status.stack(0, "clients_open") == status.stack(0, "time_wait")
+    });
+}
