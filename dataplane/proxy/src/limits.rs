@@ -18,22 +18,18 @@ pub const HOLDS_MAX: usize = 128;
 /// wait longer.
 pub const VISIT_REQUESTS_MAX: u32 = 16;
 
-/// Requests that the clients of a pool may have taken in one turn, where other pools have clients as well, before the rest of its clients
-/// have to wait for a visit. A pool that asks little waits for what the others may have done in a turn, once on the way to its server and
-/// once on the way back. Fewer: the system calls and the looks at the queues of a turn are shared by fewer requests. More: the others wait longer.
-pub const POOL_TURN_REQUESTS: u32 = 64;
+/// Requests that the clients of a pool may have taken in one turn, where other pools have clients as well. A pool that asks little waits
+/// for what the others may have done in a turn, once on the way to its server and once on the way back. Fewer: the system calls and the
+/// looks at the queues of a turn are shared by fewer requests, and a pool that asks much gets less done. More: the others wait longer.
+pub const POOL_TURN_REQUESTS: u32 = 128;
 
 /// The same of replies that its servers send.
-pub const POOL_TURN_REPLIES: u32 = 64;
+pub const POOL_TURN_REPLIES: u32 = 128;
 
-/// Visits in one turn to clients that have had theirs, when all clients are of one pool; else there are as many as make up the share of
-/// a pool. What arrives meanwhile is looked at after so many times [`VISIT_REQUESTS_MAX`] requests, some 300 µs, however much waits. Fewer:
-/// the system calls of a turn are shared by fewer requests. More: a client that asks little waits longer for those that ask much.
+/// Visits in one turn to clients that have had theirs, when all clients are of one pool. What arrives meanwhile is looked at after so many
+/// times [`VISIT_REQUESTS_MAX`] requests, some 300 µs, however much waits. Fewer: the system calls of a turn are shared by fewer
+/// requests. More: a client that asks little waits longer for those that ask much.
 pub const TURN_VISITS_MAX: u32 = 16;
-
-/// Visits in one turn to server connections that have had theirs, of [`POOL_TURN_REPLIES`] replies each. As many replies as there are
-/// requests in the visits to clients, or one of the two would pile up.
-pub const TURN_REPLY_VISITS: u32 = 1;
 
 /// Requests that a client may send on a server connection for which others wait, when it has its turn. As [`VISIT_REQUESTS_MAX`],
 /// and less, because here each of them is a wait for the server.

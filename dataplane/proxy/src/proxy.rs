@@ -68,8 +68,14 @@ pub struct Proxy {
     /// What several servers tell about themselves, while it is joined.
     pub(crate) fields: crate::broadcast::Fields,
     pub(crate) table_waiting: WaitList,
-    /// Clients that have had their share of a turn and have more to ask.
-    pub(crate) turn_waiting: WaitList,
+    /// Clients that have had their share of a turn and have more to ask. They are in the lists of their pools.
+    pub(crate) waiting_for_turn: usize,
+    /// Clients of more than one pool share this turn.
+    pub(crate) has_tenants: bool,
+    /// Whose list was visited last.
+    pub(crate) next_pool: usize,
+    /// The client of such a list that is visited; [`NIL`]: none.
+    pub(crate) at_turn: u32,
     /// Server connections with more replies than their pool's share of a turn.
     pub(crate) links_waiting: VecDeque<u32>,
     /// Turns so far.
@@ -247,7 +253,10 @@ impl Proxy {
             owners: Vec::with_capacity(limits.split_keys_max as usize),
             fields: crate::broadcast::Fields::new(),
             table_waiting: WaitList::EMPTY,
-            turn_waiting: WaitList::EMPTY,
+            waiting_for_turn: 0,
+            has_tenants: false,
+            next_pool: 0,
+            at_turn: NIL,
             links_waiting: VecDeque::with_capacity(links_max),
             turn_number: 0,
             replies_left: 0,
@@ -287,7 +296,7 @@ impl Proxy {
     #[inline(never)]
     pub fn run<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
         self.now_us = now_us;
-        self.turn_number += 1;
+        self.begin_turn();
         let mut visits = self.visits();
         loop {
             while let Some(id) = streams.next_ready() {
@@ -310,7 +319,7 @@ impl Proxy {
     /// Whether clients or replies wait for the next turn. Nothing else brings it about.
     #[inline]
     pub fn has_more(&self) -> bool {
-        self.turn_waiting.first != NIL || !self.links_waiting.is_empty()
+        self.waiting_for_turn > 0 || !self.links_waiting.is_empty()
     }
 
     /// Tells what time it is for people, which is `unix_us` microseconds since 1970 when the clock of the proxy shows `now_us`. Asked
@@ -522,6 +531,7 @@ pub(crate) fn new_pool(
         former: None,
         leave_by_us: 0,
         share: Share::default(),
+        turn_waiting: WaitList::EMPTY,
         counters: PoolCounters::default(),
         commands,
     }

@@ -1,7 +1,6 @@
 //! The client's side of a request: finding it in the receive buffer, whole, larger than the buffer, or refused.
 
 use crate::fault::Fault;
-use crate::limits::LINK_TURN_REQUESTS;
 use crate::meter::AtHand;
 use crate::notes::{Noting, key_of};
 use crate::proxy::Proxy;
@@ -26,7 +25,7 @@ impl Proxy {
     #[inline]
     pub(crate) fn read_client<S: Streams>(&mut self, streams: &mut S, client: u32) {
         let pool = self.clients[client as usize].pool;
-        let share = self.requests_share(pool);
+        let share = self.requests_share(client);
         let taken = self.read_requests(streams, client, share);
         self.use_requests_share(pool, taken);
         if self.clients[client as usize].wait.what != WaitFor::Nothing {
@@ -36,35 +35,28 @@ impl Proxy {
 
     #[inline]
     fn read_requests<S: Streams>(&mut self, streams: &mut S, client: u32, share: u32) -> u32 {
-        // One that was called must not lose its place: the server has room, and it waited for that.
-        let share = if self.clients[client as usize].wait.called {
-            share.max(LINK_TURN_REQUESTS.into())
-        } else {
-            share
-        };
-        let mut visited = 0;
+        let mut taken = 0;
         loop {
             let state = &mut self.clients[client as usize];
             let waits = state.wait.what != WaitFor::Nothing && !state.wait.called;
             let idle = state.closing || state.blocked || waits;
             if idle || self.roles[client as usize] != crate::state::Role::Client {
-                return visited;
+                return taken;
             }
             if state.barrier && !state.mode.is_begun() {
                 if state.pending > 0 {
-                    return visited;
+                    return taken;
                 }
                 state.barrier = false;
             }
-            if visited >= share && streams.received(StreamId(client)) > 0 {
+            if taken >= share && streams.received(StreamId(client)) > 0 {
                 self.wait(client, WaitFor::Turn);
-                return visited;
+                return taken;
             }
-            visited += 1;
             let is_normal = matches!(state.mode, Mode::Normal);
             let leaves = self.draining || state.leave_by_us != 0;
             if leaves && !self.goes_on_while_draining(client) {
-                return visited;
+                return taken;
             }
             let go_on = if is_normal {
                 self.take_from_ring(streams, client)
@@ -72,8 +64,9 @@ impl Proxy {
                 self.go_on_reading(streams, client)
             };
             if !go_on {
-                return visited;
+                return taken;
             }
+            taken += 1;
         }
     }
 

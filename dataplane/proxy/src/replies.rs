@@ -46,7 +46,8 @@ impl Proxy {
                 if streams.received(stream) == 0 {
                     return;
                 }
-                if self.replies_left == 0 {
+                // What nobody asked for ends the connection at once.
+                if self.replies_left == 0 && (state.pin != NIL || !state.fifo.is_empty()) {
                     return self.read_later(link);
                 }
                 if state.pin != NIL && !state.scanning && !self.sort_value(streams, link) {

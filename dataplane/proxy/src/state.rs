@@ -450,6 +450,8 @@ pub(crate) struct Pool {
     pub leave_by_us: u64,
     /// What was done for it in this turn.
     pub share: Share,
+    /// Its clients that have had their share of a turn and have more to ask.
+    pub turn_waiting: WaitList,
     pub counters: PoolCounters,
     /// Where its commands are counted.
     pub commands: Commands,

@@ -54,6 +54,12 @@ impl Proxy {
         let lists = lists.chain(self.links.iter().map(|link| &link.waiting));
         let for_servers: usize = lists.map(|list| self.count_waiting(*list)).sum();
         debug_assert_eq!(for_servers, self.waiting, "all that wait are in lists");
+        let lists = self.pools.iter().map(|pool| pool.turn_waiting);
+        let for_turns: usize = lists.map(|list| self.count_waiting(list)).sum();
+        debug_assert_eq!(
+            for_turns, self.waiting_for_turn,
+            "all that wait are in lists"
+        );
         TablesInUse {
             requests: self.pendings.in_use(),
             splits: self.splits.in_use(),
@@ -64,9 +70,7 @@ impl Proxy {
             queued: self.links.iter().map(|link| link.fifo.len()).sum(),
             identities: self.identities.in_use(),
             pins: self.pins.in_use(),
-            waiting: for_servers
-                + self.count_waiting(self.table_waiting)
-                + self.count_waiting(self.turn_waiting),
+            waiting: for_servers + self.count_waiting(self.table_waiting) + for_turns,
             turned_away: self.turned_away.len(),
             links_relieved: servers.map(|server| server.relieved as usize).sum(),
             links: self.links.len() - self.free_links.len(),

@@ -1,19 +1,21 @@
 //! What a pool may have done in one turn of the loop, so that however much one asks for, the others are looked at soon.
 //!
 //! ```text
-//! ready ──▶ a share of the pool's requests and replies ──▶ done
-//!   more than that, or than a visit ──▶ a list ──▶ a few visits in each turn
+//! ready ──▶ a visit, as long as nobody of the pool waits and it has something left of its share ──▶ done
+//!   more than that ──▶ the list of the pool ──▶ visits, pool by pool, as long as that has something left
 //! ```
 //!
 //! A pool that asks little never reaches its share, so it waits for one turn on the way to the server and for one on the way back. How
-//! long those are is bounded by the shares. Where all clients are of one pool there is nobody to be fair to: turns are as long as what has
+//! long those are is bounded by the shares. Within a pool everybody's turn comes. Where all clients are of one pool there is nobody to be fair to: turns are as long as what has
 //! arrived, which costs less.
 
 use crate::limits::{
-    POOL_TURN_REPLIES, POOL_TURN_REQUESTS, TURN_REPLY_VISITS, TURN_VISITS_MAX, VISIT_REQUESTS_MAX,
+    LINK_TURN_REQUESTS, POOL_TURN_REPLIES, POOL_TURN_REQUESTS, TURN_VISITS_MAX, VISIT_REQUESTS_MAX,
 };
 use crate::proxy::Proxy;
-use crate::streams::Streams;
+use crate::slab::NIL;
+use crate::state::Client;
+use crate::streams::{StreamId, Streams};
 
 /// What may still be done for a pool in a turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,41 +41,53 @@ impl Share {
     }
 }
 
-/// Visits that are left in a turn to those who have had their share.
+/// Visits that are left in a turn to those who wait for more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visits {
     clients: u32,
-    links: u32,
+    links: usize,
 }
 
 impl Proxy {
-    /// Those of a turn.
+    /// Those of a turn. Where there are tenants their shares are the limit. A server connection is looked at once.
     #[inline]
     pub(crate) fn visits(&self) -> Visits {
         Visits {
-            clients: if self.has_tenants() {
-                POOL_TURN_REQUESTS / VISIT_REQUESTS_MAX
+            clients: if self.has_tenants {
+                u32::MAX
             } else {
                 TURN_VISITS_MAX
             },
-            links: TURN_REPLY_VISITS,
+            links: usize::MAX,
         }
     }
 
-    /// Whether there is anybody to be fair to: clients of more than one pool.
+    /// A turn begins. Whether there is anybody to be fair to, clients of more than one pool, is the same for all of it.
     #[inline]
-    fn has_tenants(&self) -> bool {
-        self.pools_in_use > 1
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn_number += 1;
+        self.has_tenants = self.pools_in_use > 1;
+        self.at_turn = NIL;
     }
 
-    /// How many requests of a client may be taken now.
+    /// How many requests of a client may be taken now. None, if others of its pool wait whose turn comes first.
     #[inline]
-    pub(crate) fn requests_share(&mut self, pool: u16) -> u32 {
-        if !self.has_tenants() {
+    pub(crate) fn requests_share(&mut self, client: u32) -> u32 {
+        if !self.has_tenants {
             return VISIT_REQUESTS_MAX;
         }
-        let share = self.pools[pool as usize].share.of(self.turn_number);
-        share.requests_left.min(VISIT_REQUESTS_MAX)
+        let Client { pool, wait, .. } = &self.clients[client as usize];
+        let called = wait.called;
+        let pool = &mut self.pools[*pool as usize];
+        let left = pool.share.of(self.turn_number).requests_left;
+        if called {
+            // One that was called must not lose its place: the server has room, and it waited for that.
+            return left.clamp(LINK_TURN_REQUESTS.into(), VISIT_REQUESTS_MAX);
+        }
+        if pool.turn_waiting.first != NIL && self.at_turn != client {
+            return 0;
+        }
+        left.min(VISIT_REQUESTS_MAX)
     }
 
     /// They were taken.
@@ -86,7 +100,7 @@ impl Proxy {
     /// Replies of a server connection are read: so many as are left of its pool's share.
     #[inline]
     pub(crate) fn begin_replies(&mut self, pool: u16) {
-        if !self.has_tenants() {
+        if !self.has_tenants {
             self.replies_left = u32::MAX;
             return;
         }
@@ -110,40 +124,59 @@ impl Proxy {
         }
     }
 
-    /// Goes on with somebody who has had a share of this turn: first with replies, which set free what requests wait for. False: nobody
-    /// is left, or that was enough.
+    /// Goes on with somebody who waits for more of this turn: first with replies, which set free what requests wait for. False: nobody
+    /// is left whose pool has a share left, or that was enough.
     #[cold]
     pub(crate) fn go_on_with_more<S: Streams>(
         &mut self,
         streams: &mut S,
         visits: &mut Visits,
     ) -> bool {
-        if visits.links > 0
+        self.read_more(streams, visits) || self.take_more(streams, visits)
+    }
+
+    fn read_more<S: Streams>(&mut self, streams: &mut S, visits: &mut Visits) -> bool {
+        visits.links = visits.links.min(self.links_waiting.len());
+        while visits.links > 0
             && let Some(link) = self.links_waiting.pop_front()
         {
             visits.links -= 1;
             let state = &mut self.links[link as usize];
-            state.read_later = false;
-            if state.open {
-                let pool = self.servers[state.server as usize].pool;
-                let share = self.pools[pool as usize].share.of(self.turn_number);
-                share.replies_left = POOL_TURN_REPLIES;
-                self.link_ready(streams, link);
+            if !state.open {
+                state.read_later = false;
+                continue;
             }
+            let pool = self.servers[state.server as usize].pool;
+            let share = self.pools[pool as usize].share.of(self.turn_number);
+            if self.has_tenants && share.replies_left == 0 {
+                self.links_waiting.push_back(link);
+                continue;
+            }
+            state.read_later = false;
+            self.link_ready(streams, link);
             return true;
         }
-        if visits.clients == 0 {
+        false
+    }
+
+    fn take_more<S: Streams>(&mut self, streams: &mut S, visits: &mut Visits) -> bool {
+        if visits.clients == 0 || self.waiting_for_turn == 0 {
             return false;
         }
-        let client = self.turn_waiting.first;
-        if client == crate::slab::NIL {
-            return false;
+        let pools = self.pools.len();
+        for _ in 0..pools {
+            self.next_pool = (self.next_pool + 1) % pools;
+            let pool = &mut self.pools[self.next_pool];
+            let client = pool.turn_waiting.first;
+            let has_share = pool.share.of(self.turn_number).requests_left > 0;
+            if client != NIL && (has_share || !self.has_tenants) {
+                visits.clients -= 1;
+                self.at_turn = client;
+                self.unwait(client);
+                streams.mark_ready(StreamId(client));
+                return true;
+            }
         }
-        visits.clients -= 1;
-        let turn = self.turn_number;
-        let share = self.pool_of(client).share.of(turn);
-        share.requests_left = share.requests_left.max(VISIT_REQUESTS_MAX);
-        self.wake_next(streams);
-        true
+        false
     }
 }

@@ -12,11 +12,12 @@ use crate::state::{Wait, WaitFor, WaitList};
 use crate::streams::{StreamId, Streams};
 
 impl Proxy {
-    fn wait_list(&mut self, what: WaitFor) -> &mut WaitList {
+    /// The list of those who wait for something; `pool` is theirs.
+    fn wait_list(&mut self, what: WaitFor, pool: u16) -> &mut WaitList {
         match what {
             WaitFor::Server(server) => &mut self.servers[server as usize].waiting,
             WaitFor::Link(link) => &mut self.links[link as usize].waiting,
-            WaitFor::Turn => &mut self.turn_waiting,
+            WaitFor::Turn => &mut self.pools[pool as usize].turn_waiting,
             WaitFor::Table | WaitFor::Nothing => &mut self.table_waiting,
         }
     }
@@ -34,8 +35,10 @@ impl Proxy {
         self.unwait(client);
         let state = &mut self.clients[client as usize];
         state.waiting_since_us = state.waiting_since_us.min(self.now_us);
+        let pool = state.pool;
         self.waiting += usize::from(is_for_server(what));
-        let list = self.wait_list(what);
+        self.waiting_for_turn += usize::from(what == WaitFor::Turn);
+        let list = self.wait_list(what, pool);
         let last = list.last;
         list.last = client;
         if last == NIL {
@@ -63,14 +66,17 @@ impl Proxy {
             return;
         }
         self.waiting -= usize::from(is_for_server(what));
-        self.clients[client as usize].wait = Wait::NONE;
+        self.waiting_for_turn -= usize::from(what == WaitFor::Turn);
+        let state = &mut self.clients[client as usize];
+        state.wait = Wait::NONE;
+        let pool = state.pool;
         if before == NIL {
-            self.wait_list(what).first = after;
+            self.wait_list(what, pool).first = after;
         } else {
             self.clients[before as usize].wait.after = after;
         }
         if after == NIL {
-            self.wait_list(what).last = before;
+            self.wait_list(what, pool).last = before;
         } else {
             self.clients[after as usize].wait.before = before;
         }
@@ -78,7 +84,7 @@ impl Proxy {
 
     fn wake(&mut self, streams: &mut impl Streams, what: WaitFor, most: usize) {
         for _ in 0..most {
-            let client = self.wait_list(what).first;
+            let client = self.wait_list(what, 0).first;
             if client == NIL {
                 return;
             }
@@ -101,13 +107,6 @@ impl Proxy {
             return true;
         }
         false
-    }
-
-    /// Lets the next client go on that has had its share of a turn. False: there is none.
-    pub(crate) fn wake_next(&mut self, streams: &mut impl Streams) -> bool {
-        let waiting = self.turn_waiting.first != NIL;
-        self.wake(streams, WaitFor::Turn, 1);
-        waiting
     }
 
     /// Has the client wait for room on a shared connection. One that was called and found too little keeps its place.

@@ -196,9 +196,9 @@ fn a_turn_takes_a_share_of_each_pipeline() {
     world.assert_idle("after the last reply");
 }
 
-/// A world of two pools where the network moves everything at once, and 2,000 replies wait for a client of the first; and a client of the
+/// A world of two pools where the network moves everything at once, and so many replies wait for a client of the first; and a client of the
 /// second, which has asked nothing.
-fn with_replies_at_once() -> (World, usize, usize) {
+fn with_replies_at_once(count: usize) -> (World, usize, usize) {
     let limits = WorkerConfig {
         client_buffer_bytes: 64 * 1024,
         server_buffer_bytes: 1 << 20,
@@ -212,11 +212,59 @@ fn with_replies_at_once() -> (World, usize, usize) {
     world.settle(100);
     world.servers[0].stopped = true;
     world.clients[deep].got.clear();
-    world.clients[deep].to_send = get(b"deep").repeat(2_000);
+    world.clients[deep].to_send = get(b"deep").repeat(count);
     world.settle(200);
-    assert_eq!(world.proxy.asked(), 2_001);
+    assert_eq!(world.proxy.asked(), count as u64 + 1);
     world.servers[0].stopped = false;
     (world, deep, quiet)
+}
+
+#[test]
+fn in_a_busy_pool_beside_others_everybody_has_a_turn() {
+    let mut world = World::new(&pools(2), &roomy(), 9);
+    world.piece = 1 << 20;
+    let clients: Vec<usize> = (0..1_000).map(|_| world.connect(Vec::new())).collect();
+    world.connect_at(ListenerId(1), Vec::new());
+    world.settle(100);
+    let mut served = vec![0; clients.len()];
+    let mut before = 0;
+    for turn in 0..2_000 {
+        for (&client, served) in clients.iter().zip(&mut served) {
+            let state = &mut world.clients[client];
+            // One request at a time: the next behind the reply.
+            if turn == 0 || !state.got.is_empty() {
+                *served += state.got.len();
+                state.got.clear();
+                state.to_send = get(b"one");
+            }
+        }
+        world.step();
+        let asked = world.proxy.asked() - before;
+        before += asked;
+        let in_share = if turn < 20 { 0..=128 } else { 100..=128 };
+        assert!(in_share.contains(&asked), "{asked} requests in turn {turn}");
+    }
+    let (least, most) = (served.iter().min(), served.iter().max());
+    assert!(3 * least.unwrap() > 2 * most.unwrap(), "{served:?}");
+}
+
+#[test]
+fn a_pool_with_something_left_of_its_share_does_not_wait_for_others() {
+    let mut world = World::new(&pools(2), &roomy(), 5);
+    world.piece = 1 << 20;
+    let flood: Vec<usize> = (0..500).map(|_| world.connect(Vec::new())).collect();
+    let quiet = world.connect_at(ListenerId(1), get(b"quiet"));
+    for _ in 0..100 {
+        feed(&mut world, &flood, &get(b"flood"));
+        world.step();
+    }
+    world.clients[quiet].got.clear();
+    world.clients[quiet].to_send = get(b"quiet").repeat(20);
+    for _ in 0..3 {
+        feed(&mut world, &flood, &get(b"flood"));
+        world.step();
+    }
+    assert_eq!(world.clients[quiet].got, b"$-1\r\n".repeat(20));
 }
 
 #[test]
@@ -230,24 +278,22 @@ fn a_turn_takes_a_share_of_the_requests_of_each_pool() {
     for _ in 0..300 {
         feed(&mut world, &flood, &get(b"flood"));
         world.step();
-        // The share of the pool, and four visits.
         let asked = world.proxy.asked() - before;
-        assert!(asked <= 64 + 4 * 16, "{asked} requests in one turn");
+        assert!(asked <= 128, "{asked} requests in one turn");
         before += asked;
     }
-    assert!(before > 300 * 64, "{before} requests in all");
+    assert!(before > 250 * 128, "{before} requests in all");
 }
 
 #[test]
 fn a_turn_takes_a_share_of_the_replies_of_each_pool() {
-    let (mut world, deep, quiet) = with_replies_at_once();
+    let (mut world, deep, quiet) = with_replies_at_once(2_000);
     let mut before = world.proxy.pool_counters(0).replies;
     let mut steps = 0;
     while world.proxy.pool_counters(0).replies < 2_001 {
         world.step();
-        // The share of the pool, and a visit.
         let replies = world.proxy.pool_counters(0).replies - before;
-        assert!(replies <= 64 + 64, "{replies} replies in one turn");
+        assert!(replies <= 128, "{replies} replies in one turn");
         before += replies;
         steps += 1;
         assert!(steps < 1_000, "all are read");
@@ -266,7 +312,7 @@ fn a_turn_takes_a_share_of_the_replies_of_each_pool() {
 
 #[test]
 fn replies_that_wait_for_their_turn_come_before_the_end_of_their_connection() {
-    let (mut world, deep, _) = with_replies_at_once();
+    let (mut world, deep, _) = with_replies_at_once(2_000);
     world.step();
     world.hang_up(0);
     world.settle(1_000);
@@ -275,8 +321,24 @@ fn replies_that_wait_for_their_turn_come_before_the_end_of_their_connection() {
 }
 
 #[test]
+fn what_nobody_asked_for_ends_a_connection_whose_share_is_used_up() {
+    let (mut world, deep, _) = with_replies_at_once(128);
+    world.servers[0].stopped = true;
+    // The last reply that is owed is the last of the share, and there is more behind it.
+    world.say(0, &b"$-1\r\n".repeat(128));
+    world.say(0, b"$1\r\nx\r\n");
+    let other = world.connect(get(b"other"));
+    world.step();
+    world.servers[0].stopped = false;
+    world.settle(1_000);
+    assert_eq!(world.clients[deep].got, b"$-1\r\n".repeat(128));
+    assert!(!world.clients[other].got.contains(&b'x'));
+    assert_eq!(world.proxy.server_counters(0).protocol_errors, 1);
+}
+
+#[test]
 fn replies_of_a_connection_that_broke_are_errors_and_another_takes_its_place() {
-    let (mut world, deep, _) = with_replies_at_once();
+    let (mut world, deep, _) = with_replies_at_once(2_000);
     world.step();
     world.crash(0);
     world.settle(1_000);

@@ -10,6 +10,7 @@ impl Pool {
     /// Goes on where `old` stood.
     fn go_on_from(&mut self, old: &mut Self, routes_as_before: bool) {
         self.counters = old.counters;
+        self.turn_waiting = old.turn_waiting;
         self.count_on_from(old);
         self.any = old.any;
         self.routed = old.routed;
