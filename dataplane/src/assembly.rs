@@ -5,6 +5,7 @@ use crate::control::{self, CommandSender, Commands};
 use crate::events::{self, EventSink};
 use crate::hand_over::{HandOverReceivers, HandOverSenders};
 use crate::idle::Idle;
+use crate::limits::PORTS_MAX;
 use crate::linger::Linger;
 use crate::link_layer::{self, LinkLayer};
 use crate::network::Network;
@@ -81,6 +82,7 @@ pub fn assemble<P: Port>(
             tap: None,
             link: link_layer::is_for(start).then(|| Box::new(LinkLayer::new(start, now_us))),
             doubts: link_layer::doubts(&start.config),
+            announcements: Vec::with_capacity(PORTS_MAX),
             now_us,
         },
         proxy,

@@ -15,9 +15,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::keys::WatchKeys;
-use tidegate_channel::message::{Envelope, FromWorker, ToWorker};
+use tidegate_channel::message::{ANNOUNCED_MAX, Announce, Envelope, FromWorker, ToWorker};
 use tidegate_channel::payload;
-use tidegate_link::Wanted;
+use tidegate_link::{Announcement, Wanted};
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::KeyWatch;
 
@@ -42,6 +42,8 @@ pub enum Command {
         /// Its number.
         id: u64,
     },
+    /// Say where our addresses are, on a port whose link address changed.
+    Announce(Announcement),
     /// Exit now.
     Stop,
     /// Look for these next hops: a configuration that is about to be taken up has them.
@@ -229,6 +231,7 @@ impl ControlThread {
                     Err(error) => tracing::error!("capture: {error}"),
                 },
                 ToWorker::EndCapture { id } => self.commands.send(Command::EndCapture { id }),
+                ToWorker::Announce(announce) => self.commands.send(announcement(announce)),
                 ToWorker::LogLevel { filter } => {
                     if let Err(error) = (self.set_log_filter)(&filter) {
                         tracing::error!("log filter {filter:?}: {error}");
@@ -269,6 +272,16 @@ fn open_tap(descriptors: Vec<OwnedFd>) -> Result<Tap, WorkerError> {
         return Err(WorkerError::Unexpected("a wrong number of descriptors"));
     };
     Ok(Tap::open(payload::read(order)?, &ring)?)
+}
+
+fn announcement(announce: Announce) -> Command {
+    let Announce {
+        port,
+        mac,
+        mut addresses,
+    } = announce;
+    addresses.truncate(ANNOUNCED_MAX);
+    Command::Announce(Announcement::new(port, mac, addresses))
 }
 
 fn watch_keys(watch: &WatchKeys) -> Command {
@@ -325,11 +338,18 @@ mod tests {
         let filter = "debug".to_owned();
         say(&manager, 1, ToWorker::Ping);
         say(&manager, 2, ToWorker::LogLevel { filter });
-        say(&manager, 3, ToWorker::Drain { deadline_ms: 3 });
-        say(&manager, 4, ToWorker::Stop);
+        let announce = Announce {
+            port: 1,
+            mac: [2; 6],
+            addresses: vec![[192, 0, 2, 1].into(); ANNOUNCED_MAX + 1],
+        };
+        say(&manager, 3, ToWorker::Announce(announce));
+        say(&manager, 4, ToWorker::Drain { deadline_ms: 3 });
+        say(&manager, 5, ToWorker::Stop);
         drop(manager);
         thread.join().unwrap();
         assert_eq!(seen.recv().unwrap(), "debug");
+        assert!(matches!(receiver.take(), Some(Command::Announce(said)) if said.port() == 1));
         assert!(matches!(
             receiver.take(),
             Some(Command::Drain { deadline_us: 3_000 })

@@ -19,7 +19,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tidegate_channel::message::{FromWorker, NeighbourSeen};
 use tidegate_config::Config;
-use tidegate_link::News;
+use tidegate_link::{Announcement, News};
 use tidegate_proxy::streams::ServerId;
 use tidegate_proxy::{Event, KeyWatch, SlowRequest};
 
@@ -38,6 +38,8 @@ pub enum Told {
     Replaced(Box<KeyWatch>),
     /// A capture that is over: the same.
     Captured(Box<Tap>),
+    /// One that was replaced, or that nobody can say: the same.
+    Announced(Announcement),
     /// Something about the link that the manager or the operator has to know.
     News(News),
     /// A server does not answer, which the manager has to tell the kernel.
@@ -180,6 +182,7 @@ pub fn spawn(config: &Config, manager: Reports) -> std::io::Result<EventSink> {
                         Told::Watched(watch) => keys::tell(reports.manager(), &names, &watch),
                         Told::Replaced(watch) => drop(watch),
                         Told::Captured(tap) => tracing::info!("capture {} is over", tap.id()),
+                        Told::Announced(announcement) => drop(announcement),
                         Told::News(news) => tell_news(reports.manager(), news),
                         Told::Silent(server) => {
                             if let Some(address) = names.address(server) {

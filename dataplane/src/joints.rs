@@ -56,6 +56,10 @@ impl Transport for Stack {
         self.set_path(server, path);
     }
 
+    fn set_station(&mut self, port: usize, mac: [u8; 6]) {
+        self.set_station(port, mac);
+    }
+
     fn stop_accepting(&mut self) {
         self.stop_accepting();
     }

@@ -32,6 +32,8 @@ pub trait Transport: Streams {
     fn take_silent(&mut self) -> Option<ServerId>;
     /// A server is now reached this way, or not at all.
     fn set_path(&mut self, server: ServerId, path: Option<PathEntry>);
+    /// Our link address on the port at this position is another one now.
+    fn set_station(&mut self, port: usize, mac: [u8; 6]);
     /// Accepts no new connection from now on.
     fn stop_accepting(&mut self);
     /// Takes up other listeners and servers; the old ones have these numbers now.

@@ -10,7 +10,7 @@ use crate::sockets::reconfigure::SocketChange;
 use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::StackCounters;
 use tidegate_channel::statistics::StatisticsWriter;
-use tidegate_link::{News, Wanted};
+use tidegate_link::{Announcement, News, Wanted};
 use tidegate_port::doorbell::Doorbell;
 use tidegate_proxy::Change;
 use tidegate_proxy::streams::{ServerId, Streams};
@@ -55,6 +55,10 @@ pub trait Network {
     fn next_timer_us(&self) -> Option<u64>;
     /// Looks for these next hops from now on, if nobody else does.
     fn look(&mut self, _wanted: &[Wanted]) {}
+    /// Says where our addresses are. Returns what is not said any more, or cannot be: it takes memory that another thread gives back.
+    fn announce(&mut self, announcement: Announcement) -> Option<Announcement> {
+        Some(announcement)
+    }
     /// What was found out about the link since this was last asked, if there is room for it: it is told once.
     #[inline]
     fn take_news(&mut self, _has_room: impl FnOnce() -> bool) -> Option<News> {

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use tidegate_channel::counters::{QueueCounters, StackCounters};
 use tidegate_channel::paths::PathReader;
 use tidegate_channel::statistics::StatisticsWriter;
-use tidegate_link::{Doubts, News, Wanted};
+use tidegate_link::{Announcement, Doubts, News, Wanted};
 use tidegate_port::capture::Kind;
 use tidegate_port::doorbell::Doorbell;
 use tidegate_port::{Port, PortCounters, RxQueue, TxQueue};
@@ -50,6 +50,8 @@ pub struct PacketNetwork<P, T> {
     pub link: Option<Box<LinkLayer>>,
     /// Next hops that a silent server puts in doubt, where the kernel does not see the ports.
     pub doubts: Option<Box<Doubts>>,
+    /// Where our addresses are since the link address of a port changed, by port. One worker says it for all.
+    pub announcements: Vec<Announcement>,
     /// The time of this turn.
     pub now_us: u64,
 }
@@ -59,6 +61,17 @@ impl<P: Port, T: Transport> PacketNetwork<P, T> {
         let stack = &mut self.stack;
         self.paths
             .poll(|server, path| stack.set_path(ServerId(server as u16), path));
+        self.paths
+            .poll_stations(|port, mac| stack.set_station(port, mac));
+    }
+
+    /// Says where our addresses are, if it is time.
+    fn announce_due(&mut self) {
+        for announcement in &mut self.announcements {
+            if let Some(port) = self.ports.get_mut(usize::from(announcement.port())) {
+                announcement.send_due(self.now_us, port.halves().1);
+            }
+        }
     }
 
     /// Servers do not answer: their next hops are asked for, by us where nobody else does.
@@ -168,6 +181,7 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
         if let Some(link) = &mut self.link {
             link.send_due(&mut self.ports);
         }
+        self.announce_due();
         let mut pending = self.stack.has_pending_egress();
         if let Some(tap) = &mut self.tap {
             copy_sent(&mut self.ports, tap);
@@ -181,11 +195,24 @@ impl<P: Port, T: Transport> Network for PacketNetwork<P, T> {
 
     #[inline]
     fn next_timer_us(&self) -> Option<u64> {
-        let of_stack = self.stack.next_timer_us();
-        match &self.link {
-            None => of_stack,
-            Some(link) => of_stack.into_iter().chain(link.next_timer_us()).min(),
+        let of_link = self.link.as_ref().and_then(|link| link.next_timer_us());
+        let announced = self.announcements.iter();
+        let announced = announced.filter_map(Announcement::next_timer_us);
+        let others = of_link.into_iter().chain(announced);
+        self.stack.next_timer_us().into_iter().chain(others).min()
+    }
+
+    fn announce(&mut self, announcement: Announcement) -> Option<Announcement> {
+        let port = announcement.port();
+        if usize::from(port) >= self.ports.len() {
+            return Some(announcement);
         }
+        let mut others = self.announcements.iter_mut();
+        if let Some(before) = others.find(|other| other.port() == port) {
+            return Some(std::mem::replace(before, announcement));
+        }
+        self.announcements.push(announcement);
+        None
     }
 
     fn look(&mut self, wanted: &[Wanted]) {

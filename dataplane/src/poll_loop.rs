@@ -349,6 +349,12 @@ impl<N: Network, A: Application<N::Streams>> PollLoop<N, A> {
                     self.network.look(&wanted);
                     state.pending = true;
                 }
+                Command::Announce(announcement) => {
+                    if let Some(replaced) = self.network.announce(announcement) {
+                        self.events.send_told(Told::Announced(replaced));
+                    }
+                    state.pending = true;
+                }
                 Command::WatchKeys { watch, lasts_us } => {
                     let until_us = now_us.saturating_add(lasts_us);
                     if let Some(replaced) = self.proxy.watch_keys(watch, until_us) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tidegate_dataplane::control::Command;
 use tidegate_dataplane::limits::{IDLE_AWAKE_US, SLEEP_MAX_US};
 use tidegate_dataplane::poll_loop::Ended;
+use tidegate_link::Announcement;
 use tidegate_proxy::streams::{CloseReason, StreamId, Streams};
 
 #[test]
@@ -89,6 +90,33 @@ fn statistics_add_up_after_a_request() {
         std::thread::sleep(Duration::from_millis(1));
     }
     scene.end(Command::Stop);
+}
+
+#[test]
+fn a_port_that_moves_keeps_its_connections_and_says_where_it_is() {
+    const MOVED: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    let mut scene = scene("adaptive", true);
+    scene.reach_server();
+    let id = scene.peer.request();
+    scene
+        .peer
+        .turn_until("the reply", |peer| peer.received == REPLY);
+    scene.around.paths.set_station(0, MOVED);
+    let addresses = vec!["10.0.0.1".parse().unwrap()];
+    let announcement = Announcement::new(0, MOVED, addresses);
+    scene.around.commands.send(Command::Announce(announcement));
+    // It goes to all, and is no TCP.
+    scene.peer.turn_until("the announcement", |peer| {
+        peer.stack.counters().frames_not_ours > 0
+    });
+    scene.peer.finds_worker_at(MOVED);
+    scene.peer.request_on(id);
+    scene.peer.turn_until("the reply from there", |peer| {
+        peer.received.len() == 2 * REPLY.len()
+    });
+    let (_, poll_loop, _) = scene.end(Command::Stop);
+    let counters = poll_loop.network.stack.counters();
+    assert_eq!((counters.accepted, counters.connected), (1, 1));
 }
 
 #[test]

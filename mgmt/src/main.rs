@@ -52,6 +52,7 @@ mod shared;
 mod signals;
 mod slowlog;
 mod sockets;
+mod stations;
 mod stats;
 mod status;
 mod steering;

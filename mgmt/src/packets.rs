@@ -9,6 +9,7 @@ use crate::netlink::events::Events;
 use crate::netlink::mirror::{Mirror, Refreshed};
 use crate::netlink::query::Query;
 use crate::plan::Plan;
+use crate::stations::Stations;
 use crate::steering::Steering;
 use anyhow::Context;
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use tidegate_channel::message::{NeighbourSeen, PacketDescriptors, PortFacts};
+use tidegate_channel::message::{Announce, NeighbourSeen, PacketDescriptors, PortFacts};
 use tidegate_channel::paths::PathWriter;
 use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
@@ -58,12 +59,20 @@ struct Nics {
     query: Query,
     events: Events,
     attached: Vec<AttachMode>,
+    stations: Stations,
 }
 
 impl Nics {
-    fn around(steering: Steering) -> anyhow::Result<LinkSide> {
+    /// `paths` has the link addresses that workers know, if they were there before.
+    fn around(plan: &Plan, paths: &PathWriter, steering: Steering) -> anyhow::Result<LinkSide> {
+        let ports = plan.ports.iter().enumerate().map(|(index, port)| {
+            let nic = &port.nic;
+            let mac = paths.station(index).unwrap_or(nic.mac);
+            (nic.name.as_str(), nic.ifindex, mac)
+        });
         Ok(LinkSide::Kernel(Box::new(Self {
             attached: steering.modes(),
+            stations: Stations::new(ports),
             steering,
             // Subscribed before the first look, so that no change falls between the two.
             events: Events::open().context("cannot subscribe to routes and neighbours")?,
@@ -82,6 +91,9 @@ impl LinkSide {
         match self {
             Self::Kernel(nics) => {
                 let mut refreshed = mirror.refresh(&mut nics.query, paths);
+                for (port, mac) in nics.stations.macs().enumerate() {
+                    refreshed.changed |= paths.set_station(port, mac);
+                }
                 nics.steering
                     .set_sources(std::mem::take(&mut refreshed.sources));
                 refreshed
@@ -95,18 +107,20 @@ impl Packets {
     /// Attaches the programs and makes what workers share.
     pub fn begin(config: &Config, plan: &Plan) -> anyhow::Result<Self> {
         let workers = plan.cores.len();
+        let paths = PathWriter::create(config.servers().count())?;
         let link = if config.is_on_dpdk() {
             LinkSide::Own(Neighbours::default())
         } else {
-            Nics::around(Steering::attach(config, &plan.ports, workers as u32)?)?
+            let steering = Steering::attach(config, &plan.ports, workers as u32)?;
+            Nics::around(plan, &paths, steering)?
         };
-        let paths = PathWriter::create(config.servers().count())?;
         let none = (0..workers).map(|_| (0..workers).map(|_| None).collect());
         Self::around(config, plan, link, paths, none.collect())
     }
 
     /// Takes over the programs and what workers share.
     pub fn adopt(config: &Config, plan: &Plan, heritage: &Heritage) -> anyhow::Result<Self> {
+        let paths = heritage.paths()?;
         let link = if config.is_on_dpdk() {
             LinkSide::Own(Neighbours::default())
         } else {
@@ -124,9 +138,10 @@ impl Packets {
                 })
                 .collect();
             let kept = heritage.steering()?;
-            Nics::around(Steering::adopt(&plan.ports, &modes, workers, kept)?)?
+            let steering = Steering::adopt(&plan.ports, &modes, workers, kept)?;
+            Nics::around(plan, &paths, steering)?
         };
-        Self::around(config, plan, link, heritage.paths()?, heritage.rings()?)
+        Self::around(config, plan, link, paths, heritage.rings()?)
     }
 
     fn around(
@@ -226,6 +241,10 @@ impl Packets {
         if now < self.refresh_at {
             return false;
         }
+        if let LinkSide::Kernel(nics) = &mut self.link {
+            let query = &mut nics.query;
+            nics.stations.look(|ifindex| query.link_address(ifindex));
+        }
         let refreshed = self.link.refresh(config, &mut self.mirror, &mut self.paths);
         self.refresh_at = now
             + if refreshed.unresolved {
@@ -234,6 +253,32 @@ impl Packets {
                 REFRESH_INTERVAL
             };
         refreshed.changed
+    }
+
+    /// Whether a port got another link address, of which its neighbours have yet to be told.
+    pub fn have_moved(&self) -> bool {
+        self.nics().is_some_and(|nics| nics.stations.have_moved())
+    }
+
+    /// What they have to be told, once.
+    pub fn take_moved(&mut self, config: &Config) -> Vec<Announce> {
+        let LinkSide::Kernel(nics) = &mut self.link else {
+            return Vec::new();
+        };
+        let all = nics.query.addresses().unwrap_or_else(|error| {
+            tracing::warn!("neighbours find out by themselves: no addresses: {error}");
+            Vec::new()
+        });
+        let is_ours = |address| {
+            let mut listeners = config.listeners();
+            listeners.any(|(_, listen)| {
+                listen
+                    .endpoint
+                    .ip()
+                    .is_some_and(|listens| listens.ip() == address)
+            })
+        };
+        nics.stations.take_moved(&all, is_ours)
     }
 
     /// Frames for these addresses are ours.
@@ -284,6 +329,11 @@ impl Packets {
         }
     }
 
+    /// The link address of a port as the kernel has it.
+    fn mac(&self, port: usize) -> Option<[u8; 6]> {
+        self.nics()?.stations.mac(port)
+    }
+
     /// What `worker` has to know of the ports.
     pub fn facts(&self, plan: &Plan, worker: usize) -> Vec<PortFacts> {
         let is_generic = |index: usize| {
@@ -295,7 +345,7 @@ impl Packets {
             .map(|(index, port)| PortFacts {
                 ifindex: port.nic.ifindex,
                 queue: worker as u32,
-                mac: port.nic.mac,
+                mac: self.mac(index).unwrap_or(port.nic.mac),
                 mtu_bytes: port.mtu_bytes,
                 generic: is_generic(index),
                 oracle: port.oracle.clone(),

@@ -13,6 +13,7 @@
 //!   announcement goes a probe, which a host that has the address answers (RFC 5227, section 2.1; RFC 4862, section 5.4). Nobody waits
 //!   for that: an address moves here because its former owner is dead, and waiting for a dead owner costs seconds. If
 //!   somebody else claims one it is defended (RFC 5227, section 2.4 (c)), never given up, and the conflict is told.
+//!   On a port that the kernel has as well nothing of this is needed until its link address changes: [`Announcement`] says that.
 //! * **Next hops** are those that [`Link::set_wanted`] names. Of strangers nothing is kept, so nobody can fill a table. A
 //!   next hop is asked for until it answers, probed every 30 s while it is known, and lost when three probes go unanswered.
 //!   Where it says that it has moved it is followed at once, and probed there. ARP follows the same rules as neighbour
@@ -29,6 +30,7 @@
 //! fragments, which are ignored and counted.
 #![forbid(unsafe_code)]
 
+mod announcement;
 mod arp;
 mod counters;
 mod doubts;
@@ -49,6 +51,7 @@ mod mutation_tests;
 #[cfg(test)]
 mod test_support;
 
+pub use announcement::Announcement;
 pub use doubts::Doubts;
 pub use link::{Link, News, Wanted};
 pub use own::LinkPort;

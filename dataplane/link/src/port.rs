@@ -84,14 +84,9 @@ impl<T: TxQueue> Sending<'_, T> {
                 let ndp = Ndp::probe(address);
                 self.ndp(&ndp, ndp::group_mac(ndp.destination));
             }
-            (Saying::Announcement, IpAddr::V4(address)) => {
-                let arp = Arp::announcement(self.mac, address);
-                self.arp(&arp, arp.destination());
-            }
-            // RFC 4861, section 7.2.6: an unsolicited advertisement, to all nodes.
-            (Saying::Announcement, IpAddr::V6(address)) => {
-                let ndp = Ndp::advertisement(address, ndp::ALL_NODES, false);
-                self.ndp(&ndp, ndp::group_mac(ndp::ALL_NODES));
+            (Saying::Announcement, address) => {
+                let sent = send_announcement(self.tx, self.mac, address);
+                self.count(sent);
             }
         }
     }
@@ -134,6 +129,21 @@ pub(crate) fn send_ask(
         _ => {
             debug_assert!(false, "two families cannot be asked for");
             false
+        }
+    }
+}
+
+/// Says to all that our `address` is at `mac`; `false`: there is no room.
+pub(crate) fn send_announcement(tx: &mut impl TxQueue, mac: Mac, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let arp = Arp::announcement(mac, address);
+            send_arp(tx, mac, &arp, arp.destination())
+        }
+        // RFC 4861, section 7.2.6: an unsolicited advertisement, to all nodes.
+        IpAddr::V6(address) => {
+            let ndp = Ndp::advertisement(address, ndp::ALL_NODES, false);
+            send_ndp(tx, mac, &ndp, ndp::group_mac(ndp::ALL_NODES))
         }
     }
 }

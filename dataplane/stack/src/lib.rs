@@ -50,6 +50,7 @@ mod reconfigure;
 mod siphash;
 mod slot_lists;
 mod stack;
+mod station;
 mod streams;
 mod toeplitz;
 mod wheel;

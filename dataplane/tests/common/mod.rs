@@ -88,23 +88,27 @@ impl Peer {
             source_ports: (50_000, 50_100),
             seed: 7,
         };
-        let mut stack = Stack::new(config, 0).unwrap();
+        let stack = Stack::new(config, 0).unwrap();
+        let mut peer = Self {
+            port,
+            stack,
+            started: Instant::now(),
+            received: Vec::new(),
+            closed: None,
+            answers: true,
+        };
+        peer.finds_worker_at(OUR_MAC);
+        peer
+    }
+
+    pub fn finds_worker_at(&mut self, next_hop_mac: [u8; 6]) {
         let path = Path {
             port: 0,
             source: "10.0.0.2".parse().unwrap(),
             destination: "10.0.0.1:11211".parse().unwrap(),
-            next_hop_mac: OUR_MAC,
+            next_hop_mac,
         };
-        stack.set_path(ServerId(0), Some(path));
-        let started = Instant::now();
-        Self {
-            port,
-            stack,
-            started,
-            received: Vec::new(),
-            closed: None,
-            answers: true,
-        }
+        self.stack.set_path(ServerId(0), Some(path));
     }
 
     pub fn turn(&mut self) {

@@ -73,7 +73,7 @@ scope! {
         frames_bad_checksum: "dropped: IPv4 header or TCP checksum wrong",
         frames_malformed: "dropped: flags, ports or a source address that no segment can have",
         frames_not_ours: "dropped: neither a listening address nor one of our source ports, or handed over for no reason",
-        frames_other_station: "dropped: sent to the link address of another station, by a switch that does not know where it is",
+        frames_other_station: "dropped: sent to the link address of another station, by a switch that does not know where it is, or to one that was ours",
         frames_unknown_flow: "answered with RST: no such flow",
         frames_handed_over: "passed to the worker that owns the flow",
         frames_hand_over_full: "dropped: the ring to the owning worker was full",

@@ -22,6 +22,11 @@ pub const WORKERS_MAX: usize = 64;
 const _: () =
     assert!(COMMON_DESCRIPTORS + 1 + 3 * (WORKERS_MAX - 1) <= crate::control::DESCRIPTORS_MAX);
 
+const _: () = assert!(
+    tidegate_config::limits::PORTS_MAX <= crate::paths::STATIONS,
+    "every port has a place for our link address in the path table"
+);
+
 /// Most listening sockets that workers share: they travel in one message.
 pub const SHARED_LISTENERS_MAX: usize = crate::control::DESCRIPTORS_MAX - COMMON_DESCRIPTORS;
 
@@ -80,8 +85,26 @@ pub enum ToWorker {
         /// Its number.
         id: u64,
     },
+    /// Tell the neighbours of a port where its addresses are now. Said to one worker, on ports that the kernel has as well; all of
+    /// them learn our link address from the path table.
+    Announce(Announce),
     /// Say that you are there.
     Ping,
+}
+
+/// Most addresses of an [`Announce`]. Why: an appliance listens on a handful, and a message has room for that many. Too low: neighbours of
+/// the others keep the old link address until they ask by themselves, up to a minute. Too high: the message is too large to be sent.
+pub const ANNOUNCED_MAX: usize = 256;
+
+/// A port whose link address changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announce {
+    /// Index of the port in the configuration.
+    pub port: u8,
+    /// Its link address now.
+    pub mac: [u8; 6],
+    /// Our addresses there, at most [`ANNOUNCED_MAX`].
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What a worker says.
@@ -456,6 +479,21 @@ mod tests {
             assert!(over_sockets.is_none(), "{length} descriptors");
         }
         assert!(StartDescriptors::from_list(descriptors(4), &packets(0)).is_none());
+    }
+
+    #[test]
+    fn the_longest_announcement_fits_in_a_message() {
+        let longest = Announce {
+            port: u8::MAX,
+            mac: [0xff; 6],
+            addresses: vec![IpAddr::from([0xff; 16]); ANNOUNCED_MAX],
+        };
+        let envelope = Envelope {
+            generation: u64::MAX,
+            message: ToWorker::Announce(longest),
+        };
+        let bytes = serde_json::to_vec(&envelope).unwrap().len();
+        assert!(bytes <= crate::control::MESSAGE_BYTES_MAX, "{bytes}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The path table: how each server is reached, from the kernel's routes and neighbours, mirrored by the manager.
+//! The path table: how each server is reached, and with which link address of ours, from the kernel's routes, neighbours and links,
+//! mirrored by the manager.
 //!
 //! The first words hold a generation that changes after any change, so that a worker whose table did not change reads one
 //! word per look. Each entry has its own sequence lock. Workers get the file opened for reading alone, and its mode lets nobody but
@@ -11,8 +12,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-/// Words before the first entry: the generation, alone on its cache line.
-const HEADER_WORDS: usize = 8;
+/// Words before the stations: the generation, alone on its cache line.
+const GENERATION_WORDS: usize = 8;
+/// Ports that have a place for a station, our link address there: one cache line of them.
+pub(crate) const STATIONS: usize = 8;
+/// Words before the first entry.
+const HEADER_WORDS: usize = GENERATION_WORDS + STATIONS;
 /// Words of an entry: its sequence and seven values, one cache line.
 pub(crate) const ENTRY_WORDS: usize = 8;
 /// Values of an entry: state, source (2), destination (2), destination port, MAC.
@@ -38,6 +43,25 @@ pub struct PathEntry {
     pub next_hop_mac: [u8; 6],
 }
 
+/// In the word of a station beside the address: it is known.
+const STATION_KNOWN: u64 = 1 << 48;
+
+/// A link address in the low bytes of a word.
+fn mac_word(mac: [u8; 6]) -> u64 {
+    mac.iter()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+fn word_mac(word: u64) -> [u8; 6] {
+    let [_, _, mac @ ..] = word.to_be_bytes();
+    mac
+}
+
+/// One word says all, so that no reader sees half of a change.
+fn decode_station(word: u64) -> Option<[u8; 6]> {
+    (word & STATION_KNOWN != 0).then(|| word_mac(word))
+}
+
 fn address_words(address: IpAddr) -> [u64; 2] {
     let bits = match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
@@ -57,10 +81,6 @@ fn encode(entry: Option<PathEntry>) -> [u64; VALUES] {
     };
     let [source_high, source_low] = address_words(entry.source);
     let [destination_high, destination_low] = address_words(entry.destination.ip());
-    let mac = entry
-        .next_hop_mac
-        .iter()
-        .fold(0, |mac, byte| mac << 8 | u64::from(*byte));
     [
         family | u64::from(entry.port) << 8,
         source_high,
@@ -68,7 +88,7 @@ fn encode(entry: Option<PathEntry>) -> [u64; VALUES] {
         destination_high,
         destination_low,
         u64::from(entry.destination.port()),
-        mac,
+        mac_word(entry.next_hop_mac),
     ]
 }
 
@@ -92,7 +112,6 @@ fn decode(values: [u64; VALUES], ports: usize) -> Option<PathEntry> {
         ))),
         _ => None,
     };
-    let [_, _, next_hop_mac @ ..] = mac.to_be_bytes();
     Some(PathEntry {
         port,
         source: address(source_high, source_low)?,
@@ -100,7 +119,7 @@ fn decode(values: [u64; VALUES], ports: usize) -> Option<PathEntry> {
             address(destination_high, destination_low)?,
             u16::try_from(destination_port).ok()?,
         ),
-        next_hop_mac,
+        next_hop_mac: word_mac(mac),
     })
 }
 
@@ -184,10 +203,34 @@ impl PathWriter {
             HEADER_WORDS + server * ENTRY_WORDS,
             &encode(entry),
         );
-        let generation = self.words.load(0, Ordering::Relaxed).wrapping_add(1);
-        // Release: a reader that sees the new generation sees the entry.
-        self.words.store(0, generation, Ordering::Release);
+        self.changed();
         true
+    }
+
+    /// Our link address on the port at this position, as it stands in the table; `None`: nobody said it yet.
+    pub fn station(&self, port: usize) -> Option<[u8; 6]> {
+        if port >= STATIONS {
+            return None;
+        }
+        decode_station(self.words.load(GENERATION_WORDS + port, Ordering::Relaxed))
+    }
+
+    /// Sets our link address on the port at this position; returns whether that was news.
+    pub fn set_station(&mut self, port: usize, mac: [u8; 6]) -> bool {
+        if port >= STATIONS || self.station(port) == Some(mac) {
+            return false;
+        }
+        let word = STATION_KNOWN | mac_word(mac);
+        self.words
+            .store(GENERATION_WORDS + port, word, Ordering::Relaxed);
+        self.changed();
+        true
+    }
+
+    fn changed(&self) {
+        let generation = self.words.load(0, Ordering::Relaxed).wrapping_add(1);
+        // Release: a reader that sees the new generation sees what changed.
+        self.words.store(0, generation, Ordering::Release);
     }
 }
 
@@ -198,6 +241,7 @@ pub struct PathReader {
     ports: usize,
     generation: Option<u64>,
     seen: Vec<Option<PathEntry>>,
+    stations: [Option<[u8; 6]>; STATIONS],
 }
 
 impl PathReader {
@@ -209,6 +253,7 @@ impl PathReader {
             ports,
             generation: None,
             seen: vec![None; servers],
+            stations: [None; STATIONS],
         })
     }
 
@@ -241,6 +286,19 @@ impl PathReader {
             }
         }
         self.generation = settled.then_some(generation);
+    }
+
+    /// Calls `change` with the position of each port on which our link address differs from what was reported before. Called behind
+    /// [`PathReader::poll`], so that [`PathReader::changed`] still tells of what comes in between.
+    pub fn poll_stations(&mut self, mut change: impl FnMut(usize, [u8; 6])) {
+        for (port, seen) in self.stations.iter_mut().take(self.ports).enumerate() {
+            let station =
+                decode_station(self.words.load(GENERATION_WORDS + port, Ordering::Relaxed));
+            if let Some(mac) = station.filter(|_| station != *seen) {
+                *seen = station;
+                change(port, mac);
+            }
+        }
     }
 }
 
@@ -283,6 +341,40 @@ mod tests {
         reader.poll(|server, entry| seen.push((server, entry)));
         assert_eq!(seen, [(0, None)]);
         assert_eq!(writer.get(2), Some(v6()));
+    }
+
+    #[test]
+    fn our_link_addresses_arrive_once_and_survive_a_manager() {
+        let mut writer = PathWriter::create(1).unwrap();
+        let mut reader = PathReader::map(writer.file(), 1, 2).unwrap();
+        let (old, new) = ([0; 6], [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        let looks = |reader: &mut PathReader| {
+            let mut seen = Vec::new();
+            reader.poll(|_, entry| assert_eq!(entry, None));
+            reader.poll_stations(|port, mac| seen.push((port, mac)));
+            seen
+        };
+        assert_eq!(looks(&mut reader), [], "nobody has said any");
+        assert_eq!(writer.station(1), None);
+        assert!(writer.set_station(1, old) && writer.set_station(0, new));
+        assert!(!writer.set_station(1, old), "the same again is no news");
+        assert!(reader.changed());
+        assert_eq!(looks(&mut reader), [(0, new), (1, old)]);
+        assert!(!reader.changed());
+        assert!(writer.set_station(1, new));
+        let theirs = writer.file().try_clone().unwrap();
+        drop(writer);
+        assert!(reader.changed());
+        assert_eq!(looks(&mut reader), [(1, new)]);
+        let mut next = PathWriter::adopt(theirs, 1).unwrap();
+        assert_eq!((next.station(0), next.station(1)), (Some(new), Some(new)));
+        assert!(!next.set_station(STATIONS, old), "there is no such port");
+        assert!(next.set_station(STATIONS - 1, old));
+        assert_eq!(
+            looks(&mut reader),
+            [],
+            "a port that the worker does not have"
+        );
     }
 
     #[test]

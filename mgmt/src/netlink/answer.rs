@@ -92,6 +92,15 @@ pub fn table_entry(message: &RouteMessage) -> Option<TableEntry> {
     })
 }
 
+/// The link address of an interface; `None`: it has none, or not one of an Ethernet.
+pub fn link_address(message: &LinkMessage) -> Option<[u8; 6]> {
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+        _ => None,
+    })
+}
+
 /// Whether an XDP program is attached to an interface.
 pub fn has_xdp(message: &LinkMessage) -> bool {
     message.attributes.iter().any(|attribute| {
@@ -276,6 +285,19 @@ mod tests {
         assert_eq!(table_entry(&message), Some(expected));
         message.header.kind = RouteType::Unreachable;
         assert_eq!(table_entry(&message), None);
+    }
+
+    #[test]
+    fn a_link_address_has_six_bytes() {
+        let mut message = LinkMessage::default();
+        assert_eq!(link_address(&message), None);
+        let mac = [2, 0, 0, 0, 0, 7];
+        // The address of a group stands beside its own.
+        let group = LinkAttribute::Broadcast(vec![0xff; 6]);
+        for (bytes, expected) in [(mac.to_vec(), Some(mac)), (vec![2; 20], None)] {
+            message.attributes = vec![group.clone(), LinkAttribute::Address(bytes)];
+            assert_eq!(link_address(&message), expected);
+        }
     }
 
     #[test]

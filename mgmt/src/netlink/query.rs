@@ -153,6 +153,11 @@ impl Query {
         Ok(entries)
     }
 
+    /// The link address of an interface; `None`: it has none, or not one of an Ethernet.
+    pub fn link_address(&mut self, ifindex: u32) -> io::Result<Option<[u8; 6]>> {
+        Ok(self.links(ifindex)?.iter().find_map(answer::link_address))
+    }
+
     /// Whether an XDP program is attached to an interface, wherever it runs.
     pub fn has_xdp(&mut self, ifindex: u32) -> io::Result<bool> {
         self.link(ifindex, answer::has_xdp)
@@ -313,6 +318,9 @@ mod tests {
         assert!(!query.has_xdp(1).unwrap());
         assert!(query.has_xdp(u32::MAX >> 1).is_err());
         assert!(!query.has_program(1).unwrap());
+        // Loopback has one of an Ethernet, which is nobody's.
+        assert_eq!(query.link_address(1).unwrap(), Some([0; 6]));
+        assert!(query.link_address(u32::MAX >> 1).is_err());
         assert!(query.has_program(u32::MAX >> 1).is_err());
         assert!(query.rename(u32::MAX >> 1, "tg-nowhere0").is_err());
     }

@@ -17,7 +17,7 @@ use tidegate_channel::capture::CaptureOrder;
 use tidegate_channel::control::{ControlError, ControlSocket, MESSAGE_BYTES_MAX};
 use tidegate_channel::keys::{BigEntry, HotEntry, KeysSeen, ToldKey, WatchKeys};
 use tidegate_channel::message::{
-    Envelope, FromWorker, Handover, NeighbourSeen, ObtainedMode, Oracle, PortFacts,
+    Announce, Envelope, FromWorker, Handover, NeighbourSeen, ObtainedMode, Oracle, PortFacts,
     StartDescriptors, ToWorker, UserIds, WorkerStart,
 };
 use tidegate_channel::payload;
@@ -131,6 +131,11 @@ fn to_worker() -> &'static [Vec<u8>] {
                 seed: 5,
             }),
             ToWorker::EndCapture { id: 1 },
+            ToWorker::Announce(Announce {
+                port: 0,
+                mac: [2; 6],
+                addresses: vec![IpAddr::from([192, 0, 2, 8])],
+            }),
             ToWorker::Ping,
         ];
         let messages = messages.into_iter().map(|message| Envelope {

@@ -119,8 +119,8 @@ fn statistics(input: &mut Input<'_>) {
 
 const SERVERS: usize = 3;
 const PORTS: usize = 2;
-/// A cache line of header, and one for each entry.
-const TABLE_WORDS: usize = 8 * (1 + SERVERS);
+/// Two cache lines of header, and one for each entry.
+const TABLE_WORDS: usize = 8 * (2 + SERVERS);
 
 /// The path table, read by a worker, and adopted by a manager after the one that wrote it.
 fn paths(input: &mut Input<'_>) {
@@ -129,13 +129,16 @@ fn paths(input: &mut Input<'_>) {
     let mut reader = PathReader::map(&table, SERVERS, PORTS).expect("it is long enough");
     while !input.is_over() {
         match input.byte() % 4 {
-            0 => reader.poll(|server, entry| {
-                assert!(server < SERVERS);
-                if let Some(entry) = entry {
-                    assert!(usize::from(entry.port) < PORTS);
-                    assert_eq!(entry.source.is_ipv4(), entry.destination.is_ipv4());
-                }
-            }),
+            0 => {
+                reader.poll(|server, entry| {
+                    assert!(server < SERVERS);
+                    if let Some(entry) = entry {
+                        assert!(usize::from(entry.port) < PORTS);
+                        assert_eq!(entry.source.is_ipv4(), entry.destination.is_ipv4());
+                    }
+                });
+                reader.poll_stations(|port, _| assert!(port < PORTS));
+            }
             1 => {
                 let theirs = table.try_clone().expect("there are descriptors");
                 let mut writer = PathWriter::adopt(theirs, SERVERS).expect("it is ours");

@@ -60,6 +60,26 @@ fn a_path_is_published() {
     assert!(!reader.changed());
 }
 
+/// The link address of a port changes while a worker looks at the table.
+fn a_station_is_published() {
+    let mut writer = PathWriter::create(0).unwrap();
+    let mut reader = PathReader::map(writer.file(), 0, 1).unwrap();
+    let mac = [0xfe, 1, 2, 3, 4, 5];
+    let manager = thread::spawn(move || assert!(writer.set_station(0, mac)));
+    let mut seen = None;
+    let mut look = |reader: &mut PathReader| {
+        reader.poll(|_, _| {});
+        reader.poll_stations(|port, station| seen = Some((port, station)));
+    };
+    look(&mut reader);
+    manager.join().unwrap();
+    if reader.changed() {
+        look(&mut reader);
+    }
+    assert_eq!(seen, Some((0, mac)), "a change that was missed");
+    assert!(!reader.changed());
+}
+
 #[test]
 fn a_reader_never_sees_a_mixture() {
     every_way(counters_are_published);
@@ -68,6 +88,11 @@ fn a_reader_never_sees_a_mixture() {
 #[test]
 fn no_change_of_a_path_is_missed() {
     every_way(a_path_is_published);
+}
+
+#[test]
+fn no_change_of_a_link_address_is_missed() {
+    every_way(a_station_is_published);
 }
 
 /// A test per mistake: the model must not be blind to it.

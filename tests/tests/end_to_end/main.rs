@@ -22,6 +22,7 @@ mod http;
 mod keys;
 mod lab;
 mod large_values;
+mod link_address;
 mod memcached;
 mod nagle;
 mod overload;

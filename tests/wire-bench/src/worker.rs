@@ -77,6 +77,7 @@ impl<P: Port> BenchWorker<P> {
             tap: None,
             link: None,
             doubts: None,
+            announcements: Vec::new(),
             now_us,
         };
         // The paths belong to the start: nothing else is there to be received.

@@ -140,6 +140,7 @@ impl World {
                 tap: None,
                 link: Some(Box::new(LinkLayer::new(start, START_US))),
                 doubts: link_layer::doubts(&start.config),
+                announcements: Vec::new(),
                 now_us: START_US,
             },
             proxy,
