@@ -98,10 +98,10 @@ impl Stack {
         true
     }
 
-    /// A segment that is half of all numbers away from what is expected. Returns whether that was all there is to do with it.
+    /// A segment farther from what is expected than any window reaches. Returns whether that was all there is to do with it.
     ///
-    /// RFC 9293, section 3.10.7.4: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". smoltcp takes
-    /// such a segment for one in the window where a FIN has left less than nothing of it, and panics over the distance.
+    /// RFC 9293, section 3.10.7.4: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". Where a FIN
+    /// has left less than nothing of the window, smoltcp takes one half of all numbers away for one inside, and panics.
     #[cold]
     pub(crate) fn doubts_sequence(&mut self, slot: u32) -> bool {
         if !is_synchronized(self.flows[slot as usize].state()) {
