@@ -1,6 +1,8 @@
 //! What a worker must not do it does not survive. Each case is a process of its own: this program again, told which case.
 
 use nix::libc;
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::ioctl_fionbio;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +11,7 @@ use tidegate_channel::payload;
 use tidegate_config::Seccomp;
 use tidegate_dataplane::seccomp::calls::Network;
 use tidegate_dataplane::seccomp::confine;
+use tidegate_port::doorbell::Doorbell;
 
 const CASE: &str = "TIDEGATE_SECCOMP_CASE";
 /// Exit code of a case that went on to its end.
@@ -34,6 +37,7 @@ fn the_process_of_a_case() {
     let (network, what) = case.split_once(' ').unwrap();
     let network = match network {
         "packets" => Network::Packets,
+        "dpdk" => Network::Dpdk,
         _ => Network::Sockets,
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -52,6 +56,7 @@ fn the_process_of_a_case() {
     });
     // Payload files are made by the manager.
     let payload = payload::write(&vec![1_u32; 100_000]).unwrap();
+    let bell = Doorbell::new().unwrap();
     confine(network, mode).unwrap();
     match what {
         "nothing" => {}
@@ -70,6 +75,10 @@ fn the_process_of_a_case() {
             early.join().unwrap();
         }
         "datagram" | "off" | "log" => open_datagram_socket(),
+        "flags of a bell" => drop(fcntl_setfl(&bell, OFlags::empty())),
+        "ioctl on a bell" => drop(ioctl_fionbio(&bell, false)),
+        "flags of a listener" => drop(fcntl_setfl(&listener, OFlags::empty())),
+        "ioctl on a listener" => drop(listener.set_nonblocking(false)),
         "connect" => {
             let mut client = TcpStream::connect(address).unwrap();
             let (server, _) = listener.accept().unwrap();
@@ -102,7 +111,7 @@ fn grow_and_shrink() {
 }
 
 fn dies(case: &str) {
-    for network in ["packets", "sockets"] {
+    for network in ["packets", "dpdk", "sockets"] {
         let end = play(&format!("{network} {case}"));
         assert_eq!(end, (None, Some(libc::SIGSYS)), "{network} {case}");
     }
@@ -117,6 +126,14 @@ fn lives(case: &str) {
 fn programs_threads_signals_and_other_sockets_are_out_of_reach() {
     for case in ["exec", "thread", "early thread", "kill", "datagram"] {
         dies(case);
+    }
+}
+
+#[test]
+fn what_others_share_cannot_be_made_to_keep_them_waiting() {
+    for shared in ["bell", "listener"] {
+        dies(&format!("flags of a {shared}"));
+        dies(&format!("ioctl on a {shared}"));
     }
 }
 

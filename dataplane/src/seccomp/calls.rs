@@ -151,7 +151,9 @@ fn descriptors() -> Result<Vec<Call>, Error> {
         any(libc::SYS_newfstatat),
         masked(libc::SYS_statx, 2, libc::AT_EMPTY_PATH, libc::AT_EMPTY_PATH)?,
         any(libc::SYS_lseek),
-        // Duplicates for the next manager, seals of shared memory, blocking or not. No owner and no lease, which send signals.
+        // Duplicates for the next manager, seals of shared memory. No owner and no lease, which send signals. And no flags (nor ioctl,
+        // the other way to them): bells and listeners are shared, and others would wait for ever on one that waits. All that a worker
+        // opens or accepts does not wait from the beginning.
         one_of(
             libc::SYS_fcntl,
             1,
@@ -159,13 +161,10 @@ fn descriptors() -> Result<Vec<Call>, Error> {
                 libc::F_DUPFD_CLOEXEC,
                 libc::F_GETFD,
                 libc::F_GETFL,
-                libc::F_SETFL,
                 libc::F_GET_SEALS,
                 libc::F_ADD_SEALS,
             ],
         )?,
-        // Blocking or not, the other way. No other request: ioctl is a thousand calls in one.
-        one_of(libc::SYS_ioctl, 1, &[libc::FIONBIO as libc::c_int])?,
     ])
 }
 
