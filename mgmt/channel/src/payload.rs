@@ -63,14 +63,20 @@ pub fn read<T: DeserializeOwned>(file: OwnedFd) -> Result<T, PayloadError> {
         return Err(PayloadError::TooLarge { bytes });
     }
     file.rewind()?;
+    Ok(serde_json::from_slice(&read_at_most(&file, bytes)?)?)
+}
+
+/// The position is shared with whoever has the file too, and may be moved all the time: then the text is none, but no longer than this.
+fn read_at_most(file: &File, bytes: u64) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(bytes as usize);
-    file.read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    file.take(bytes).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn what_is_written_is_read_and_cannot_be_changed() {
@@ -78,6 +84,29 @@ mod tests {
         let mut vandal = File::from(file.try_clone().unwrap());
         assert!(vandal.write_all(b"x").is_err());
         assert_eq!(read::<Vec<u32>>(file).unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn reading_ends_although_the_other_side_goes_back_to_the_beginning() {
+        let file = File::from(write(&"x".repeat(100_000)).unwrap());
+        let bytes = file.metadata().unwrap().len();
+        let mut other = file.try_clone().unwrap();
+        let done = AtomicBool::new(false);
+        let longest = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    other.rewind().unwrap();
+                }
+            });
+            let texts = (0..1_000).map(|_| read_at_most(&file, bytes).unwrap().len() as u64);
+            let longest = texts.max();
+            done.store(true, Ordering::Relaxed);
+            longest
+        });
+        assert!(
+            longest.is_some_and(|longest| longest <= bytes),
+            "{longest:?} of {bytes} bytes"
+        );
     }
 
     #[test]
