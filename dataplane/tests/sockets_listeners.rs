@@ -2,6 +2,7 @@
 
 mod sockets;
 
+use nix::sys::stat::{Mode, umask};
 use rustix::net::{SocketFlags, sockopt};
 use sockets::{Net, OPTIONS, PATIENCE, any_port, config, read_exactly, read_to_end, write};
 use std::fs;
@@ -10,6 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tidegate_config::AckMode;
 use tidegate_dataplane::network::Network;
@@ -101,6 +103,62 @@ fn both_families_can_have_one_port() {
     match listen(&Endpoint::Ip(any), &OPTIONS) {
         Ok(_) | Err(ListenError::NotAvailable { .. }) => {}
         Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_permissions_of_a_socket_file_are_those_asked_for_whatever_the_umask() {
+    let folder = Folder::new("umask");
+    let before = umask(Mode::from_bits_truncate(0o077));
+    for mode in [0o666, 0o770, 0o600] {
+        let path = folder.file(&format!("{mode:o}.sock"));
+        let options = ListenOptions {
+            mode: Some(mode),
+            ..OPTIONS
+        };
+        let _socket = listen(&unix(&path), &options).unwrap();
+        let found = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode);
+    }
+    umask(before);
+}
+
+/// The folder's owner is somebody who wants the permissions of another file changed, and puts links to it in the socket's place.
+#[test]
+fn a_link_in_place_of_a_socket_file_changes_no_permissions_of_others() {
+    let folder = Folder::new("links");
+    let (path, made) = (folder.file("a.sock"), folder.file("link"));
+    let target = folder.file("target");
+    fs::write(&target, b"precious").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+    let served = folder.file("served.sock");
+    let _served = UnixListener::bind(&served).unwrap();
+    fs::set_permissions(&served, fs::Permissions::from_mode(0o600)).unwrap();
+    let options = ListenOptions {
+        mode: Some(0o666),
+        ..OPTIONS
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::os::unix::fs::symlink(&target, &made).unwrap();
+                fs::rename(&made, &path).unwrap();
+                let _gone = fs::remove_file(&path);
+                // Another socket of the same user, which listens elsewhere.
+                fs::hard_link(&served, &made).unwrap();
+                fs::rename(&made, &path).unwrap();
+                let _gone = fs::remove_file(&path);
+            }
+        });
+        for _ in 0..3_000 {
+            let _any = listen(&unix(&path), &options);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    for file in [&target, &served] {
+        let mode = fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::sockets::endpoint::Endpoint;
 use crate::sockets::limits::{PROBE_INTERVAL_S, PROBES_MAX, USER_TIMEOUT_MS};
-use rustix::fs::{self, FileType, Mode};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ pub struct ListenOptions {
     /// Permissions of the socket's file; `None`: what the umask leaves. Unix only.
     pub mode: Option<u32>,
 }
+
+/// The file that was made is not the one at its path. The kernel says so of files behind a network, never of sockets.
+const REPLACED: Errno = Errno::STALE;
 
 /// Why nothing listens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +80,14 @@ pub enum ListenError {
         /// Where.
         endpoint: String,
     },
+    /// The file was another one as soon as it was made.
+    #[error(
+        "{endpoint}: somebody else puts files into the folder: let nobody but its user write there"
+    )]
+    Replaced {
+        /// Where.
+        endpoint: String,
+    },
     /// Out of descriptors or memory.
     #[error("{endpoint}: {error}: raise the limit of open files (ulimit -n) or free memory")]
     NoResource {
@@ -118,6 +129,7 @@ impl ListenError {
             Errno::NOTSOCK => Self::NoSocket { endpoint },
             Errno::NAMETOOLONG => Self::TooLong { endpoint },
             Errno::NOENT | Errno::NOTDIR => Self::NoFolder { endpoint },
+            REPLACED => Self::Replaced { endpoint },
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::NoResource {
                 endpoint,
                 error: error.to_string(),
@@ -202,12 +214,33 @@ fn listen_unix(path: &Path, options: &ListenOptions) -> Result<OwnedFd, Errno> {
     let address = SocketAddrUnix::new(path)?;
     remove_stale(path, &address)?;
     let socket = stream_socket(AddressFamily::UNIX)?;
+    if options.mode.is_some() {
+        // The file is born with the permissions of its socket.
+        fs::fchmod(&socket, Mode::empty())?;
+    }
     net::bind(&socket, &address)?;
     if let Some(mode) = options.mode {
-        fs::chmod(path, Mode::from_raw_mode(mode))?;
+        set_mode(path, Mode::from_raw_mode(mode))?;
     }
     net::listen(&socket, backlog(options))?;
     Ok(socket)
+}
+
+/// Gives the file of a socket its permissions, which has none so far. The folder may be another user's, who can put any file in its
+/// place meanwhile, and links to files of ours: only what is a socket without permissions, as nobody else's of ours is, gets others.
+fn set_mode(path: &Path, mode: Mode) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT => REPLACED,
+        error => error,
+    })?;
+    let found = fs::fstat(&file)?.st_mode;
+    let is_socket = FileType::from_raw_mode(found) == FileType::Socket;
+    if !is_socket || !Mode::from_raw_mode(found).is_empty() {
+        return Err(REPLACED);
+    }
+    // The file itself, whatever the path leads to by now: what was opened by its path alone takes no fchmod.
+    fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
 }
 
 /// Removes the socket file of somebody who is gone. One that is answered for is in use.
