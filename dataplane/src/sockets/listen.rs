@@ -276,3 +276,37 @@ pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     let address = net::getsockname(socket.as_fd()).ok()?;
     SocketAddr::try_from(address).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{metadata, set_permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_was_put_in_place_of_the_file_keeps_its_permissions() {
+        let folder = format!("tidegate-set-mode-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let [file, link, socket, own] =
+            ["file", "link", "socket", "own"].map(|name| folder.join(name));
+        std::fs::write(&file, b"precious").unwrap();
+        symlink(&file, &link).unwrap();
+        let _sockets = [&socket, &own].map(|path| UnixListener::bind(path).unwrap());
+        let mode = |path: &Path| metadata(path).unwrap().permissions().mode() & 0o777;
+        for (path, before) in [(&file, 0o600), (&socket, 0o600), (&own, 0)] {
+            set_permissions(path, PermissionsExt::from_mode(before)).unwrap();
+        }
+        let wanted = Mode::from_raw_mode(0o666);
+        for path in [&file, &link, &socket, &folder.join("nothing")] {
+            assert_eq!(set_mode(path, wanted), Err(REPLACED), "{}", path.display());
+        }
+        assert_eq!(set_mode(&own, wanted), Ok(()));
+        assert_eq!(
+            [&file, &socket, &own].map(|path| mode(path)),
+            [0o600, 0o600, 0o666]
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

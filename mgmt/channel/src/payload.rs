@@ -63,11 +63,11 @@ pub fn read<T: DeserializeOwned>(file: OwnedFd) -> Result<T, PayloadError> {
         return Err(PayloadError::TooLarge { bytes });
     }
     file.rewind()?;
-    Ok(serde_json::from_slice(&read_at_most(&file, bytes)?)?)
+    Ok(serde_json::from_slice(&read_at_most(file, bytes)?)?)
 }
 
 /// The position is shared with whoever has the file too, and may be moved all the time: then the text is none, but no longer than this.
-fn read_at_most(file: &File, bytes: u64) -> std::io::Result<Vec<u8>> {
+fn read_at_most(file: impl Read, bytes: u64) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(bytes as usize);
     file.take(bytes).read_to_end(&mut text)?;
     Ok(text)
@@ -76,7 +76,6 @@ fn read_at_most(file: &File, bytes: u64) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn what_is_written_is_read_and_cannot_be_changed() {
@@ -86,27 +85,11 @@ mod tests {
         assert_eq!(read::<Vec<u32>>(file).unwrap(), [1, 2, 3]);
     }
 
+    /// Whoever goes back to the beginning of an open file that we read makes it one without an end.
     #[test]
-    fn reading_ends_although_the_other_side_goes_back_to_the_beginning() {
-        let file = File::from(write(&"x".repeat(100_000)).unwrap());
-        let bytes = file.metadata().unwrap().len();
-        let mut other = file.try_clone().unwrap();
-        let done = AtomicBool::new(false);
-        let longest = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    other.rewind().unwrap();
-                }
-            });
-            let texts = (0..1_000).map(|_| read_at_most(&file, bytes).unwrap().len() as u64);
-            let longest = texts.max();
-            done.store(true, Ordering::Relaxed);
-            longest
-        });
-        assert!(
-            longest.is_some_and(|longest| longest <= bytes),
-            "{longest:?} of {bytes} bytes"
-        );
+    fn reading_ends_although_the_file_does_not() {
+        let text = read_at_most(std::io::repeat(b'x'), 100_000).unwrap();
+        assert_eq!(text.len(), 100_000);
     }
 
     #[test]
