@@ -286,14 +286,20 @@ impl WorkerProcess {
     }
 
     /// One that an earlier manager started, and that goes on. Its statistics page goes on too.
-    pub fn adopt(adoptee: Adoptee, statistics: StatisticsReader) -> Self {
+    pub fn adopt(adoptee: Adoptee) -> Self {
         let handover = adoptee.handover;
         let (life, control) = (adoptee.life, adoptee.control);
         Self {
             generation: handover.generation,
             version: handover.version,
             modes: handover.modes,
-            ..Self::new(life, adoptee.worker, control, statistics, Stage::Running)
+            ..Self::new(
+                life,
+                adoptee.worker,
+                control,
+                adoptee.statistics,
+                Stage::Running,
+            )
         }
     }
 

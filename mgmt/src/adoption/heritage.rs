@@ -4,9 +4,11 @@ use super::interview::{Adoptee, Leaving};
 use crate::sockets::listeners::SharedListeners;
 use anyhow::Context;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use tidegate_channel::message::{NetworkDescriptors, PacketDescriptors, WorkerStart};
+use tidegate_channel::message::{
+    NetworkDescriptors, PacketDescriptors, StartDescriptors, WorkerStart,
+};
 use tidegate_channel::paths::PathWriter;
 use tidegate_config::Config;
 use tidegate_port::doorbell::Doorbell;
@@ -92,7 +94,7 @@ impl Heritage {
             bells.get(place_of(worker, first.worker)?)
         });
         match known {
-            Some(bell) => Ok(Doorbell::from_fd(checked_bell(bell)?)),
+            Some(bell) => Ok(Doorbell::from_fd(bell.try_clone()?)),
             None => Doorbell::new(),
         }
     }
@@ -146,10 +148,14 @@ impl Heritage {
 
 impl Adoptee {
     fn packets(&self) -> Option<&PacketDescriptors> {
-        match &self.descriptors.network {
-            NetworkDescriptors::Packets(packets) => Some(packets),
-            NetworkDescriptors::Sockets(_) => None,
-        }
+        packets(&self.descriptors)
+    }
+}
+
+fn packets(descriptors: &StartDescriptors) -> Option<&PacketDescriptors> {
+    match &descriptors.network {
+        NetworkDescriptors::Packets(packets) => Some(packets),
+        NetworkDescriptors::Sockets(_) => None,
     }
 }
 
@@ -172,16 +178,21 @@ fn is_same_table(one: &Adoptee, other: &Adoptee) -> bool {
     identity(one) == identity(other)
 }
 
-/// A bell is rung without looking: it has to be one, or the manager could be made to wait.
-fn checked_bell(bell: &OwnedFd) -> io::Result<OwnedFd> {
+/// A bell is rung without looking: each has to be one, or the manager could be made to wait.
+pub(super) fn check_bells(descriptors: &StartDescriptors) -> io::Result<()> {
+    let others = packets(descriptors).into_iter().flat_map(|p| &p.bells);
+    std::iter::once(&descriptors.bell)
+        .chain(others)
+        .try_for_each(check_bell)
+}
+
+fn check_bell(bell: &OwnedFd) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let kind = std::fs::read_link(format!("/proc/self/fd/{}", bell.as_raw_fd()))?;
     if kind.to_string_lossy() != "anon_inode:[eventfd]" {
         return Err(io::Error::other("what a worker handed over is no bell"));
     }
-    let bell = bell.as_fd().try_clone_to_owned()?;
-    rustix::io::ioctl_fionbio(&bell, true)?;
-    Ok(bell)
+    Ok(rustix::io::ioctl_fionbio(bell, true)?)
 }
 
 #[cfg(test)]
@@ -200,8 +211,8 @@ mod tests {
     #[test]
     fn only_a_bell_is_a_bell() {
         let bell = Doorbell::new().unwrap().into_fd();
-        checked_bell(&bell).unwrap();
+        check_bell(&bell).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(checked_bell(&file.into()).is_err());
+        assert!(check_bell(&file.into()).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! Asks the processes of the record who they are.
 
+use super::heritage::check_bells;
 use super::tell_to_drain;
 use crate::life::Life;
 use crate::runtime_dir::{Record, Recorder};
@@ -10,6 +11,7 @@ use tidegate_channel::control::{ControlError, ControlSocket};
 use tidegate_channel::door::knock;
 use tidegate_channel::message::{FromWorker, Handover, StartDescriptors, WorkerStart};
 use tidegate_channel::protocol::PROTOCOL;
+use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader};
 use tidegate_channel::{payload, shm};
 
 /// How long all of them together may take. The thread that answers does nothing else: one that is late was stopped, or hangs.
@@ -30,6 +32,8 @@ pub struct Adoptee {
     pub start: WorkerStart,
     /// The descriptors that came with that.
     pub descriptors: StartDescriptors,
+    /// Its statistics page, of the size that its configuration asks for.
+    pub statistics: StatisticsReader,
     /// What came with the word that it may outlive its manager.
     pub kept: Vec<OwnedFd>,
 }
@@ -89,6 +93,8 @@ enum Refusal {
     #[error("it is not the process that was started")]
     OtherProcess,
     #[error(transparent)]
+    Bell(std::io::Error),
+    #[error(transparent)]
     Control(#[from] ControlError),
     #[error(transparent)]
     Payload(#[from] payload::PayloadError),
@@ -120,14 +126,15 @@ pub fn all(record: &Record, doors: &Recorder) -> (Vec<Adoptee>, Vec<Leaving>) {
             continue;
         };
         match interview(worker, &life, &control, until) {
-            Ok((handover, start, descriptors, kept)) => adoptees.push(Adoptee {
+            Ok(answers) => adoptees.push(Adoptee {
                 worker,
                 life,
                 control,
-                handover,
-                start,
-                descriptors,
-                kept,
+                handover: answers.handover,
+                start: answers.start,
+                descriptors: answers.descriptors,
+                statistics: answers.statistics,
+                kept: answers.kept,
             }),
             Err(refusal) => {
                 say_why(worker, &life, &refusal.to_string());
@@ -147,7 +154,14 @@ pub fn all(record: &Record, doors: &Recorder) -> (Vec<Adoptee>, Vec<Leaving>) {
     (adoptees, leaving)
 }
 
-type Answers = (Handover, WorkerStart, StartDescriptors, Vec<OwnedFd>);
+/// What can be used of what a worker said and handed over.
+struct Answers {
+    handover: Handover,
+    start: WorkerStart,
+    descriptors: StartDescriptors,
+    statistics: StatisticsReader,
+    kept: Vec<OwnedFd>,
+}
 
 fn interview(
     worker: usize,
@@ -179,7 +193,20 @@ fn interview(
     if start.worker as usize != worker {
         return Err(Refusal::Unexpected);
     }
-    Ok((handover, start, descriptors, kept))
+    check_bells(&descriptors).map_err(Refusal::Bell)?;
+    let layout = StatisticsLayout {
+        queues: start.ports.len(),
+        pools: start.config.pools.len(),
+        servers: start.config.servers().count(),
+    };
+    let statistics = StatisticsReader::map(&descriptors.statistics, layout)?;
+    Ok(Answers {
+        handover,
+        start,
+        descriptors,
+        statistics,
+        kept,
+    })
 }
 
 /// The next message, before `until`.
@@ -209,17 +236,24 @@ mod tests {
     use crate::runtime_dir::{ProcessId, RuntimeDir, WorkerRecord};
     use tidegate_channel::door::Door;
     use tidegate_channel::message::{Envelope, ToWorker};
+    use tidegate_port::doorbell::Doorbell;
+
+    const DRAIN: Option<ToWorker> = Some(ToWorker::Drain { deadline_ms: 77 });
 
     /// What a worker that is this very process says at its door, whom that makes it, and what it is told then.
-    fn said(name: &str, messages: Vec<FromWorker>) -> (usize, usize, Option<ToWorker>) {
+    fn said(
+        name: &str,
+        messages: Vec<(FromWorker, Vec<OwnedFd>)>,
+    ) -> (usize, usize, Option<ToWorker>) {
         let root = std::env::temp_dir().join(format!("tidegate-interview-{}", std::process::id()));
         let runtime = RuntimeDir::claim(&root, name).unwrap();
         let doors = runtime.recorder();
         let door = Door::open(&doors.door(0)).unwrap();
         let worker = std::thread::spawn(move || {
             let (manager, _) = door.accept().unwrap();
-            for message in messages {
-                manager.send(&message, &[]).unwrap();
+            for (message, descriptors) in messages {
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                manager.send(&message, &descriptors).unwrap();
             }
             let told = manager.receive::<Envelope<ToWorker>>();
             told.ok().map(|(envelope, _)| envelope.message)
@@ -266,8 +300,44 @@ mod tests {
             ("nothing", vec![handover(PROTOCOL, own), FromWorker::Kept]),
             ("ready", vec![handover(PROTOCOL, own), FromWorker::Ready]),
         ] {
-            let drain = ToWorker::Drain { deadline_ms: 77 };
-            assert_eq!(said(name, messages), (0, 1, Some(drain)), "{name}");
+            let messages = messages.into_iter().map(|said| (said, Vec::new()));
+            assert_eq!(said(name, messages.collect()), (0, 1, DRAIN), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_hands_over_something_else_is_drained() {
+        let text = "[[port]]\ndriver = \"kernel\"\nqueues = { 0 = 0 }\n[[pool]]\nname = \"a\"\n\
+                    protocol = \"redis\"\nlisten = \"127.0.0.1:1\"\nservers = [\"127.0.0.1:2\"]\n";
+        let start = WorkerStart {
+            config: tidegate_config::Config::parse(text, "test").unwrap(),
+            worker: 0,
+            workers: 1,
+            core: None,
+            ports: Vec::new(),
+            shared_listeners: Vec::new(),
+            user: None,
+            seed: 1,
+        };
+        let layout = StatisticsLayout {
+            queues: 0,
+            pools: 1,
+            servers: 1,
+        };
+        let payload = || payload::write(&start).unwrap();
+        let page = || layout.create().unwrap();
+        let bell = || Doorbell::new().unwrap().into_fd();
+        for (name, statistics, bell, outcome) in [
+            ("as-it-was", page(), bell(), (1, 0, None)),
+            ("statistics", payload(), bell(), (0, 1, DRAIN)),
+            ("bell", page(), page(), (0, 1, DRAIN)),
+        ] {
+            let handed_over = vec![payload(), statistics, bell];
+            let messages = vec![
+                (handover(PROTOCOL, std::process::id()), handed_over),
+                (FromWorker::Kept, Vec::new()),
+            ];
+            assert_eq!(said(name, messages), outcome, "{name}");
         }
     }
 

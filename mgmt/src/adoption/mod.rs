@@ -150,9 +150,8 @@ impl Found {
                 adoptee.life = life.clone();
             }
             let worker = adoptee.worker;
-            let statistics = StatisticsReader::map(&adoptee.descriptors.statistics, layout)?;
             let version = adoptee.handover.version.clone();
-            let process = WorkerProcess::adopt(adoptee, statistics);
+            let process = WorkerProcess::adopt(adoptee);
             tracing::info!(
                 "worker {worker}: process {} of an earlier manager goes on (version {version})",
                 process.pid()
