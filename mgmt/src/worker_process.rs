@@ -406,6 +406,11 @@ impl WorkerProcess {
                     self.modes = modes;
                     said.push(Said::Sockets(sockets));
                 }
+                // Once: who has to finish does not serve again, and would not be waited for any more.
+                Ok((FromWorker::Ready, _)) if self.stage != Stage::Starting => {
+                    tracing::error!("worker process {}: ready at the wrong time", self.pid());
+                    self.kill();
+                }
                 Ok((FromWorker::Ready, _)) => {
                     self.stage = Stage::Running;
                     said.push(Said::Ready);
@@ -497,11 +502,15 @@ impl WorkerProcess {
         silence >= HEARTBEAT_PATIENCE && !self.is_traced()
     }
 
-    /// Asks it to finish, so that another one can take its place; it is killed if it does not.
+    /// Asks it to finish, so that another one can take its place; it is killed if it does not. Asked twice it has no more time.
     pub fn drain(&mut self, deadline_ms: u32) {
         self.stage = Stage::Draining;
         let patience = Duration::from_millis(deadline_ms.into()) + LEAVING_GRACE;
-        self.leaves_by = Some(Instant::now() + patience);
+        let leaves_by = Instant::now() + patience;
+        self.leaves_by = Some(
+            self.leaves_by
+                .map_or(leaves_by, |before| before.min(leaves_by)),
+        );
         self.send(ToWorker::Drain { deadline_ms }, &[]);
     }
 

@@ -122,7 +122,18 @@ impl Fixture {
         let pid = self.pid(worker);
         let process = self.manager.slots[worker].process.as_ref();
         process.unwrap().kill();
+        self.wait_for_the_end_of(worker, pid);
+    }
+
+    /// Waits until the manager has seen the end of a process that it killed itself.
+    pub fn wait_until_killed(&mut self, worker: usize) {
+        self.wait_for_the_end_of(worker, self.pid(worker));
+    }
+
+    fn wait_for_the_end_of(&mut self, worker: usize, pid: Option<u32>) {
+        let began = Instant::now();
         while self.pid(worker) == pid {
+            assert!(began.elapsed() < PATIENCE, "it goes on");
             self.manager.reap(Instant::now());
             std::thread::yield_now();
         }

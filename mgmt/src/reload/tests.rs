@@ -296,6 +296,27 @@ fn a_worker_that_starts_when_its_turn_comes_is_replaced_once_it_serves() {
     assert!(fixture.manager.replacement.is_none());
 }
 
+#[test]
+fn a_worker_that_has_to_finish_does_not_stay_by_saying_that_it_is_ready() {
+    let settings = |more: &str| Fixture::text(&format!("drain_timeout_ms = 600_000\n{more}"));
+    let mut fixture = Fixture::of("ready-again", &settings(""));
+    let workers = fixture.serve();
+    fixture.write(&settings("clients_max = 300\n"));
+    let mut client = fixture.ask(&RELOAD);
+    take_up(&mut fixture, &[&workers[0], &workers[1]], &mut client);
+    assert!(is_told_to_drain(&workers[0]));
+    workers[0].say(&FromWorker::Ready);
+    fixture.turn();
+    assert!(
+        !is_told_to_drain(&workers[0]),
+        "its time does not begin anew"
+    );
+    fixture.wait_until_killed(0);
+    let _successor = fixture.stand_in(0, Stage::Running);
+    fixture.turn();
+    assert!(is_told_to_drain(&workers[1]), "the others are not held up");
+}
+
 fn count(page: &OwnedFd, layout: StatisticsLayout, pool: usize, requests: u64) {
     let counters = PoolCounters {
         requests,
