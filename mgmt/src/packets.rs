@@ -109,7 +109,7 @@ impl Packets {
         let workers = plan.cores.len();
         let paths = PathWriter::create(config.servers().count())?;
         let link = if config.is_on_dpdk() {
-            LinkSide::Own(Neighbours::default())
+            LinkSide::Own(Neighbours::of(config))
         } else {
             let steering = Steering::attach(config, &plan.ports, workers as u32)?;
             Nics::around(plan, &paths, steering)?
@@ -122,7 +122,7 @@ impl Packets {
     pub fn adopt(config: &Config, plan: &Plan, heritage: &Heritage) -> anyhow::Result<Self> {
         let paths = heritage.paths()?;
         let link = if config.is_on_dpdk() {
-            LinkSide::Own(Neighbours::default())
+            LinkSide::Own(Neighbours::of(config))
         } else {
             let workers = plan.cores.len() as u32;
             let modes = heritage.adoptees().first().map(|one| &one.start.ports);
@@ -172,6 +172,13 @@ impl Packets {
         }
     }
 
+    /// `next` may follow what is in force: what the first worker says of the way to its servers is wanted too.
+    pub fn expect(&mut self, in_force: &Config, next: &Config) {
+        if let LinkSide::Own(neighbours) = &mut self.link {
+            neighbours.ask_for(in_force, next);
+        }
+    }
+
     /// Looks at the way to servers that nobody asks yet, which are those of `config`. Whether all is known that can be.
     pub fn look(&mut self, config: &Config, mirror: &mut Mirror, paths: &mut PathWriter) -> bool {
         !self.link.refresh(config, mirror, paths).unresolved
@@ -186,8 +193,9 @@ impl Packets {
 
     /// The first worker said where a neighbour is.
     pub fn learn(&mut self, seen: NeighbourSeen) {
-        if let LinkSide::Own(neighbours) = &mut self.link {
-            neighbours.learn(seen);
+        if let LinkSide::Own(neighbours) = &mut self.link
+            && neighbours.learn(seen)
+        {
             self.refresh_at = Instant::now();
         }
     }
@@ -309,7 +317,7 @@ impl Packets {
         match &mut self.link {
             LinkSide::Kernel(nics) => nics.steering.remove(worker),
             // The next one finds out anew.
-            LinkSide::Own(neighbours) if worker == 0 => *neighbours = Neighbours::default(),
+            LinkSide::Own(neighbours) if worker == 0 => neighbours.forget(),
             LinkSide::Own(_) => {}
         }
     }

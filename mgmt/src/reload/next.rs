@@ -71,9 +71,10 @@ impl Next {
 
     /// Finds out how the servers are reached. Whether that is known of all of them.
     pub fn resolve(&mut self, shared: &mut Shared) -> bool {
-        match (&mut self.network, shared.packets_mut()) {
+        match (&mut self.network, &mut shared.network) {
             // The first worker looks for new neighbours once it has made ready.
-            (NextNetwork::Packets(mirror, paths), Some(packets)) => {
+            (NextNetwork::Packets(mirror, paths), Network::Packets(packets)) => {
+                packets.expect(&shared.config, &self.config);
                 packets.look(&self.config, mirror, paths) || self.config.is_on_dpdk()
             }
             _ => true,
