@@ -14,7 +14,7 @@ use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::plan::Plan;
 use tidegate_tests::random::Random;
 use tidegate_tests::scene::Scene;
-use tidegate_tests::stage::Driver;
+use tidegate_tests::stage::{Driver, Stage};
 
 /// Connects to a pool from the client host.
 fn connect(scene: &Scene, kind: ServerKind) -> Connection {
@@ -159,17 +159,30 @@ both_drivers!(
         memcached: 0,
         ..LabOptions::default()
     },
-    |stage| LabConfig::new(stage, Family::V4).worker("client_stall_ms = 1000"),
+    impatient,
     a_client_that_never_reads_is_closed_and_counted
 );
 
+/// Little is held for a client that does not read.
+fn impatient(stage: &dyn Stage) -> LabConfig {
+    LabConfig::new(stage, Family::V4)
+        .worker("client_stall_ms = 1000")
+        .worker("client_reply_hold_bytes = 65536")
+}
+
 fn a_client_that_never_reads_is_closed_and_counted(scene: &mut Scene) {
     let mut other = redis(scene);
-    let value = vec![b'v'; 1 << 20];
+    let value = vec![b'v'; 64 << 10];
     assert_eq!(other.ask(&[b"SET", b"big", &value]).unwrap(), Value::ok());
+    // More than is taken in the client's stead, by its kernel, by the proxy and on sockets by the worker's kernel; and where frames
+    // are counted so few that their way here, and away once the client is closed, is not what keeps workers busy.
+    let replies = match scene.driver() {
+        Driver::Kernel => 512,
+        Driver::Afxdp | Driver::DpdkPacket | Driver::DpdkXdp => 32,
+    };
     let mut deaf = redis(scene);
     deaf.connection
-        .send(&command(&[b"GET", b"big"]).repeat(32))
+        .send(&command(&[b"GET", b"big"]).repeat(replies))
         .unwrap();
     assert_nobody_spins(scene, &mut other);
     scene.wait_for_status("the end of the deaf client", |status| {
