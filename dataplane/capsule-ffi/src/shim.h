@@ -37,6 +37,8 @@ int tidegate_log_to(tidegate_log_sink sink);
 
 static const uint64_t TIDEGATE_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t TIDEGATE_RSS_TCP = RTE_ETH_RSS_TCP;
+static const uint64_t TIDEGATE_RSS_TCP_IPV4 = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t TIDEGATE_RSS_TCP_IPV6 = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
 static const uint64_t TIDEGATE_RSS_UDP = RTE_ETH_RSS_UDP;
 static const uint64_t TIDEGATE_RSS_SCTP = RTE_ETH_RSS_SCTP;
 static const uint64_t TIDEGATE_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;

@@ -283,6 +283,12 @@ fn spread_over(device: &Device, workers: u32) -> Result<(), DpdkError> {
 /// How the device spreads flows over queues, as it says itself.
 fn spread(port: &DpdkPort, workers: u32) -> Result<Oracle, DpdkError> {
     let device = port.device();
+    if !device.rss_hashes_ports()? {
+        return Err(DpdkError::RssAddressesOnly {
+            device: device.name().to_owned(),
+            driver: device.driver().to_owned(),
+        });
+    }
     let key = device.rss_key()?;
     let table = device.indirection()?;
     let indirection = table.into_iter().map(u32::from).collect::<Vec<_>>();

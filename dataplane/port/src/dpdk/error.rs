@@ -228,6 +228,17 @@ pub enum DpdkError {
         /// The key or the table.
         what: &'static str,
     },
+    /// Flows between two hosts are not told apart.
+    #[error(
+        "{device} (driver {driver}) hashes addresses and not the ports of TCP over IPv4 and IPv6: all flows of a client arrive at one \
+         queue"
+    )]
+    RssAddressesOnly {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+    },
     /// A virtual device: something else spreads its flows.
     #[error(
         "rss = \"toeplitz\" on {device}: {driver} has no hash that it could tell; use rss = \"auto\""

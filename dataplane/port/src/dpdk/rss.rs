@@ -1,7 +1,5 @@
 //! Receive side scaling: the key of the hash, and the table from hash to queue.
 
-use std::ptr;
-
 use capsule_ffi as ffi;
 
 use super::device::Device;
@@ -17,16 +15,15 @@ impl Device {
     /// The key of the Toeplitz hash.
     pub fn rss_key(&self) -> Result<Vec<u8>, DpdkError> {
         let mut key = vec![0; self.key_bytes()];
-        let mut conf = ffi::rte_eth_rss_conf {
-            rss_key: key.as_mut_ptr(),
-            rss_key_len: key.len() as u8,
-            ..ffi::rte_eth_rss_conf::default()
-        };
-        // SAFETY: the device is there, and the key has as many bytes as it says.
-        let code = unsafe { ffi::rte_eth_dev_rss_hash_conf_get(self.id(), &raw mut conf) };
-        self.rss_answer(code, "the key of the hash")?;
+        let conf = self.hash_conf(&mut key)?;
         key.truncate(usize::from(conf.rss_key_len));
         Ok(key)
+    }
+
+    /// Whether the ports of TCP are hashed, over IPv4 and over IPv6. A device that hashes addresses alone sends all that two hosts have to
+    /// say to each other to one queue.
+    pub fn rss_hashes_ports(&self) -> Result<bool, DpdkError> {
+        Ok(hashes_ports(self.hash_conf(&mut [])?.rss_hf))
     }
 
     /// Sets the key of the hash; what is hashed stays as it is.
@@ -39,13 +36,7 @@ impl Device {
                 given: key.len(),
             });
         }
-        let mut conf = ffi::rte_eth_rss_conf {
-            rss_key: ptr::null_mut(),
-            ..ffi::rte_eth_rss_conf::default()
-        };
-        // SAFETY: the device is there; no key is wanted.
-        let code = unsafe { ffi::rte_eth_dev_rss_hash_conf_get(self.id(), &raw mut conf) };
-        self.rss_answer(code, "the key of the hash")?;
+        let mut conf = self.hash_conf(&mut [])?;
         let mut key = key.to_vec();
         conf.rss_key = key.as_mut_ptr();
         conf.rss_key_len = key.len() as u8;
@@ -96,6 +87,19 @@ impl Device {
         self.rss_answer(code, "the indirection table")
     }
 
+    /// What is hashed, and the key, if there is room for one.
+    fn hash_conf(&self, key: &mut [u8]) -> Result<ffi::rte_eth_rss_conf, DpdkError> {
+        let mut conf = ffi::rte_eth_rss_conf::default();
+        if !key.is_empty() {
+            conf.rss_key = key.as_mut_ptr();
+            conf.rss_key_len = key.len() as u8;
+        }
+        // SAFETY: the device is there, and there is no key, or one with as many bytes as it says.
+        let code = unsafe { ffi::rte_eth_dev_rss_hash_conf_get(self.id(), &raw mut conf) };
+        self.rss_answer(code, "the key of the hash")?;
+        Ok(conf)
+    }
+
     fn key_bytes(&self) -> usize {
         match usize::from(self.rss_key_bytes()) {
             // Drivers that do not say have Microsoft's.
@@ -129,5 +133,25 @@ impl Device {
             driver: self.driver().to_owned(),
             what,
         }
+    }
+}
+
+fn hashes_ports(hashed: u64) -> bool {
+    [ffi::TIDEGATE_RSS_TCP_IPV4, ffi::TIDEGATE_RSS_TCP_IPV6]
+        .iter()
+        .all(|family| hashed & family != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_hashed_where_both_families_say_so() {
+        assert!(hashes_ports(ffi::TIDEGATE_RSS_IP | ffi::TIDEGATE_RSS_TCP));
+        assert!(!hashes_ports(ffi::TIDEGATE_RSS_IP));
+        assert!(!hashes_ports(ffi::TIDEGATE_RSS_TCP_IPV4));
+        assert!(!hashes_ports(ffi::TIDEGATE_RSS_TCP_IPV6));
+        assert!(!hashes_ports(0));
     }
 }

@@ -155,6 +155,7 @@ fn the_spread_of_flows_is_set_and_read_where_the_device_allows_it() {
             let key: Vec<u8> = (0..40).collect();
             device.set_rss_key(&key).unwrap();
             assert_eq!(device.rss_key().unwrap(), key);
+            assert!(device.rss_hashes_ports().unwrap());
             let entries = device.indirection().unwrap().len();
             let table: Vec<u16> = (0..entries as u16).map(|entry| entry % 2).collect();
             device.set_indirection(&table).unwrap();
@@ -178,6 +179,7 @@ fn the_spread_of_flows_is_set_and_read_where_the_device_allows_it() {
             let device = port.device();
             for error in [
                 device.rss_key().map(|_| ()),
+                device.rss_hashes_ports().map(|_| ()),
                 device.set_rss_key(&[0; 40]),
                 device.indirection().map(|_| ()),
                 device.set_indirection(&[0; 128]),
