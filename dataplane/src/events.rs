@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-use tidegate_channel::message::{FromWorker, NeighbourSeen};
+use tidegate_channel::message::{FromWorker, NeighbourSeen, mac_text};
 use tidegate_config::Config;
 use tidegate_link::{Announcement, News};
 use tidegate_proxy::streams::ServerId;
@@ -217,7 +217,7 @@ fn tell_news(manager: &Reports, news: News) {
             manager.neighbour(NeighbourSeen { port, address, mac });
         }
         News::Conflict { port, address, mac } => {
-            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            let mac = mac_text(mac);
             tracing::warn!(
                 "port {port}: {mac} claims our address {address} as well: one of the two has to give it up, or clients reach now this \
                  one, now that"

@@ -21,7 +21,7 @@ use crate::reload::replace::Replacement;
 use crate::reload::{Reload, Source};
 use crate::remains::{directory, programs};
 use crate::runtime_dir::{Record, Recorder};
-use crate::shared::{Network, Shared};
+use crate::shared::Shared;
 use crate::slowlog::SlowLog;
 use crate::stations;
 use crate::stats::listener::StatsListener;
@@ -232,7 +232,7 @@ impl Manager {
         if self.parts.shared.refresh_if_due(now) {
             self.parts.shared.ring_bells();
         }
-        self.announce();
+        stations::announce(&mut self.parts.shared, &mut self.slots);
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT_INTERVAL;
             self.slots
@@ -274,17 +274,6 @@ impl Manager {
         }
         if started {
             self.write_record();
-        }
-    }
-
-    /// A port that got another link address: its neighbours are told as soon as there is a worker that can.
-    fn announce(&mut self) {
-        let shared = &mut self.parts.shared;
-        if let Network::Packets(packets) = &mut shared.network
-            && packets.have_moved()
-            && let Some(speaker) = stations::speaker(&mut self.slots)
-        {
-            stations::tell(speaker, packets.take_moved(&shared.config));
         }
     }
 

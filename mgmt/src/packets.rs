@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::stations::Stations;
 use crate::steering::Steering;
 use anyhow::Context;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -277,16 +277,11 @@ impl Packets {
             tracing::warn!("neighbours find out by themselves: no addresses: {error}");
             Vec::new()
         });
-        let is_ours = |address| {
-            let mut listeners = config.listeners();
-            listeners.any(|(_, listen)| {
-                listen
-                    .endpoint
-                    .ip()
-                    .is_some_and(|listens| listens.ip() == address)
-            })
-        };
-        nics.stations.take_moved(&all, is_ours)
+        let ours = config.listeners();
+        let ours = ours.filter_map(|(_, listen)| Some(listen.endpoint.ip()?.ip()));
+        let ours: BTreeSet<IpAddr> = ours.collect();
+        nics.stations
+            .take_moved(&all, |address| ours.contains(&address))
     }
 
     /// Frames for these addresses are ours.

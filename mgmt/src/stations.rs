@@ -5,11 +5,12 @@
 //! happened while there was no manager. Workers find the address in the path table; one of them tells the neighbours, who would find out by
 //! themselves only when they ask the kernel again.
 
+use crate::shared::{Network, Shared};
 use crate::supervisor::Slot;
 use crate::worker_process::{Stage, WorkerProcess};
 use std::io;
 use std::net::IpAddr;
-use tidegate_channel::message::{ANNOUNCED_MAX, Announce, ToWorker};
+use tidegate_channel::message::{ANNOUNCED_MAX, Announce, ToWorker, mac_text};
 
 /// A port of the kernel.
 #[derive(Debug)]
@@ -25,10 +26,6 @@ struct Station {
 #[derive(Debug)]
 pub struct Stations {
     ports: Vec<Station>,
-}
-
-fn text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 impl Stations {
@@ -72,8 +69,8 @@ impl Stations {
             tracing::warn!(
                 "{}: its link address changed: {} → {}; workers follow, and neighbours are told",
                 port.interface,
-                text(port.mac),
-                text(mac)
+                mac_text(port.mac),
+                mac_text(mac)
             );
             port.mac = mac;
             port.moved = true;
@@ -111,18 +108,23 @@ impl Stations {
     }
 }
 
+/// Where ports got other link addresses, has a worker tell their neighbours, as soon as there is one that can.
+pub fn announce(shared: &mut Shared, slots: &mut [Slot]) {
+    if let Network::Packets(packets) = &mut shared.network
+        && packets.have_moved()
+        && let Some(speaker) = speaker(slots)
+    {
+        for announce in packets.take_moved(&shared.config) {
+            speaker.send(ToWorker::Announce(announce), &[]);
+        }
+    }
+}
+
 /// The worker that speaks for all: the first that forwards, whose queue every port has.
-pub fn speaker(slots: &mut [Slot]) -> Option<&mut WorkerProcess> {
+fn speaker(slots: &mut [Slot]) -> Option<&mut WorkerProcess> {
     let processes = slots.iter_mut().filter_map(|slot| slot.process.as_mut());
     let mut forwarding = processes.filter(|process| process.stage != Stage::Starting);
     forwarding.next()
-}
-
-/// Has a worker tell the neighbours.
-pub fn tell(speaker: &mut WorkerProcess, announcements: Vec<Announce>) {
-    for announce in announcements {
-        speaker.send(ToWorker::Announce(announce), &[]);
-    }
 }
 
 #[cfg(test)]

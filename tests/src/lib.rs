@@ -65,6 +65,7 @@ pub mod lab;
 pub mod load;
 pub mod local;
 pub mod netns;
+pub mod outcome;
 pub mod overload;
 pub mod plan;
 pub mod random;

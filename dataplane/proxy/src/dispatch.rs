@@ -8,8 +8,9 @@ use crate::notes::Noting;
 use crate::proxy::Proxy;
 use crate::read::Source;
 use crate::slab::NIL;
-use crate::state::{Answer, Entry, Mute, Pending, Target, WaitFor};
+use crate::state::{Answer, Entry, Mute, Pending, Target};
 use crate::streams::{StreamId, Streams};
+use crate::waits::WaitFor;
 use tidegate_channel::meters::Row;
 use tidegate_protocol::{Local, Request, Route};
 

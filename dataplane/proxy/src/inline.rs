@@ -3,8 +3,9 @@
 use crate::fault::Fault;
 use crate::proxy::Proxy;
 use crate::read::Source;
-use crate::state::{Mode, WaitFor};
+use crate::state::Mode;
 use crate::streams::{StreamId, Streams};
+use crate::waits::WaitFor;
 use tidegate_protocol::{Recovery, Refusal, RefusalText, RequestRest, Resume, write_inline};
 
 impl Proxy {

@@ -6,8 +6,9 @@ use crate::flavour::Flavour;
 use crate::limits::EXCLUSIVE_IDLE_MAX;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Answer, Event, Mode, Role, Target, WaitFor};
+use crate::state::{Answer, Event, Mode, Role, Target};
 use crate::streams::{CloseReason, ConnectError, ServerId, StreamStatus, Streams};
+use crate::waits::WaitFor;
 use tidegate_protocol::{ReplyScanner, ReplyShape};
 
 impl Proxy {

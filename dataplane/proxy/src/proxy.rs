@@ -14,11 +14,12 @@ use crate::pinned::Pinned;
 use crate::routing::Router;
 use crate::slab::{NIL, Slab};
 use crate::state::{
-    Answer, Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split, WaitList,
+    Answer, Client, Event, Fragment, KeyRecord, Link, Pending, Pool, Role, Server, Split,
 };
 use crate::streams::{ServerId, StreamId, StreamStatus, Streams};
 use crate::turned_away::turned_away_max;
 use crate::turns::Share;
+use crate::waits::WaitList;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_channel::meters::{Meters, OTHER_ROW, Row};
@@ -296,8 +297,7 @@ impl Proxy {
     #[inline(never)]
     pub fn run<S: Streams>(&mut self, streams: &mut S, now_us: u64) {
         self.now_us = now_us;
-        self.begin_turn();
-        let mut visits = self.visits();
+        let mut visits = self.begin_turn();
         loop {
             while let Some(id) = streams.next_ready() {
                 match self.roles[id.0 as usize] {

@@ -4,8 +4,9 @@ use crate::fault::Fault;
 use crate::meter::AtHand;
 use crate::notes::{Noting, key_of};
 use crate::proxy::Proxy;
-use crate::state::{Mode, Pool, WaitFor};
+use crate::state::{Mode, Pool};
 use crate::streams::{StreamId, Streams};
+use crate::waits::WaitFor;
 use tidegate_channel::meters::Meters;
 use tidegate_protocol::{Parsed, Recovery, Refusal, RefusalText, Resume, Route, decode_key};
 

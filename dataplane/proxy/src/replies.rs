@@ -480,7 +480,7 @@ impl Proxy {
             Mode::Greeting | Mode::Normal | Mode::Skip(_) => false,
         };
         // A whole request in a hold that waits for its server is not the client's fault.
-        let waits = state.wait.what != crate::state::WaitFor::Nothing
+        let waits = state.wait.what != crate::waits::WaitFor::Nothing
             || state.full
             || state.barrier && !matches!(state.mode, Mode::Upload { .. } | Mode::Chunks(_));
         if !(state.blocked || begun && !waits) {

@@ -5,8 +5,8 @@ use crate::limits::LINK_REQUESTS_MAX;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
 use crate::split::Obstacle;
-use crate::state::WaitFor;
 use crate::streams::Streams;
+use crate::waits::WaitFor;
 use tidegate_protocol::{Request, Split as SplitKind};
 
 /// Most bytes of a part besides its keys and the prefix: `*1048577`, CR LF twice.

@@ -48,7 +48,7 @@ impl Proxy {
             return;
         }
         let uploading = matches!(state.mode, Mode::Upload { .. });
-        let waits = state.wait.what != crate::state::WaitFor::Nothing;
+        let waits = state.wait.what != crate::waits::WaitFor::Nothing;
         let begun = uploading || self.in_transaction(client);
         let leaves = self.draining || state.leave_by_us != 0;
         let done = state.closing || (leaves && !begun) || (half_closed && !waits);

@@ -11,6 +11,7 @@ use crate::routing::Router;
 use crate::slab::NIL;
 use crate::streams::StreamId;
 use crate::turns::Share;
+use crate::waits::{Wait, WaitList};
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
 use tidegate_channel::meters::Row;
@@ -68,53 +69,6 @@ pub(crate) enum Mute {
     Next,
     /// All, until it says otherwise.
     All,
-}
-
-/// The list of clients that wait for the same thing; linked through [`Client::wait`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WaitList {
-    pub first: u32,
-    pub last: u32,
-}
-
-impl WaitList {
-    pub const EMPTY: Self = Self {
-        first: NIL,
-        last: NIL,
-    };
-}
-
-/// What a client waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitFor {
-    Nothing,
-    /// A connection of this server.
-    Server(u16),
-    /// Room on this connection, behind those who came before.
-    Link(u32),
-    /// An entry of a table of the worker.
-    Table,
-    /// The others: it has had its share of this turn of the loop.
-    Turn,
-}
-
-/// A client's place in a wait list.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wait {
-    pub what: WaitFor,
-    /// It is the first of those that wait for a connection, and has been told to try.
-    pub called: bool,
-    pub before: u32,
-    pub after: u32,
-}
-
-impl Wait {
-    pub const NONE: Self = Self {
-        what: WaitFor::Nothing,
-        called: false,
-        before: NIL,
-        after: NIL,
-    };
 }
 
 /// One client connection. Its index is its stream's slot.

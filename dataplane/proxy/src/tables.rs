@@ -2,7 +2,7 @@
 
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::WaitList;
+use crate::waits::WaitList;
 
 /// Entries in use. With no client connected and no reply owed, everything but `links` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A pool that asks little never reaches its share, so it waits for one turn on the way to the server and for one on the way back. How
-//! long those are is bounded by the shares. Within a pool everybody's turn comes. Where all clients are of one pool there is nobody to be fair to: turns are as long as what has
-//! arrived, which costs less.
+//! long those are is bounded by the shares. Within a pool everybody's turn comes. Where all clients are of one pool there is nobody to be
+//! fair to, and nobody's share is looked at: turns are as long as what has arrived, which costs less.
 
 use crate::limits::{
     LINK_TURN_REQUESTS, POOL_TURN_REPLIES, POOL_TURN_REQUESTS, TURN_VISITS_MAX, VISIT_REQUESTS_MAX,
@@ -49,25 +49,27 @@ pub(crate) struct Visits {
 }
 
 impl Proxy {
-    /// Those of a turn. Where there are tenants their shares are the limit. A server connection is looked at once.
+    /// A turn begins. Whether there is anybody to be fair to, clients of more than one pool, is the same for all of it; where there is,
+    /// the shares are the limit of visits. Each server connection that waits now is looked at once.
     #[inline]
-    pub(crate) fn visits(&self) -> Visits {
+    pub(crate) fn begin_turn(&mut self) -> Visits {
+        self.turn_number += 1;
+        self.has_tenants = self.pools_in_use > 1;
+        self.at_turn = NIL;
         Visits {
             clients: if self.has_tenants {
                 u32::MAX
             } else {
                 TURN_VISITS_MAX
             },
-            links: usize::MAX,
+            links: self.links_waiting.len(),
         }
     }
 
-    /// A turn begins. Whether there is anybody to be fair to, clients of more than one pool, is the same for all of it.
+    /// What a pool has left of this turn. Only where there are tenants does anybody use it.
     #[inline]
-    pub(crate) fn begin_turn(&mut self) {
-        self.turn_number += 1;
-        self.has_tenants = self.pools_in_use > 1;
-        self.at_turn = NIL;
+    fn share(&mut self, pool: usize) -> &mut Share {
+        self.pools[pool].share.of(self.turn_number)
     }
 
     /// How many requests of a client may be taken now. None, if others of its pool wait whose turn comes first.
@@ -76,15 +78,14 @@ impl Proxy {
         if !self.has_tenants {
             return VISIT_REQUESTS_MAX;
         }
-        let Client { pool, wait, .. } = &self.clients[client as usize];
-        let called = wait.called;
-        let pool = &mut self.pools[*pool as usize];
-        let left = pool.share.of(self.turn_number).requests_left;
-        if called {
+        let Client { pool, wait, .. } = self.clients[client as usize];
+        let left = self.share(pool as usize).requests_left;
+        if wait.called {
             // One that was called must not lose its place: the server has room, and it waited for that.
             return left.clamp(LINK_TURN_REQUESTS.into(), VISIT_REQUESTS_MAX);
         }
-        if pool.turn_waiting.first != NIL && self.at_turn != client {
+        let others_wait = self.pools[pool as usize].turn_waiting.first != NIL;
+        if others_wait && self.at_turn != client {
             return 0;
         }
         left.min(VISIT_REQUESTS_MAX)
@@ -93,25 +94,28 @@ impl Proxy {
     /// They were taken.
     #[inline]
     pub(crate) fn use_requests_share(&mut self, pool: u16, requests: u32) {
-        let share = &mut self.pools[pool as usize].share;
-        share.requests_left = share.requests_left.saturating_sub(requests);
+        if self.has_tenants {
+            let share = &mut self.pools[pool as usize].share;
+            share.requests_left = share.requests_left.saturating_sub(requests);
+        }
     }
 
     /// Replies of a server connection are read: so many as are left of its pool's share.
     #[inline]
     pub(crate) fn begin_replies(&mut self, pool: u16) {
-        if !self.has_tenants {
-            self.replies_left = u32::MAX;
-            return;
-        }
-        let share = self.pools[pool as usize].share.of(self.turn_number);
-        self.replies_left = share.replies_left;
+        self.replies_left = if self.has_tenants {
+            self.share(pool as usize).replies_left
+        } else {
+            u32::MAX
+        };
     }
 
     /// So many are left now.
     #[inline]
     pub(crate) fn end_replies(&mut self, pool: u16) {
-        self.pools[pool as usize].share.replies_left = self.replies_left;
+        if self.has_tenants {
+            self.pools[pool as usize].share.replies_left = self.replies_left;
+        }
     }
 
     /// A server connection has more replies than may be read now.
@@ -136,7 +140,6 @@ impl Proxy {
     }
 
     fn read_more<S: Streams>(&mut self, streams: &mut S, visits: &mut Visits) -> bool {
-        visits.links = visits.links.min(self.links_waiting.len());
         while visits.links > 0
             && let Some(link) = self.links_waiting.pop_front()
         {
@@ -146,13 +149,12 @@ impl Proxy {
                 state.read_later = false;
                 continue;
             }
-            let pool = self.servers[state.server as usize].pool;
-            let share = self.pools[pool as usize].share.of(self.turn_number);
-            if self.has_tenants && share.replies_left == 0 {
+            let pool = self.servers[state.server as usize].pool as usize;
+            if self.has_tenants && self.share(pool).replies_left == 0 {
                 self.links_waiting.push_back(link);
                 continue;
             }
-            state.read_later = false;
+            self.links[link as usize].read_later = false;
             self.link_ready(streams, link);
             return true;
         }
@@ -166,10 +168,9 @@ impl Proxy {
         let pools = self.pools.len();
         for _ in 0..pools {
             self.next_pool = (self.next_pool + 1) % pools;
-            let pool = &mut self.pools[self.next_pool];
-            let client = pool.turn_waiting.first;
-            let has_share = pool.share.of(self.turn_number).requests_left > 0;
-            if client != NIL && (has_share || !self.has_tenants) {
+            let pool = self.next_pool;
+            let client = self.pools[pool].turn_waiting.first;
+            if client != NIL && (!self.has_tenants || self.share(pool).requests_left > 0) {
                 visits.clients -= 1;
                 self.at_turn = client;
                 self.unwait(client);

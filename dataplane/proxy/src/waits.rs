@@ -8,8 +8,54 @@
 use crate::limits::{LINK_TURN_REQUESTS, WAKE_BATCH};
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Wait, WaitFor, WaitList};
 use crate::streams::{StreamId, Streams};
+
+/// The list of clients that wait for the same thing; linked through [`Client::wait`](crate::state::Client::wait).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitList {
+    pub first: u32,
+    pub last: u32,
+}
+
+impl WaitList {
+    pub const EMPTY: Self = Self {
+        first: NIL,
+        last: NIL,
+    };
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    Nothing,
+    /// A connection of this server.
+    Server(u16),
+    /// Room on this connection, behind those who came before.
+    Link(u32),
+    /// An entry of a table of the worker.
+    Table,
+    /// The others: it has had its share of this turn of the loop.
+    Turn,
+}
+
+/// A client's place in a wait list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub what: WaitFor,
+    /// It is the first of those that wait for a connection, and has been told to try.
+    pub called: bool,
+    pub before: u32,
+    pub after: u32,
+}
+
+impl Wait {
+    pub const NONE: Self = Self {
+        what: WaitFor::Nothing,
+        called: false,
+        before: NIL,
+        after: NIL,
+    };
+}
 
 impl Proxy {
     /// The list of those who wait for something; `pool` is theirs.

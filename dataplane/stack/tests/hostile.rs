@@ -411,9 +411,7 @@ fn fill_window(world: &mut World, sequence: u32) -> (u32, u32) {
     world.arrive(SERVER, &segment.frame(CLIENT));
     world.receive(SERVER);
     world.transmit(SERVER);
-    let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
-    let answer = Tcp::read(ring.get(ring.len() - 1));
-    ring.drop_front(ring.len());
+    let answer = world.take_sent(SERVER).pop().expect("it is answered");
     segment.sequence += 1;
     segment.acknowledgement = answer.sequence.wrapping_add(1);
     let mut left = usize::from(answer.window);
@@ -501,14 +499,11 @@ proptest! {
                 }
             }
             world.transmit(SERVER);
-            let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
-            for index in 0..ring.len() {
-                let sent = Tcp::read(ring.get(index));
+            for sent in world.take_sent(SERVER) {
                 if let Some(slot) = sent.destination.port().checked_sub(1_000).filter(|slot| *slot < 3) {
                     next[usize::from(slot)].1 = sent.sequence.wrapping_add(sent.payload.len() as u32 + u32::from(sent.flags & (SYN | FIN) != 0));
                 }
             }
-            ring.drop_front(ring.len());
             world.now_us += pause_us;
         }
         // The honest connection still works, whatever its probes and timers did meanwhile.

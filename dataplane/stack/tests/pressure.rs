@@ -20,12 +20,7 @@ fn inject(world: &mut World, segment: &Tcp) -> Vec<Tcp> {
     world.arrive(SERVER, &segment.frame(CLIENT));
     world.receive(SERVER);
     world.transmit(SERVER);
-    let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
-    let answers = (0..ring.len())
-        .map(|index| Tcp::read(ring.get(index)))
-        .collect();
-    ring.drop_front(ring.len());
-    answers
+    world.take_sent(SERVER)
 }
 
 /// Opens a connection by hand from `port`; returns the next sequence number of each end.
@@ -380,16 +375,6 @@ fn the_handshake_offers_what_the_port_and_the_peer_allow() {
     );
 }
 
-/// What the server has sent and nobody has taken from its ring.
-fn drain(world: &mut World) -> Vec<Tcp> {
-    let ring = &mut world.hosts[SERVER].ports[0].tx.ring;
-    let sent = (0..ring.len())
-        .map(|index| Tcp::read(ring.get(index)))
-        .collect();
-    ring.drop_front(ring.len());
-    sent
-}
-
 #[test]
 fn challenges_are_throttled() {
     let mut world = World::new(&Options {
@@ -409,7 +394,7 @@ fn challenges_are_throttled() {
     world.arrive(SERVER, &reset.frame(CLIENT));
     world.receive(SERVER);
     world.transmit(SERVER);
-    let challenges = drain(&mut world);
+    let challenges = world.take_sent(SERVER);
     let to = |port| {
         let mine = |challenge: &&Tcp| challenge.destination.port() == port;
         challenges.iter().filter(mine).collect::<Vec<_>>()
@@ -445,7 +430,7 @@ fn nobody_knows_how_many_challenges_are_left() {
         }
         world.receive(SERVER);
         world.transmit(SERVER);
-        let challenges = drain(&mut world).len();
+        let challenges = world.take_sent(SERVER).len();
         assert!((500..1_500).contains(&challenges), "{challenges}");
         seen.insert(challenges);
     }
@@ -468,7 +453,7 @@ fn a_fast_retransmission_that_finds_the_ring_full_leaves_later() {
     let (other, _) = open(1_002);
     world.server().send(stream, &[1; 5 * SEGMENT_BYTES]);
     world.transmit(SERVER);
-    assert_eq!(drain(&mut world).len(), 5);
+    assert_eq!(world.take_sent(SERVER).len(), 5);
     world.server().send(other, &[2; 7 * SEGMENT_BYTES]);
     world.transmit(SERVER);
     // The first of the five is lost, and the ring has no room for another.
@@ -483,11 +468,11 @@ fn a_fast_retransmission_that_finds_the_ring_full_leaves_later() {
     }
     world.receive(SERVER);
     world.transmit(SERVER);
-    assert_eq!(drain(&mut world).len(), 7);
+    assert_eq!(world.take_sent(SERVER).len(), 7);
     let (mut repeated, mut probes) = (0, 0);
     for _ in 0..3_000 {
         world.transmit(SERVER);
-        for segment in drain(&mut world) {
+        for segment in world.take_sent(SERVER) {
             let ours = segment.destination.port() == 1_001;
             repeated += u32::from(ours && segment.sequence == theirs);
             if ours && segment.sequence == theirs.wrapping_sub(1) {

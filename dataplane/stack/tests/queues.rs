@@ -63,13 +63,8 @@ impl Worker {
 
     fn egress(&mut self) -> Vec<Tcp> {
         self.stack.egress(&mut self.ports);
-        let ring = &mut self.ports[0].tx.ring;
-        let sent = (0..ring.len())
-            .map(|index| Tcp::read(ring.get(index)))
-            .collect();
-        ring.drop_front(ring.len());
         self.ports[0].rx.release();
-        sent
+        self.ports[0].take_sent()
     }
 }
 
@@ -308,24 +303,33 @@ fn paths_can_be_missing_and_move() {
     assert_eq!(worker.ports[0].tx.ring.get(1)[..6], moved.next_hop_mac);
 }
 
-/// A worker whose client has opened a connection with sequence number 9, and a request of it.
+/// How a client opens a connection.
+fn opening() -> Tcp {
+    Tcp {
+        sequence: 9,
+        ..Tcp::new(address(false, CLIENT, 1_234), listening(false), SYN)
+    }
+}
+
+/// What it sends when it has got the answer.
+fn after(answer: &Tcp) -> Tcp {
+    Tcp {
+        sequence: 10,
+        acknowledgement: answer.sequence + 1,
+        flags: ACK,
+        ..opening()
+    }
+}
+
+/// A worker whose client has opened a connection, and a request of it.
 fn opened() -> (Worker, Tcp) {
     let mut worker = Worker::new(&Options::default(), 0, 1);
-    let client = address(false, CLIENT, 1_234);
-    worker.ingress(
-        &Tcp {
-            sequence: 9,
-            ..Tcp::new(client, listening(false), SYN)
-        }
-        .frame(CLIENT),
-    );
+    worker.ingress(&opening().frame(CLIENT));
     worker.stack.egress(&mut worker.ports);
     let answer = Tcp::read(worker.ports[0].tx.ring.get(0));
     let request = Tcp {
-        sequence: 10,
-        acknowledgement: answer.sequence + 1,
         payload: b"hello".to_vec(),
-        ..Tcp::new(client, listening(false), ACK)
+        ..after(&answer)
     };
     (worker, request)
 }
@@ -340,10 +344,8 @@ fn sent_by(segment: &Tcp, last: u8) -> Vec<u8> {
 /// The ends of the stations' addresses that the worker has sent to.
 fn sent_to(worker: &mut Worker) -> Vec<u8> {
     worker.stack.egress(&mut worker.ports);
-    let ring = &mut worker.ports[0].tx.ring;
-    let to = (0..ring.len()).map(|index| ring.get(index)[5]).collect();
-    ring.drop_front(ring.len());
-    to
+    let sent = worker.ports[0].take_frames();
+    sent.iter().map(|frame| frame[5]).collect()
 }
 
 #[test]
@@ -396,14 +398,9 @@ fn nobody_takes_answers_away_who_does_not_know_the_connection() {
 fn answers_follow_a_client_that_repeats_itself_by_another_router() {
     // It hears nothing: its SYN, its request and its keep-alive come again from another station.
     let mut worker = Worker::new(&Options::default(), 0, 1);
-    let (_, request) = opened();
-    let opening = Tcp {
-        sequence: 9,
-        ..Tcp::new(request.source, request.destination, SYN)
-    };
-    worker.ingress(&opening.frame(CLIENT));
+    worker.ingress(&opening().frame(CLIENT));
     assert_eq!(sent_to(&mut worker), [1]);
-    worker.ingress(&sent_by(&opening, 7));
+    worker.ingress(&sent_by(&opening(), 7));
     worker.stack.tick(START_US + 1_100_000);
     assert_eq!(sent_to(&mut worker), [7]);
 
@@ -461,6 +458,12 @@ impl Pair {
         }
     }
 
+    /// Has a client open a connection by the first port. Returns what it sends next.
+    fn open(&mut self) -> Tcp {
+        let [answers, _] = self.turn(&opening(), 0);
+        after(&answers[0])
+    }
+
     /// Takes `segment` from `port`, has a pass, and returns what left by either port.
     fn turn(&mut self, segment: &Tcp, port: usize) -> [Vec<Tcp>; 2] {
         self.now_us += 1_000_000;
@@ -473,32 +476,14 @@ impl Pair {
 
     fn sent(&mut self) -> [Vec<Tcp>; 2] {
         self.stack.egress(&mut self.ports);
-        let ports = self.ports.each_mut();
-        ports.map(|port| {
-            let ring = &mut port.tx.ring;
-            let sent = (0..ring.len())
-                .map(|index| Tcp::read(ring.get(index)))
-                .collect();
-            ring.drop_front(ring.len());
-            sent
-        })
+        self.ports.each_mut().map(MemoryPort::take_sent)
     }
 }
 
 #[test]
 fn what_came_by_another_port_is_answered_by_the_flows_own() {
     let mut worker = Pair::new();
-    let client = address(false, CLIENT, 1_234);
-    let opening = Tcp {
-        sequence: 9,
-        ..Tcp::new(client, listening(false), SYN)
-    };
-    let [answers, _] = worker.turn(&opening, 0);
-    let known = Tcp {
-        sequence: 10,
-        acknowledgement: answers[0].sequence + 1,
-        ..Tcp::new(client, listening(false), ACK)
-    };
+    let known = worker.open();
     worker.turn(&known, 0);
     // None of these comes from somebody who knows the connection, by the port that the forger is at.
     let forged = |by: i32, flags, bytes| Tcp {
@@ -531,18 +516,12 @@ fn what_came_by_another_port_is_answered_by_the_flows_own() {
 #[test]
 fn a_client_is_answered_by_the_port_that_it_moved_to() {
     let mut worker = Pair::new();
-    let client = address(false, CLIENT, 1_234);
-    let opening = Tcp {
-        sequence: 9,
-        ..Tcp::new(client, listening(false), SYN)
-    };
-    let [answers, _] = worker.turn(&opening, 0);
+    let known = worker.open();
     // Behind a gap, which is answered at once, and by the same station.
     let request = |sequence, bytes| Tcp {
         sequence,
-        acknowledgement: answers[0].sequence + 1,
         payload: vec![7; bytes],
-        ..Tcp::new(client, listening(false), ACK)
+        ..known.clone()
     };
     worker.turn(&request(10, 5), 0);
     for sequence in [25, 15] {

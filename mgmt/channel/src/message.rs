@@ -107,6 +107,11 @@ pub struct Announce {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A link address as people write it: `02:00:00:00:00:01`.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// What a worker says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -494,6 +499,11 @@ mod tests {
         };
         let bytes = serde_json::to_vec(&envelope).unwrap().len();
         assert!(bytes <= crate::control::MESSAGE_BYTES_MAX, "{bytes}");
+    }
+
+    #[test]
+    fn a_link_address_is_written_as_ip_link_writes_it() {
+        assert_eq!(mac_text([2, 0, 0xa, 0xff, 0, 1]), "02:00:0a:ff:00:01");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+use tidegate_channel::message::mac_text;
 use tidegate_channel::paths::{PathEntry, PathWriter};
 
 /// What the mirror asks: the kernel; on DPDK the configuration and what the first worker found; or a test.
@@ -263,7 +264,7 @@ fn report(address: IpAddr, reach: &Reach) {
             source,
             next_hop_mac,
         } => {
-            let mac = next_hop_mac.map(|byte| format!("{byte:02x}")).join(":");
+            let mac = mac_text(*next_hop_mac);
             tracing::info!("server {address}: port {port}, from {source}, next hop {mac}");
         }
         Reach::Resolving(next_hop) => {

@@ -2,14 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::{Result, bail};
-use clap::{Parser, ValueEnum};
+use anyhow::Result;
+use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate_tests::chaos::{self, Kind, Options, Until};
+use tidegate_tests::lab::check_root;
 use tidegate_tests::lab::state::remove_on_signals;
-use tidegate_tests::stage::Driver;
+use tidegate_tests::outcome::{Carrier, chosen, exit_code, named, tell};
 
 /// Raises a lab with Tidegate, Redis and memcached servers and clients, disturbs all of them, and checks every reply. Needs root.
 #[derive(Parser)]
@@ -44,52 +45,29 @@ struct Arguments {
     list: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Carrier {
-    Afxdp,
-    Kernel,
-}
-
 fn kind(name: &str) -> Result<Kind, String> {
-    Kind::named(name).ok_or_else(|| {
-        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-        format!("there are: {}", names.join(", "))
-    })
+    named(Kind::ALL, Kind::name, name)
 }
 
 fn main() -> ExitCode {
-    match act(Arguments::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tidegate-chaos: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("tidegate-chaos", act(Arguments::parse()))
 }
 
-fn act(arguments: Arguments) -> Result<ExitCode> {
+/// Whether all was right.
+fn act(arguments: Arguments) -> Result<bool> {
     if arguments.list {
         for kind in Kind::ALL {
             println!("{:<16} {}", kind.name(), kind.what());
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
-    if !nix::unistd::geteuid().is_root() {
-        bail!("the lab makes network namespaces and needs root: run it with sudo");
-    }
+    check_root()?;
     remove_on_signals()?;
     let options = Options {
-        driver: match arguments.driver {
-            Carrier::Afxdp => Driver::Afxdp,
-            Carrier::Kernel => Driver::Kernel,
-        },
+        driver: arguments.driver.into(),
         seed: arguments.seed,
         until: Until::Elapsed(Duration::from_secs(arguments.seconds)),
-        kinds: if arguments.only.is_empty() {
-            Kind::ALL.to_vec()
-        } else {
-            arguments.only
-        },
+        kinds: chosen(arguments.only, Kind::ALL),
         clients: usize::from(arguments.clients),
         pause: Duration::from_millis(arguments.pause_ms),
         evidence: arguments.evidence,
@@ -100,14 +78,7 @@ fn act(arguments: Arguments) -> Result<ExitCode> {
     } else {
         verdict.text()
     };
-    println!("\n{tables}");
-    for fault in &verdict.faults {
-        println!("NOT right: {fault}");
-    }
+    let all_right = tell(&tables, &verdict.faults);
     println!("seed {}: {}", options.seed, verdict.sentence());
-    Ok(if verdict.faults.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(all_right)
 }

@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::{Result, bail};
-use clap::{Parser, ValueEnum};
+use anyhow::Result;
+use clap::Parser;
 use std::process::ExitCode;
 use std::time::Duration;
+use tidegate_tests::lab::check_root;
 use tidegate_tests::lab::state::remove_on_signals;
+use tidegate_tests::outcome::{Carrier, chosen, exit_code, named, tell};
 use tidegate_tests::overload::{self, Offender, Options};
-use tidegate_tests::stage::Driver;
 
 /// Raises a lab with Tidegate and two Redis servers, and measures one client beside each kind of overload. Needs root.
 #[derive(Parser)]
@@ -31,45 +32,22 @@ struct Arguments {
     markdown: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Carrier {
-    Afxdp,
-    Kernel,
-}
-
 fn offender(name: &str) -> Result<Offender, String> {
-    Offender::named(name).ok_or_else(|| {
-        let names: Vec<&str> = Offender::ALL.iter().map(|kind| kind.name()).collect();
-        format!("there are: {}", names.join(", "))
-    })
+    named(&Offender::ALL, Offender::name, name)
 }
 
 fn main() -> ExitCode {
-    match act(Arguments::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tidegate-overload: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("tidegate-overload", act(Arguments::parse()))
 }
 
-fn act(arguments: Arguments) -> Result<ExitCode> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("the lab makes network namespaces and needs root: run it with sudo");
-    }
+/// Whether all was right.
+fn act(arguments: Arguments) -> Result<bool> {
+    check_root()?;
     remove_on_signals()?;
     let options = Options {
-        driver: match arguments.driver {
-            Carrier::Afxdp => Driver::Afxdp,
-            Carrier::Kernel => Driver::Kernel,
-        },
+        driver: arguments.driver.into(),
         each: Duration::from_secs(arguments.seconds),
-        offenders: if arguments.only.is_empty() {
-            Offender::ALL.to_vec()
-        } else {
-            arguments.only
-        },
+        offenders: chosen(arguments.only, &Offender::ALL),
         slow_clients: usize::from(arguments.slow_clients),
     };
     let table = overload::run(&options)?;
@@ -78,14 +56,5 @@ fn act(arguments: Arguments) -> Result<ExitCode> {
     } else {
         table.text()
     };
-    println!("\n{text}");
-    let faults = table.faults();
-    for fault in &faults {
-        println!("NOT right: {fault}");
-    }
-    Ok(if faults.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(tell(&text, &table.faults()))
 }

@@ -28,7 +28,7 @@ mod stand;
 mod verdict;
 mod witness;
 
-pub use report::{Row, Table, percentile};
+pub use report::{Row, Table};
 pub use schedule::{Event, Kind, Schedule};
 pub use verdict::Verdict;
 

@@ -2,8 +2,10 @@
 
 use super::schedule::Kind;
 use super::stand::Counts;
+use crate::outcome::{self, percentile};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::iter;
 use std::time::Duration;
 
 /// One kind.
@@ -63,7 +65,7 @@ impl Table {
         })
     }
 
-    /// Cells, head first.
+    /// A line for each kind, and one for all.
     fn cells(&self) -> Vec<[String; HEAD.len()]> {
         let line = |name: &str, row: &Row| {
             let counts = [
@@ -80,16 +82,17 @@ impl Table {
             for (cell, count) in cells[1..].iter_mut().zip(counts) {
                 *cell = count.to_string();
             }
-            for (cell, at) in cells[8..].iter_mut().zip([0, 50, 100]) {
-                *cell = percentile(&row.recoveries, at).map_or("-".to_owned(), |time| {
+            let mut recoveries = row.recoveries.clone();
+            recoveries.sort_unstable();
+            for (cell, permille) in cells[8..].iter_mut().zip([0, 500, 1_000]) {
+                *cell = percentile(&recoveries, permille).map_or("-".to_owned(), |time| {
                     format!("{:.0}", time.as_secs_f64() * 1e3)
                 });
             }
             cells
         };
         let rows = self.rows.iter().map(|(kind, row)| line(kind.name(), row));
-        let mut cells = vec![HEAD.map(str::to_owned)];
-        cells.extend(rows);
+        let mut cells: Vec<_> = rows.collect();
         cells.push(line("all", &self.total()));
         cells
     }
@@ -97,7 +100,7 @@ impl Table {
     /// For a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for cells in self.cells() {
+        for cells in iter::once(HEAD.map(str::to_owned)).chain(self.cells()) {
             let _ = write!(text, "{:<16}", cells[0]);
             for cell in &cells[1..] {
                 let _ = write!(text, "{cell:>10}");
@@ -109,23 +112,8 @@ impl Table {
 
     /// For a document.
     pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        for (number, cells) in self.cells().iter().enumerate() {
-            let _ = writeln!(text, "| {} |", cells.join(" | "));
-            if number == 0 {
-                let _ = writeln!(text, "|---|{}", "--:|".repeat(HEAD.len() - 1));
-            }
-        }
-        text
+        outcome::markdown(&HEAD, &self.cells(), 1..HEAD.len())
     }
-}
-
-/// The time that `percent` of all are below or at.
-pub fn percentile(times: &[Duration], percent: usize) -> Option<Duration> {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let last = sorted.len().checked_sub(1)?;
-    Some(sorted[last * percent / 100])
 }
 
 #[cfg(test)]
@@ -163,12 +151,5 @@ mod tests {
             Some(format!("| {} |", row.replace(' ', " | ")).as_str())
         );
         assert!(text.lines().last().unwrap().starts_with("all"));
-    }
-
-    #[test]
-    fn percentiles_are_of_what_was_measured() {
-        assert_eq!(percentile(&[], 50), None);
-        let one = [Duration::from_millis(5)];
-        assert_eq!(percentile(&one, 50), Some(one[0]));
     }
 }

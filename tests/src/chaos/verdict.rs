@@ -4,6 +4,7 @@ use super::Options;
 use super::arena::Arena;
 use super::census::Census;
 use super::report::Table;
+use crate::outcome::markdown;
 use anyhow::Result;
 use std::fmt::Write as _;
 use std::fs;
@@ -40,11 +41,9 @@ impl Verdict {
     /// For a document.
     pub fn markdown(&self) -> String {
         let mut text = self.table.markdown();
-        text.push_str("\n| at rest | before | after |\n|---|--:|--:|\n");
-        for line in self.after.beside(&self.before) {
-            let _ = writeln!(text, "| {} |", line.join(" | "));
-        }
-        text
+        let rows = self.after.beside(&self.before);
+        text.push('\n');
+        text + &markdown(&["at rest", "before", "after"], &rows, 1..3)
     }
 
     /// The last lines.

@@ -7,10 +7,22 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No reply of a test takes this long; it turns a hang into a failure.
 pub const HANG_GUARD: Duration = Duration::from_secs(30);
+
+/// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
+pub fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !attempt() {
+        assert!(
+            started.elapsed() < HANG_GUARD,
+            "{what} did not come to pass"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A connection with a buffer for what was read ahead.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use crate::lab::steering::Steering;
 use crate::lab::topology::{Hosts, Nics};
 use crate::plan::Plan;
 use crate::stage::{Driver, Role, Stage, log_tails, start_servers};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,6 +63,16 @@ impl Default for LabOptions {
     }
 }
 
+/// Whether this process may raise one.
+pub fn check_root() -> Result<()> {
+    let is_root = nix::unistd::geteuid().is_root();
+    ensure!(
+        is_root,
+        "the lab makes network namespaces and needs root: run it with sudo"
+    );
+    Ok(())
+}
+
 /// A raised lab. Dropping it removes it, unless it stays.
 #[derive(Debug)]
 pub struct Lab {
@@ -83,9 +93,7 @@ pub struct Lab {
 impl Lab {
     /// Raises a lab, after removing those that were left behind. On failure nothing remains.
     pub fn raise(options: LabOptions) -> Result<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            bail!("the lab makes network namespaces and needs root: run it with sudo");
-        }
+        check_root()?;
         if !options.queues.is_power_of_two() {
             bail!(
                 "the lab's steering needs a power of two of queues, not {}",

@@ -103,11 +103,6 @@ impl Offender {
         }
     }
 
-    /// The one of a name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
     /// Begins, says so, and ends when it is over. To be called on the client host.
     pub fn offend(self, ground: &Ground, begun: &AtomicBool, over: &AtomicBool) -> Result<Done> {
         leave_worker_alone()?;

@@ -1,6 +1,7 @@
 //! The client that asks little.
 
 use crate::client::resp::{Redis, Value};
+use crate::outcome::percentile;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -64,11 +65,7 @@ impl Quiet {
 
     /// The time that `permille` of a thousand requests took at most.
     pub fn percentile(&self, permille: usize) -> Duration {
-        let last = self.times.len().saturating_sub(1);
-        self.times
-            .get(last * permille / 1_000)
-            .copied()
-            .unwrap_or_default()
+        percentile(&self.times, permille).unwrap_or_default()
     }
 }
 

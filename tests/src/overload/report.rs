@@ -3,6 +3,7 @@
 use super::offender::{Done, Offender};
 use super::quiet::Quiet;
 use super::watch::Watch;
+use crate::outcome;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -131,17 +132,14 @@ impl Table {
     fn cells(&self) -> Vec<[String; HEAD.len()]> {
         let alone = self.rows.first();
         let alone = alone.map_or(Duration::ZERO, |row| row.quiet.percentile(990));
-        let mut cells = vec![HEAD.map(str::to_owned)];
-        cells.extend(self.rows.iter().map(|row| row.cells(alone)));
-        cells
+        self.rows.iter().map(|row| row.cells(alone)).collect()
     }
 
     /// For a terminal.
     pub fn text(&self) -> String {
-        let cells = self.cells();
         let mut text = String::new();
-        for row in &cells[1..] {
-            for (head, cell) in cells[0].iter().zip(row) {
+        for row in self.cells() {
+            for (head, cell) in HEAD.iter().zip(row) {
                 let _ = writeln!(text, "{head:<28} {cell}");
             }
             text.push('\n');
@@ -151,14 +149,7 @@ impl Table {
 
     /// For a document.
     pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        for (number, cells) in self.cells().iter().enumerate() {
-            let _ = writeln!(text, "| {} |", cells.join(" | "));
-            if number == 0 {
-                let _ = writeln!(text, "|---|{}---|", "--:|".repeat(HEAD.len() - 2));
-            }
-        }
-        text
+        outcome::markdown(&HEAD, &self.cells(), 1..HEAD.len() - 1)
     }
 }
 

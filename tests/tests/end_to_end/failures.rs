@@ -4,10 +4,10 @@ use nix::sys::signal::Signal;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_tests::appliance::Status;
 use tidegate_tests::both_drivers;
-use tidegate_tests::client::HANG_GUARD;
+use tidegate_tests::client::eventually;
 use tidegate_tests::client::memcached::{Memcached, items};
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
@@ -17,18 +17,6 @@ use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::plan::Plan;
 use tidegate_tests::scene::Scene;
 use tidegate_tests::stage::{Driver, Stage};
-
-/// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
-fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !attempt() {
-        assert!(
-            started.elapsed() < HANG_GUARD,
-            "{what} did not come to pass"
-        );
-        sleep(Duration::from_millis(20));
-    }
-}
 
 /// A key that `holds` for, out of numbered candidates.
 fn key_where(mut holds: impl FnMut(&str) -> bool) -> String {

@@ -1,9 +1,7 @@
 //! The link address of a port changes under load: connections go on, neighbours are told, the operator is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-use tidegate_tests::client::HANG_GUARD;
+use tidegate_tests::client::eventually;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::addresses::{Family, on_server_leg, vip};
@@ -16,17 +14,6 @@ use tidegate_tests::scene::Scene;
 /// Requests that every client has to get through after each change.
 const REQUESTS: u64 = 50;
 const CLIENTS: u16 = 2;
-
-fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !attempt() {
-        assert!(
-            started.elapsed() < HANG_GUARD,
-            "{what} did not come to pass"
-        );
-        sleep(Duration::from_millis(20));
-    }
-}
 
 /// Clients that ask until they are told to stop.
 #[derive(Default)]

@@ -1,25 +1,15 @@
 //! Transactions, commands that wait and subscriptions over several real servers: as with one Redis, wherever the keys are.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_tests::both_drivers;
-use tidegate_tests::client::HANG_GUARD;
+use tidegate_tests::client::eventually;
 use tidegate_tests::client::resp::{Redis, Value, command};
 use tidegate_tests::config::LabConfig;
 use tidegate_tests::lab::LabOptions;
 use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::scene::Scene;
-
-/// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
-fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !attempt() {
-        let waited = started.elapsed();
-        assert!(waited < HANG_GUARD, "{what} did not come to pass");
-        sleep(Duration::from_millis(10));
-    }
-}
 
 fn say(client: &mut Redis, text: &str) -> Value {
     client.words(text).unwrap()

@@ -25,8 +25,9 @@ use crate::read::Source;
 use crate::session::Closing;
 use crate::slab::NIL;
 use crate::split::Obstacle;
-use crate::state::{Answer, Mode, WaitFor};
+use crate::state::{Answer, Mode};
 use crate::streams::{StreamId, Streams};
+use crate::waits::WaitFor;
 use tidegate_protocol::{
     DividedFront, NextKey, Refusal, ReplyShape, Request, RequestRest, Route, Split as SplitKind,
     ValueFront, arguments_per_key, key_bytes_min, next_key,

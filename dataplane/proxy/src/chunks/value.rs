@@ -5,8 +5,9 @@ use crate::fault::Fault;
 use crate::hold::Chain;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Entry, Fragment, Join, Phase, Target, WaitFor};
+use crate::state::{Entry, Fragment, Join, Phase, Target};
 use crate::streams::{StreamId, Streams};
+use crate::waits::WaitFor;
 use tidegate_protocol::{ReplyShape, Split as SplitKind, ValueFront};
 
 /// What a pair of MSET that is passed on alone starts with.

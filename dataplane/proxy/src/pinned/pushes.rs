@@ -11,8 +11,9 @@ use crate::pinned::Purpose;
 use crate::pinned::confirmation::{Kind, kind_of};
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Answer, Entry, Target, WaitFor};
+use crate::state::{Answer, Entry, Target};
 use crate::streams::Streams;
+use crate::waits::WaitFor;
 use tidegate_protocol::ReplyShape;
 
 impl Proxy {

@@ -6,8 +6,9 @@ use crate::meter::UNTIMED;
 use crate::pinned::Purpose;
 use crate::proxy::Proxy;
 use crate::slab::NIL;
-use crate::state::{Event, WaitFor};
+use crate::state::Event;
 use crate::streams::ServerId;
+use crate::waits::WaitFor;
 
 /// The new number. Entries that are not in use have old numbers of anything, and are written before they are read.
 fn new_number(to: &[u16], old: u16) -> u16 {

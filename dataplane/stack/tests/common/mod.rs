@@ -239,14 +239,14 @@ impl World {
         host.stack.egress(&mut host.ports);
     }
 
+    /// Takes what `host` has sent, so that it does not reach the other host.
+    pub fn take_sent(&mut self, host: usize) -> Vec<Tcp> {
+        self.hosts[host].ports[0].take_sent()
+    }
+
     /// Moves what `from` has sent to the other host.
     pub fn carry(&mut self, from: usize) {
-        let mut out = Vec::new();
-        let ring = &mut self.hosts[from].ports[0].tx.ring;
-        for index in 0..ring.len() {
-            out.push(ring.get(index).to_vec());
-        }
-        ring.drop_front(ring.len());
+        let out = self.hosts[from].ports[0].take_frames();
         let late = std::mem::take(&mut self.late);
         let (mine, other): (Vec<_>, Vec<_>) = late.into_iter().partition(|(host, _)| *host == from);
         self.late = other;

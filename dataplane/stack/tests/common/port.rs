@@ -1,6 +1,6 @@
 //! A port whose rings are in memory: bounded, and without allocation once it is made.
 
-use super::{MTU_BYTES, checksum};
+use super::{MTU_BYTES, Tcp, checksum};
 use std::os::fd::BorrowedFd;
 use tidegate_port::{
     ETHERNET_HEADER_BYTES, Flushed, Port, PortCounters, PortInfo, PortMode, RxQueue, TxQueue,
@@ -139,6 +139,21 @@ impl MemoryPort {
             },
             mac,
         }
+    }
+
+    /// Takes the frames that were sent and nobody has taken.
+    pub fn take_frames(&mut self) -> Vec<Vec<u8>> {
+        let ring = &mut self.tx.ring;
+        let sent = (0..ring.len()).map(|index| ring.get(index).to_vec());
+        let sent = sent.collect();
+        ring.drop_front(ring.len());
+        sent
+    }
+
+    /// The same, read.
+    pub fn take_sent(&mut self) -> Vec<Tcp> {
+        let sent = self.take_frames();
+        sent.iter().map(|frame| Tcp::read(frame)).collect()
     }
 }
 

@@ -172,9 +172,7 @@ impl Player {
     }
 
     fn collect(&mut self) -> Result<(), String> {
-        let ring = &mut self.ports[0].tx.ring;
-        for index in 0..ring.len() {
-            let frame = Tcp::read(ring.get(index));
+        for frame in self.ports[0].take_sent() {
             if frame.flags & (SYN | ACK | RST) == SYN {
                 (self.ours, self.peer) = (frame.source, frame.destination);
             }
@@ -183,7 +181,6 @@ impl Player {
             }
             self.sent.push_back((self.now_us, frame));
         }
-        ring.drop_front(ring.len());
         Ok(())
     }
 
