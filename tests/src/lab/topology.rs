@@ -3,7 +3,7 @@
 use super::LabOptions as Shape;
 use super::addresses::{CLIENT_ADDRESSES, Family, on_client_leg, on_server_leg, vip};
 use crate::netns::{Namespace, ip_batch};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -108,6 +108,22 @@ pub fn peers(hosts: &Hosts, nics: Nics) -> Vec<(&Namespace, &'static str)> {
         Nics::One => vec![(&hosts.client, "eth0")],
         Nics::Two => vec![(&hosts.client, "eth0"), (&hosts.server, "eth0")],
     }
+}
+
+/// Has one core do what the kernels of the appliance's peers do with frames that reach them. Otherwise whoever sends a frame over a veth does it: a
+/// worker would serve its clients' TCP, which is the work of other machines.
+pub fn peers_receive_on(hosts: &Hosts, nics: Nics, core: u32) -> Result<()> {
+    ensure!(
+        core < 32,
+        "core {core} is not in the first word of a mask of cores"
+    );
+    for (host, device) in peers(hosts, nics) {
+        host.shell(&format!(
+            "for cpus in /sys/class/net/{device}/queues/rx-*/rps_cpus; do echo {:x} >\"$cpus\"; done",
+            1_u32 << core
+        ))?;
+    }
+    Ok(())
 }
 
 fn namespaces_and_cables(hosts: &Hosts, nics: Nics, queues: u32) -> String {

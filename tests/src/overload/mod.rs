@@ -24,6 +24,7 @@ use crate::config::{LabConfig, PoolText};
 use crate::lab::addresses::Family;
 use crate::lab::servers::ServerKind;
 use crate::lab::state::traces;
+use crate::lab::topology::peers_receive_on;
 use crate::lab::{Lab, LabOptions};
 use crate::plan::Plan;
 use crate::stage::Driver;
@@ -76,6 +77,10 @@ pub fn run(options: &Options) -> Result<Table> {
         server_core: cores().then_some(OTHER_CORE),
         ..LabOptions::default()
     })?;
+    // With sockets the kernel works on a worker's core outside a lab, too: there for what the worker receives, here for what its peers do.
+    if cores() && options.driver != Driver::Kernel {
+        peers_receive_on(&lab.hosts, lab.options.nics, OTHER_CORE)?;
+    }
     let name = lab.name().to_owned();
     let table = measure(options, lab);
     let left = traces(&name);
