@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidegate_tests::both_drivers;
+use tidegate_tests::client::Connection;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::{LabConfig, PoolText};
 use tidegate_tests::lab::LabOptions;
@@ -147,4 +148,65 @@ fn a_pool_with_a_listener_comes_and_goes_while_another_serves(scene: &mut Scene)
         assert_eq!(stays.words("GET a").unwrap(), Value::bulk(b"1"));
         assert!(comes.words("GET b").is_err(), "its pool is no more");
     }
+}
+
+both_drivers!(
+    a_lower_limit_of_clients_closes_nobody_and_takes_nobody_beyond_it,
+    LabOptions {
+        queues: 1,
+        memcached: 0,
+        redis: 1,
+        ..LabOptions::default()
+    },
+    config,
+    a_lower_limit_of_clients_closes_nobody_and_takes_nobody_beyond_it
+);
+
+fn a_lower_limit_of_clients_closes_nobody_and_takes_nobody_beyond_it(scene: &mut Scene) {
+    let to = scene.plan().pool(ServerKind::Redis, Family::V4);
+    let open = |scene: &Scene| {
+        let connection = scene.on_client(|| Connection::open(to).expect("the pool accepts"));
+        Redis { connection }
+    };
+    let ping = |client: &mut Redis| client.words("PING").unwrap();
+    let pong = Value::Simple("PONG".to_owned());
+    let full = Value::Error("ERR max number of clients reached".to_owned());
+    let limited = |scene: &mut Scene, clients: usize| {
+        let limit = format!("clients_max = {clients}");
+        let limited = config(scene.stage()).every_pool(&limit);
+        take_up(scene, &limited);
+    };
+    let wait_for_clients = |scene: &mut Scene, clients: usize| {
+        scene.wait_for_status("the end of a client", |status| {
+            status.pool_total("redis", "clients") == clients as u64
+        });
+    };
+    let mut clients: Vec<Redis> = (0..3).map(|_| open(scene)).collect();
+    for client in &mut clients {
+        assert_eq!(ping(client), pong);
+    }
+
+    limited(scene, 1);
+    while !clients.is_empty() {
+        for client in &mut clients {
+            assert_eq!(ping(client), pong);
+        }
+        assert_eq!(open(scene).reply().unwrap(), full);
+        clients.pop();
+        wait_for_clients(scene, clients.len());
+    }
+    clients.push(open(scene));
+    assert_eq!(ping(&mut clients[0]), pong);
+    assert_eq!(open(scene).reply().unwrap(), full);
+
+    limited(scene, 2);
+    clients.push(open(scene));
+    for client in &mut clients {
+        assert_eq!(ping(client), pong);
+    }
+    assert_eq!(open(scene).reply().unwrap(), full);
+    let status = scene.wait_for_status("the count of those refused", |status| {
+        status.pool_total("redis", "clients_refused") == 5
+    });
+    assert_eq!(status.pool_total("redis", "client_connections"), 5);
 }
