@@ -2,7 +2,7 @@
 
 use super::MAC;
 use super::packet::{ACK, FIN, Mac, PSH, RST, SYN, Segment, arp, icmp, packet};
-use super::script::{Act, CLIENTS, Link, Odd};
+use super::script::{Act, BYTES_MAX, CLIENTS, Link, Odd};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tidegate_channel::paths::PathEntry;
 
@@ -21,6 +21,8 @@ struct Connection {
     next: u32,
     /// The next that we expect.
     expected: u32,
+    /// Where the worker's window ends, as it said last.
+    edge: u32,
     /// The worker said something since we last did.
     owes: bool,
     /// The worker opened it, and we have not answered.
@@ -109,6 +111,7 @@ impl Hosts {
             Act::Acknowledge { who } => Some(self.connection(who)?.acknowledge()),
             Act::Odd { who, odd, bytes } => Some(self.connection(who)?.odd(odd, bytes)),
             Act::Finish { who } => Some(self.connection(who)?.say(FIN | ACK, Vec::new())),
+            Act::Fill { who, finishes } => Some(self.connection(who)?.fill(finishes)),
             Act::Reset { who } => Some(self.connection(who)?.say(RST | ACK, Vec::new())),
             Act::Raw { bytes } => Some(bytes),
             Act::Link(link) => Some(of_link(link)),
@@ -141,6 +144,7 @@ impl Hosts {
             },
             next: (self.opened as u32).wrapping_mul(0x1357_9bdf),
             expected: 0,
+            edge: 0,
             owes: false,
             opening: false,
         };
@@ -182,6 +186,7 @@ impl Hosts {
                 worker: segment.source,
                 next: segment.sequence.rotate_left(7),
                 expected: segment.sequence.wrapping_add(1),
+                edge: 0,
                 owes: true,
                 opening: true,
             });
@@ -224,6 +229,14 @@ impl Connection {
         self.wrap(&segment)
     }
 
+    fn fill(&mut self, finishes: bool) -> Vec<u8> {
+        let room = self.edge.wrapping_sub(self.next) as usize;
+        // Beyond a segment it is a window that was not told, or one that we have overrun.
+        let mut payload = b"set big 0 0 4000\r\n".to_vec();
+        payload.resize(if room > BYTES_MAX { 0 } else { room }, b'x');
+        self.say(if finishes { FIN | PSH | ACK } else { PSH | ACK }, payload)
+    }
+
     fn acknowledge(&mut self) -> Vec<u8> {
         self.owes = false;
         if self.opening {
@@ -263,6 +276,10 @@ impl Connection {
 
     fn take(&mut self, segment: &Segment) {
         self.owes |= segment.length() > 0;
+        if segment.flags & ACK != 0 {
+            // Buffers are small, so windows are not scaled.
+            self.edge = segment.acknowledgement.wrapping_add(segment.window.into());
+        }
         if segment.flags & SYN != 0 {
             self.expected = segment.sequence.wrapping_add(1);
             if segment.flags & ACK == 0 {

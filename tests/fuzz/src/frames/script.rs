@@ -3,7 +3,7 @@
 /// Clients that a script speaks for.
 pub(crate) const CLIENTS: usize = 12;
 /// Most bytes that one step sends.
-const BYTES_MAX: usize = 1_400;
+pub(super) const BYTES_MAX: usize = 1_400;
 
 /// Where a segment stands that does not stand where it should.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,11 @@ pub(crate) enum Act {
     },
     Finish {
         who: usize,
+    },
+    /// As much as the window takes, of a value that never ends; its last segment may be the last of all.
+    Fill {
+        who: usize,
+        finishes: bool,
     },
     Reset {
         who: usize,
@@ -200,6 +205,10 @@ impl<'a> Script<'a> {
             28 => Act::Path {
                 server: who,
                 reached: what & 0x40 != 0,
+            },
+            31 => Act::Fill {
+                who,
+                finishes: what & 0x40 != 0,
             },
             _ => Act::Pass {
                 ms: [1, 5, 50, 200, 1_000, 3_000, 11_000, 40_000][who % 8],
