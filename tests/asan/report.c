@@ -4,9 +4,11 @@
  * file nor start a symbolizer: system calls are held to a list. So the report's file is opened before anything else happens; it stays
  * empty unless there is something to report.
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 extern void __sanitizer_set_report_fd(void *fd);
@@ -19,11 +21,12 @@ const char *__asan_default_options(void) {
            "print_legend=0:color=never:log_path=" REPORTS "/child";
 }
 
-/* One file for each process. A program that could not report would pass whatever it does. */
+/* One file for each process. A program that could not report would pass whatever it does. Numbers of processes come round, and the file of
+ * an earlier one may be another user's: so its name has more than the number in it. */
 __attribute__((constructor)) static void open_report(void) {
     char path[sizeof REPORTS + 32];
-    snprintf(path, sizeof path, REPORTS "/%ld", (long)getpid());
-    int opened = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    snprintf(path, sizeof path, REPORTS "/%ld.XXXXXX", (long)getpid());
+    int opened = mkostemp(path, O_APPEND | O_CLOEXEC);
     /* Standard streams that are closed are the program's to open. */
     int fd = opened < 0 ? -1 : fcntl(opened, F_DUPFD_CLOEXEC, 3);
     if (fd < 0) {
