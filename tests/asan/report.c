@@ -15,9 +15,10 @@ extern void __sanitizer_set_report_fd(void *fd);
 
 /* No colours: to ask whether the file is a terminal is a system call that kills a worker. Leaks are not looked for: that stops all
  * threads by ptrace, which workers do not permit, and what is given to a worker for its whole life is leaked on purpose. Memory that
- * was freed is kept back for later uses to be found, but not so much that a lab does not fit. */
+ * was freed is kept back for later uses to be found, but not so much that a lab does not fit, or that a flood takes more than what Tidegate
+ * promises to need at most: that counts what is kept back as well. */
 const char *__asan_default_options(void) {
-    return "detect_leaks=0:symbolize=0:quarantine_size_mb=32:detect_stack_use_after_return=1:check_initialization_order=0:"
+    return "detect_leaks=0:symbolize=0:quarantine_size_mb=8:detect_stack_use_after_return=1:check_initialization_order=0:"
            "print_legend=0:color=never:log_path=" REPORTS "/child";
 }
 
