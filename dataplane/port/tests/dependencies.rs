@@ -13,8 +13,13 @@ fn tree(arguments: &[&str]) -> String {
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    // A patch that nothing uses would be a warning here.
-    assert_eq!(errors, "");
+    // A patch that nothing uses would be a warning here. Another cargo on this machine is none.
+    let warnings = errors.lines().filter(|line| {
+        !line
+            .trim_start()
+            .starts_with("Blocking waiting for file lock")
+    });
+    assert_eq!(warnings.collect::<Vec<_>>(), [""; 0]);
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -108,9 +108,12 @@ fn servers_answer_over_both_families_and_restart_empty() {
     });
 }
 
-/// A process that raised a lab and waits, and the lab's name.
+/// A process that raised a lab and waits, and the lab's name. A shell lets what it starts in the background ignore Ctrl-C, and whatever
+/// that starts as well; this one ends by it all the same.
 fn owner() -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate-lab"))
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(env!("CARGO_BIN_EXE_tidegate-lab"))
         .args(["up", "--wait", "--memcached", "1", "--redis", "1"])
         .stdout(Stdio::piped())
         .spawn()
