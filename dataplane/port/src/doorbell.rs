@@ -73,3 +73,36 @@ impl AsFd for Doorbell {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{ErrorKind, Read};
+
+    /// How often it rang since it was silenced, which silences it. An interpreter has no poll().
+    fn rung(bell: &Doorbell) -> u64 {
+        let mut count = [0; size_of::<u64>()];
+        let mut file = File::from(bell.try_clone().unwrap().into_fd());
+        match file.read(&mut count) {
+            Ok(read) => assert_eq!(read, count.len()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        u64::from_ne_bytes(count)
+    }
+
+    #[test]
+    fn a_bell_rings_until_it_is_silenced_and_silence_is_no_wait() {
+        let bell = Doorbell::new().unwrap();
+        bell.silence();
+        assert_eq!(rung(&bell), 0);
+        let ringer = bell.try_clone().unwrap();
+        std::thread::spawn(move || (0..3).for_each(|_| ringer.ring()))
+            .join()
+            .unwrap();
+        assert_eq!(rung(&bell), 3);
+        bell.ring();
+        bell.silence();
+        assert_eq!(rung(&bell), 0);
+    }
+}

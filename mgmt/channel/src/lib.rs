@@ -32,6 +32,8 @@ pub mod paths;
 pub mod payload;
 pub mod protocol;
 pub mod seqlock;
+#[cfg(test)]
+mod seqlock_tests;
 pub mod series;
 #[allow(
     unsafe_code,

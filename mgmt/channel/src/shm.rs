@@ -281,6 +281,25 @@ mod tests {
     }
 
     #[test]
+    fn private_words_can_be_swapped_and_read_on_another_thread() {
+        let words = WritableWords::private(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| words.store(1, 7, Ordering::Release));
+            while words.load(1, Ordering::Acquire) != 7 {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(words.swap(1, 8, Ordering::Relaxed), 7);
+        assert_eq!((words.load(1, Ordering::Relaxed), words.words()), (8, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "word 2 of a mapping of 2")]
+    fn a_private_word_outside_the_layout_is_our_own_mistake() {
+        WritableWords::private(2).store(2, 1, Ordering::Relaxed);
+    }
+
+    #[test]
     fn a_file_that_could_shrink_is_refused() {
         let file = rustix::fs::memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::fs::ftruncate(&file, 4096).unwrap();

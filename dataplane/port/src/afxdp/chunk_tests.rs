@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ring::{ConsumerRing, ProducerRing, RingLayout};
 use super::rx::AfXdpRx;
@@ -22,6 +23,8 @@ const LAYOUT: RingLayout = RingLayout {
 /// Chunks of each half, and entries of each ring.
 const CHUNKS: u32 = 64;
 
+const FRAME_BYTES: usize = 60;
+
 /// Both ends of a ring.
 fn ring<T: Copy>() -> (ProducerRing<T>, ConsumerRing<T>) {
     let mapping = Arc::new(Mapping::anonymous(LAYOUT.bytes::<T>(CHUNKS)).unwrap());
@@ -37,6 +40,7 @@ struct Kernel {
     rx: ProducerRing<libc::xdp_desc>,
     tx: ConsumerRing<libc::xdp_desc>,
     completion: ProducerRing<u64>,
+    socket: Arc<Socket>,
     to_fill: BTreeSet<u64>,
     to_complete: BTreeSet<u64>,
 }
@@ -89,6 +93,48 @@ impl Kernel {
     }
 }
 
+/// What the kernel does with the chunks that it has, on a core of its own: the first received frame is of zeroes, the next one of ones,
+/// and so on. What is sent has to be so as well.
+impl Kernel {
+    fn frame(&self, address: u64) -> *mut [u8; FRAME_BYTES] {
+        assert!(address as usize + FRAME_BYTES <= self.socket.umem.bytes());
+        // SAFETY: inside the memory (asserted), which lives as long as the socket.
+        unsafe { self.socket.umem.base().add(address as usize) }
+            .cast()
+            .as_ptr()
+    }
+
+    fn receive_more(&mut self, received: &mut u32, most: u32) {
+        while *received < most && self.rx.free(1) > 0 {
+            let Some(chunk) = self.to_fill.pop_first() else {
+                break;
+            };
+            let addr = chunk + HEADROOM_BYTES as u64;
+            // SAFETY: the chunk came out of the fill ring, and is not in the RX ring yet.
+            unsafe { self.frame(addr).write([*received as u8; FRAME_BYTES]) };
+            self.rx.write(libc::xdp_desc {
+                addr,
+                len: FRAME_BYTES as u32,
+                options: 0,
+            });
+            *received += 1;
+        }
+        self.rx.publish(u32::MAX);
+    }
+
+    fn send_more(&mut self, sent: &mut u32) {
+        self.tx.waiting();
+        while let Some(descriptor) = self.tx.read() {
+            // SAFETY: the chunk came out of the TX ring, and is not in the completion ring yet.
+            let frame = unsafe { self.frame(descriptor.addr).read() };
+            assert_eq!(frame, [*sent as u8; FRAME_BYTES], "frame {sent}");
+            assert!(self.to_complete.insert(descriptor.addr), "sent twice");
+            *sent += 1;
+        }
+        self.tx.release();
+    }
+}
+
 fn both() -> (AfXdpRx, AfXdpTx, Kernel) {
     let umem = Umem::new(CHUNKS, CHUNKS).unwrap();
     // No socket: every kick fails, and the kernel works when it likes.
@@ -110,6 +156,7 @@ fn both() -> (AfXdpRx, AfXdpTx, Kernel) {
         rx: kernels_rx,
         tx: kernels_tx,
         completion: kernels_completion,
+        socket: socket.clone(),
         to_fill: BTreeSet::new(),
         to_complete: BTreeSet::new(),
     };
@@ -169,4 +216,41 @@ fn no_chunk_is_lost_or_used_twice_in_whatever_order_the_kernel_works() {
         assert_eq!(kernel.to_fill.len(), CHUNKS as usize, "received");
         assert_eq!(tx.room(), CHUNKS as usize, "sent");
     }
+}
+
+#[test]
+fn frames_are_whole_on_both_sides_while_the_kernel_works_on_another_core() {
+    let frames = if cfg!(miri) { 150 } else { 20_000u32 };
+    let (mut rx, mut tx, mut kernel) = both();
+    let finished = Arc::new(AtomicBool::new(false));
+    let theirs = finished.clone();
+    let other_core = std::thread::spawn(move || {
+        let (mut received, mut sent) = (0, 0);
+        while !theirs.load(Ordering::Relaxed) {
+            kernel.take_fill(u32::MAX);
+            kernel.receive_more(&mut received, frames);
+            kernel.send_more(&mut sent);
+            kernel.complete(u32::MAX, sent % 2 == 0);
+            std::thread::yield_now();
+        }
+        sent
+    });
+    let (mut received, mut sent) = (0, 0);
+    // Until every frame is here, and every chunk of those that were sent is back.
+    while received < frames || sent < frames || tx.room() < CHUNKS as usize {
+        assert!(!other_core.is_finished(), "see what it says");
+        for index in 0..rx.burst(usize::MAX) {
+            assert_eq!(rx.frame(index), [received as u8; FRAME_BYTES]);
+            received += 1;
+        }
+        rx.release();
+        for _ in 0..tx.room().min((frames - sent) as usize) {
+            tx.push(FRAME_BYTES, |frame| frame.fill(sent as u8));
+            sent += 1;
+        }
+        tx.flush();
+        std::thread::yield_now();
+    }
+    finished.store(true, Ordering::Relaxed);
+    assert_eq!(other_core.join().unwrap(), frames);
 }

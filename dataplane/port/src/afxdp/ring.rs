@@ -317,6 +317,40 @@ mod tests {
     }
 
     #[test]
+    fn two_threads_exchange_every_entry_in_order() {
+        let (mut user, mut kernel) = pair(8, u32::MAX - 20);
+        let entries = if cfg!(miri) { 100 } else { 50_000u64 };
+        let writer = std::thread::spawn(move || {
+            let mut next = 0;
+            while next < entries {
+                let room = u64::from(user.free(1)).min(entries - next);
+                for entry in next..next + room {
+                    user.write(entry);
+                }
+                next += room;
+                // In two portions, so that entries also wait for their publication.
+                user.publish(1);
+                user.publish(u32::MAX);
+                std::thread::yield_now();
+            }
+        });
+        let mut expected = 0;
+        while expected < entries {
+            let ended = writer.is_finished();
+            if kernel.waiting() == 0 {
+                assert!(!ended, "the writer ended before its time");
+                std::thread::yield_now();
+            }
+            while let Some(entry) = kernel.read() {
+                assert_eq!(entry, expected);
+                expected += 1;
+            }
+            kernel.release();
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
     #[should_panic(expected = "write into a full ring")]
     fn writing_without_room_is_our_own_mistake() {
         let (mut user, _kernel) = pair(2, 7);

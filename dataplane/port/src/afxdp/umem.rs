@@ -33,6 +33,12 @@ impl Umem {
         self.memory.bytes()
     }
 
+    /// All of it, for a kernel that a test plays.
+    #[cfg(test)]
+    pub(super) fn base(&self) -> std::ptr::NonNull<u8> {
+        self.memory.base()
+    }
+
     /// Addresses of the receive chunks.
     pub(super) fn rx_addresses(&self) -> impl Iterator<Item = u64> + use<> {
         (0..u64::from(self.rx_chunks)).map(|chunk| chunk * CHUNK_BYTES as u64)
