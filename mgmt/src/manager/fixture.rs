@@ -248,6 +248,15 @@ impl StandIn {
         }
     }
 
+    /// The same of a manager that may have let go of its end, as it does once it has seen the end of the process.
+    pub fn hear_to_the_end(&self) -> Option<(Envelope<ToWorker>, Vec<OwnedFd>)> {
+        match self.control.receive() {
+            Ok(heard) => Some(heard),
+            Err(ControlError::WouldBlock | ControlError::Closed) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Says something.
     pub fn say(&self, said: &FromWorker) {
         self.control.send(said, &[]).unwrap();

@@ -224,7 +224,7 @@ fn take_up(
 }
 
 fn is_told_to_drain(worker: &StandIn) -> bool {
-    let heard = std::iter::from_fn(|| worker.hear());
+    let heard = std::iter::from_fn(|| worker.hear_to_the_end());
     let mut messages = heard.map(|(envelope, _)| envelope.message);
     messages.any(|message| matches!(message, ToWorker::Drain { .. }))
 }
