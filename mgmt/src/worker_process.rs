@@ -27,7 +27,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 const SILENCE_STEP: Duration = Duration::from_secs(1);
 
 /// What a process that has to finish gets beyond its deadline.
-const LEAVING_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const LEAVING_GRACE: Duration = Duration::from_secs(1);
 
 /// This program, also when its file was replaced since it started. A unit test must not run its fellows: there no worker can start.
 const PROGRAM: &str = if cfg!(test) {

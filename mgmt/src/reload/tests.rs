@@ -5,8 +5,9 @@ use super::edit::Edit;
 use crate::control::request::Request;
 use crate::lifecycle::drain::DrainRequest;
 use crate::manager::fixture::{Client, Fixture, StandIn};
-use crate::worker_process::Stage;
+use crate::worker_process::{LEAVING_GRACE, Stage};
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 use tidegate_channel::counters::PoolCounters;
 use tidegate_channel::message::{FromWorker, ToWorker, WorkerStart};
 use tidegate_channel::payload;
@@ -315,6 +316,25 @@ fn a_worker_that_has_to_finish_does_not_stay_by_saying_that_it_is_ready() {
     let _successor = fixture.stand_in(0, Stage::Running);
     fixture.turn();
     assert!(is_told_to_drain(&workers[1]), "the others are not held up");
+}
+
+#[test]
+fn a_worker_that_is_asked_twice_to_finish_has_the_shorter_time() {
+    const LONG_MS: u32 = 600_000;
+    for times in [[0, LONG_MS], [LONG_MS, 0]] {
+        let mut fixture = Fixture::new("twice");
+        let _workers = fixture.serve();
+        let process = fixture.manager.slots[0].process.as_mut().unwrap();
+        let began = Instant::now();
+        for deadline_ms in times {
+            process.drain(deadline_ms);
+        }
+        assert!(!process.overstays(began), "{times:?}");
+        assert!(
+            process.overstays(Instant::now() + LEAVING_GRACE),
+            "{times:?}"
+        );
+    }
 }
 
 fn count(page: &OwnedFd, layout: StatisticsLayout, pool: usize, requests: u64) {
