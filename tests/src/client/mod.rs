@@ -13,14 +13,19 @@ use std::time::{Duration, Instant};
 pub const HANG_GUARD: Duration = Duration::from_secs(30);
 
 /// Repeats `attempt` until it returns true; an endless wait is a failure that says what it waited for.
-pub fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
+pub fn eventually(what: &str, attempt: impl FnMut() -> bool) {
+    eventually_within(HANG_GUARD, what, attempt);
+}
+
+/// The same with a patience of one's own.
+pub fn eventually_within(patience: Duration, what: &str, mut attempt: impl FnMut() -> bool) {
     let started = Instant::now();
     while !attempt() {
         assert!(
-            started.elapsed() < HANG_GUARD,
-            "{what} did not come to pass"
+            started.elapsed() < patience,
+            "{what}: not within {patience:?}"
         );
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -78,8 +78,10 @@ pub fn run(options: &Options) -> Result<Table> {
         ..LabOptions::default()
     })?;
     // With sockets the kernel works on a worker's core outside a lab, too: there for what the worker receives, here for what its peers do.
-    if cores() && options.driver != Driver::Kernel {
-        peers_receive_on(&lab.hosts, lab.options.nics, OTHER_CORE)?;
+    if let Some(core) = lab.options.server_core
+        && options.driver != Driver::Kernel
+    {
+        peers_receive_on(&lab.hosts, lab.options.nics, core)?;
     }
     let name = lab.name().to_owned();
     let table = measure(options, lab);

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidegate_tests::both_drivers;
-use tidegate_tests::client::Connection;
 use tidegate_tests::client::resp::{Redis, Value};
 use tidegate_tests::config::{LabConfig, PoolText};
 use tidegate_tests::lab::LabOptions;
@@ -163,11 +162,7 @@ both_drivers!(
 );
 
 fn a_lower_limit_of_clients_closes_nobody_and_takes_nobody_beyond_it(scene: &mut Scene) {
-    let to = scene.plan().pool(ServerKind::Redis, Family::V4);
-    let open = |scene: &Scene| {
-        let connection = scene.on_client(|| Connection::open(to).expect("the pool accepts"));
-        Redis { connection }
-    };
+    let open = |scene: &Scene| scene.on_client(|| scene.plan().redis(Family::V4));
     let ping = |client: &mut Redis| client.words("PING").unwrap();
     let pong = Value::Simple("PONG".to_owned());
     let full = Value::Error("ERR max number of clients reached".to_owned());

@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tidegate_tests::client::eventually_within;
 use tidegate_tests::lab::process::Process;
 use tidegate_tests::lab::program;
 
@@ -20,15 +21,8 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub const ORDINARY_USER: u32 = 65_534;
 
 /// Waits until `condition` holds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "no {what} within {PATIENCE:?}"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, condition);
 }
 
 /// A test's own directory and its own address. All of 127.0.0.0/8 is local, so tests do not meet.
