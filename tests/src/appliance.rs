@@ -92,6 +92,22 @@ impl Appliance {
         self.process.log_text()
     }
 
+    /// Waits until `wanted` holds for a line of the log: many are written in the manager's own time.
+    pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        let started = Instant::now();
+        loop {
+            let log = self.log();
+            if log.lines().any(&wanted) {
+                return;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the log does not tell of {what} within {PATIENCE:?}:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What `tidegate status --json` says.
     pub fn status(&self) -> Result<Status> {
         let output = self.ask(&["status", "--name", &self.name, "--json"])?;

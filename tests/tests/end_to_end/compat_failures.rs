@@ -428,18 +428,7 @@ fn passwords_of_clients_and_of_servers_are_told_apart_as_by_nutcracker(driver: D
         }
     }
     // The worker tells its manager in its own time.
-    let started = Instant::now();
-    while !twins
-        .scene
-        .appliance
-        .log()
-        .contains("refused the proxy's password")
-    {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "the operator is told: {}",
-            twins.scene.appliance.log()
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    twins.scene.appliance.wait_for_log("the refusal", |line| {
+        line.contains("refused the proxy's password")
+    });
 }

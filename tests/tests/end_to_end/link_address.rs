@@ -69,6 +69,25 @@ fn set_address(host: &Namespace, interface: &str, mac: &str) {
     host.shell(&command).unwrap();
 }
 
+/// Whether a line of the log tells of a change.
+fn tells(line: &str, interface: &str, mac: &str) -> bool {
+    line.contains(&format!("{interface}: its link address changed"))
+        && line.contains(&format!("→ {mac}"))
+}
+
+/// Gives ports of the appliance other addresses, and waits until that was noticed: before, frames for the old ones are still taken.
+fn move_ports(scene: &Scene, moves: &[(&str, &str)]) {
+    for (interface, mac) in moves {
+        set_address(&scene.lab().hosts.appliance, interface, mac);
+    }
+    for (interface, mac) in moves {
+        let told = |line: &str| tells(line, interface, mac);
+        scene
+            .appliance
+            .wait_for_log(&format!("{interface} → {mac}"), told);
+    }
+}
+
 /// Waits until `host` knows that `address` is at `mac`.
 fn knows(host: &Namespace, address: &impl ToString, mac: &str) {
     let address = address.to_string();
@@ -113,18 +132,20 @@ fn connections_go_on(servers: Family) {
     };
     under_load(&mut scene, |scene, load| {
         let hosts = scene.lab().hosts.clone();
-        set_address(&hosts.appliance, CLIENT_SIDE, "02:77:00:00:01:01");
+        move_ports(scene, &[(CLIENT_SIDE, "02:77:00:00:01:01")]);
         load.goes_on("after the clients' side moved");
         for family in Family::BOTH {
             knows(&hosts.client, &vip(family), "02:77:00:00:01:01");
         }
-        set_address(&hosts.appliance, SERVER_SIDE, "02:77:00:00:02:01");
+        move_ports(scene, &[(SERVER_SIDE, "02:77:00:00:02:01")]);
         load.goes_on("after the servers' side moved");
         let source = on_server_leg(servers, 1);
         knows(&hosts.server, &source, "02:77:00:00:02:01");
-        // Both at once, and back.
-        set_address(&hosts.appliance, CLIENT_SIDE, "02:77:00:00:01:02");
-        set_address(&hosts.appliance, SERVER_SIDE, "02:77:00:00:02:02");
+        let both = [
+            (CLIENT_SIDE, "02:77:00:00:01:02"),
+            (SERVER_SIDE, "02:77:00:00:02:02"),
+        ];
+        move_ports(scene, &both);
         load.goes_on("after both moved");
     });
     let log = scene.appliance.log();
@@ -134,11 +155,8 @@ fn connections_go_on(servers: Family) {
         (CLIENT_SIDE, "02:77:00:00:01:02"),
         (SERVER_SIDE, "02:77:00:00:02:02"),
     ] {
-        let said = log.lines().filter(|line| {
-            line.contains(&format!("{interface}: its link address changed"))
-                && line.contains(&format!("→ {mac}"))
-        });
-        assert_eq!(said.count(), 1, "{interface} → {mac} in\n{log}");
+        let told = log.lines().filter(|line| tells(line, interface, mac));
+        assert_eq!(told.count(), 1, "{interface} → {mac} in\n{log}");
     }
     let status = scene.appliance.status().unwrap();
     assert!(status.workers().iter().all(|worker| worker.restarts == 0));
@@ -166,13 +184,13 @@ fn a_change_while_there_is_no_manager_is_noticed_by_the_next() {
     under_load(&mut scene, |scene, load| {
         scene.appliance.kill_manager().unwrap();
         load.goes_on("without a manager");
-        let appliance = scene.lab().hosts.appliance.clone();
-        set_address(&appliance, CLIENT_SIDE, "02:77:00:00:01:03");
+        let (port, mac) = (CLIENT_SIDE, "02:77:00:00:01:03");
+        set_address(&scene.lab().hosts.appliance, port, mac);
         scene.appliance.run_again().unwrap();
+        let told = |line: &str| tells(line, port, mac);
+        scene.appliance.wait_for_log("the address", told);
         load.goes_on("with the next manager");
     });
-    let log = scene.appliance.log();
-    assert!(log.contains("→ 02:77:00:00:01:03"), "{log}");
     // A worker that starts now knows it from the start.
     let pid = scene.appliance.status().unwrap().workers()[0].pid;
     scene
