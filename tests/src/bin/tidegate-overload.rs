@@ -27,6 +27,10 @@ struct Arguments {
     /// Slow readers, and slow writers.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=2_000))]
     slow_clients: u16,
+    /// On sockets, have the kernel of each host take frames in on that host's core (`rps_cpus`), not on that of who sends them; on AF_XDP the
+    /// peers' always do.
+    #[arg(long)]
+    receive_apart: bool,
     /// Print the table as Markdown.
     #[arg(long)]
     markdown: bool,
@@ -49,6 +53,7 @@ fn act(arguments: Arguments) -> Result<bool> {
         each: Duration::from_secs(arguments.seconds),
         offenders: chosen(arguments.only, &Offender::ALL),
         slow_clients: usize::from(arguments.slow_clients),
+        receive_apart: arguments.receive_apart,
     };
     let table = overload::run(&options)?;
     let text = if arguments.markdown {

@@ -110,14 +110,23 @@ pub fn peers(hosts: &Hosts, nics: Nics) -> Vec<(&Namespace, &'static str)> {
     }
 }
 
-/// Has one core do what the kernels of the appliance's peers do with frames that reach them. Otherwise whoever sends a frame over a veth does it: a
-/// worker would serve its clients' TCP, which is the work of other machines.
-pub fn peers_receive_on(hosts: &Hosts, nics: Nics, core: u32) -> Result<()> {
+/// The appliance's own ends.
+pub fn ports(hosts: &Hosts, nics: Nics) -> Vec<(&Namespace, &'static str)> {
+    let sides: &[_] = match nics {
+        Nics::One => &[CLIENT_SIDE],
+        Nics::Two => &[CLIENT_SIDE, SERVER_SIDE],
+    };
+    sides.iter().map(|side| (&hosts.appliance, *side)).collect()
+}
+
+/// Has one core do what the kernel does with frames that reach these devices. Otherwise whoever sends a frame over a veth does it: a worker would
+/// serve its clients' TCP, which is the work of other machines.
+pub fn receive_on(devices: &[(&Namespace, &str)], core: u32) -> Result<()> {
     ensure!(
         core < 32,
         "core {core} is not in the first word of a mask of cores"
     );
-    for (host, device) in peers(hosts, nics) {
+    for (host, device) in devices {
         host.shell(&format!(
             "for cpus in /sys/class/net/{device}/queues/rx-*/rps_cpus; do echo {:x} >\"$cpus\"; done",
             1_u32 << core

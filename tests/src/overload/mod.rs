@@ -24,7 +24,7 @@ use crate::config::{LabConfig, PoolText};
 use crate::lab::addresses::Family;
 use crate::lab::servers::ServerKind;
 use crate::lab::state::traces;
-use crate::lab::topology::peers_receive_on;
+use crate::lab::topology::{peers, ports, receive_on};
 use crate::lab::{Lab, LabOptions};
 use crate::plan::Plan;
 use crate::stage::Driver;
@@ -42,7 +42,10 @@ use watch::{Counts, Watch};
 /// Descriptors that this process needs for its connections.
 const DESCRIPTORS: u64 = 4_096;
 
-/// The core of clients and servers, where the worker is not.
+/// The core of the worker.
+const WORKER_CORE: u32 = 0;
+
+/// The core of clients and servers.
 const OTHER_CORE: u32 = 1;
 
 /// What a slow reader asks for.
@@ -64,6 +67,8 @@ pub struct Options {
     pub offenders: Vec<Offender>,
     /// Slow clients at a time.
     pub slow_clients: usize,
+    /// With sockets: each host's kernel takes frames in on the core of that host, not on that of the sender.
+    pub receive_apart: bool,
 }
 
 /// Raises a lab, measures, and removes it. Says what happens on standard error as it does.
@@ -77,17 +82,29 @@ pub fn run(options: &Options) -> Result<Table> {
         server_core: cores().then_some(OTHER_CORE),
         ..LabOptions::default()
     })?;
-    // With sockets the kernel works on a worker's core outside a lab, too: there for what the worker receives, here for what its peers do.
-    if let Some(core) = lab.options.server_core
-        && options.driver != Driver::Kernel
-    {
-        peers_receive_on(&lab.hosts, lab.options.nics, core)?;
+    if cores() {
+        place_receivers(options, &lab)?;
     }
     let name = lab.name().to_owned();
     let table = measure(options, lab);
     let left = traces(&name);
     ensure!(left.is_empty(), "left behind: {left:?}");
     table
+}
+
+/// Moves what the kernel does with received frames off the core of who sent them. With sockets that is not the default: the kernel works on a worker's
+/// core outside a lab, too, there for what the worker receives, here for what its peers do.
+fn place_receivers(options: &Options, lab: &Lab) -> Result<()> {
+    let nics = lab.options.nics;
+    let sockets = options.driver == Driver::Kernel;
+    if sockets && !options.receive_apart {
+        return Ok(());
+    }
+    receive_on(&peers(&lab.hosts, nics), OTHER_CORE)?;
+    if sockets {
+        receive_on(&ports(&lab.hosts, nics), WORKER_CORE)?;
+    }
+    Ok(())
 }
 
 /// Whether there is a core for the worker and one for the others.

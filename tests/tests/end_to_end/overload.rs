@@ -12,6 +12,7 @@ fn overload(driver: Driver) {
         each: Duration::from_millis(500),
         offenders: Offender::ALL.to_vec(),
         slow_clients: 300,
+        receive_apart: false,
     };
     let table = overload::run(&options).unwrap();
     assert_eq!(table.faults(), Vec::<String>::new(), "{}", table.text());
