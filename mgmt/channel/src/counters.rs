@@ -33,6 +33,10 @@ macro_rules! scope {
             }
             /// Adds another set, field by field. The page is another process's, so a sum may be too large.
             pub fn add(&mut self, other: &Self) { $(self.$field = self.$field.saturating_add(other.$field);)* }
+            /// What became of `frames_in`, where there is one: the sum of the other `frames_*`.
+            pub fn frames_told(&self) -> u64 {
+                [$(if const { is_fate(stringify!($field)) } { self.$field } else { 0 },)*].iter().sum()
+            }
             /// What an ended process leaves: how things stood with it is over.
             #[must_use]
             pub fn without_gauges(mut self) -> Self {
@@ -43,6 +47,14 @@ macro_rules! scope {
     };
     (@kind) => { Kind::Counter };
     (@kind gauge) => { Kind::Gauge };
+}
+
+/// Whether a counter tells what became of some of the frames that `frames_in` counts.
+const fn is_fate(name: &str) -> bool {
+    match name.as_bytes() {
+        [b'f', b'r', b'a', b'm', b'e', b's', b'_', rest @ ..] => !matches!(rest, [b'i', b'n']),
+        _ => false,
+    }
 }
 
 scope! {

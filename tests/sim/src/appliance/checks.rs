@@ -69,21 +69,7 @@ impl Appliance {
 
 /// Promise 7: every frame was delivered, or dropped for one reason.
 pub(super) fn check_frames(index: usize, c: &StackCounters, books: &mut Books) {
-    let sum = c.frames_delivered
-        + c.frames_runt
-        + c.frames_not_tcp
-        + c.frames_bad_checksum
-        + c.frames_malformed
-        + c.frames_not_ours
-        + c.frames_other_station
-        + c.frames_unknown_flow
-        + c.frames_handed_over
-        + c.frames_hand_over_full
-        + c.frames_no_slot
-        + c.frames_refused
-        + c.frames_beyond_window
-        + c.frames_tx_full;
-    if c.frames_in != sum {
+    if c.frames_in != c.frames_told() {
         books.break_promise(format!("worker {index}'s frames do not add up: {c:?}"));
     }
 }
