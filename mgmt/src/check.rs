@@ -4,7 +4,7 @@ use crate::http;
 use crate::plan::{self, Facts};
 use crate::preflight;
 use crate::remains::programs;
-use crate::runtime_dir::{is_running, orphans};
+use crate::runtime_dir::Presence;
 use crate::sockets::preflight::Taken;
 use crate::stats::listener::StatsListener;
 use std::path::Path;
@@ -37,8 +37,7 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
         }
         Err(wrong) => faults.extend(wrong),
     }
-    let ours = is_running(root, &config.name) || !orphans(root, &config.name).is_empty();
-    let taken = if ours { Taken::IsOurs } else { Taken::IsAFault };
+    let taken = Taken::by(&Presence::of(root, &config.name));
     crate::faults::add(&mut faults, preflight::devices(config, taken));
     faults.extend(programs::faults(config, root, taken));
     faults.extend(preflight::addresses(config, &facts, taken));

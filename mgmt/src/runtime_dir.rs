@@ -458,6 +458,44 @@ pub fn is_running(root: &Path, name: &str) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Who there is of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody.
+    Gone,
+    /// Processes of workers that go on without a manager.
+    Workers(Vec<u32>),
+    /// Its manager.
+    Running,
+}
+
+impl Presence {
+    /// Looks.
+    pub fn of(root: &Path, name: &str) -> Self {
+        if is_running(root, name) {
+            return Self::Running;
+        }
+        match orphans(root, name) {
+            workers if workers.is_empty() => Self::Gone,
+            workers => Self::Workers(workers),
+        }
+    }
+
+    /// Whether anybody serves.
+    pub fn serves(&self) -> bool {
+        *self != Self::Gone
+    }
+}
+
+/// What goes on of an instance without a manager, and what there is to be done.
+pub fn orphaned(name: &str, workers: &[u32]) -> String {
+    let pids: Vec<String> = workers.iter().map(u32::to_string).collect();
+    format!(
+        "the workers of {name:?} (processes {}) go on without a manager: `tidegate run` adopts them, `tidegate clean-up --name {name}` ends them",
+        pids.join(", ")
+    )
+}
+
 /// The process of the manager of an instance that runs, as its lock says.
 pub fn holder(root: &Path, name: &str) -> String {
     let text = std::fs::read_to_string(root.join(name).join("lock"));
@@ -468,7 +506,10 @@ pub fn holder(root: &Path, name: &str) -> String {
 pub fn orphans(root: &Path, name: &str) -> Vec<u32> {
     let text = std::fs::read(root.join(name).join("record.json")).unwrap_or_default();
     let record: Record = serde_json::from_slice(&text).unwrap_or_default();
-    record.living().map(|process| process.pid).collect()
+    let mut pids: Vec<u32> = record.living().map(|process| process.pid).collect();
+    // On DPDK all workers are threads of one process.
+    pids.dedup();
+    pids
 }
 
 /// Where an instance's control socket is.

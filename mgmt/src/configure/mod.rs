@@ -24,7 +24,7 @@ pub use stage::{Item, Stage};
 use crate::ConfigArgs;
 use crate::host::{Host, System};
 use crate::plan::Facts;
-use crate::runtime_dir::is_running;
+use crate::runtime_dir::{Presence, orphaned};
 use clap::{Args, Subcommand};
 use record::Record;
 use setting::{Change, Undone};
@@ -74,7 +74,7 @@ impl StageArgs {
         then: impl FnOnce(&Target, &[Stage]) -> anyhow::Result<ExitCode>,
     ) -> anyhow::Result<ExitCode> {
         let complete = |target: Target| Target {
-            running: is_running(root, &target.name),
+            running: Presence::of(root, &target.name).serves(),
             cards: [target.cards, self.device.clone()].concat(),
             ..target
         };
@@ -135,7 +135,7 @@ pub fn run(command: &ConfigureCommand, root: &Path) -> anyhow::Result<ExitCode> 
                 host: &host,
                 root,
                 name: &target.name,
-                running: target.running,
+                presence: Presence::of(root, &target.name),
             };
             Ok(code(work.init(target, stages, &mut say)?))
         }),
@@ -161,7 +161,7 @@ pub fn run(command: &ConfigureCommand, root: &Path) -> anyhow::Result<ExitCode> 
                 host: &host,
                 root,
                 name: &name,
-                running: is_running(root, &name),
+                presence: Presence::of(root, &name),
             };
             Ok(code(work.fini(&args.stages, &mut say)?))
         }
@@ -219,8 +219,8 @@ struct Work<'a> {
     host: &'a dyn Host,
     root: &'a Path,
     name: &'a str,
-    /// The instance runs.
-    running: bool,
+    /// Who there is of the instance.
+    presence: Presence,
 }
 
 impl Work<'_> {
@@ -283,11 +283,8 @@ impl Work<'_> {
             let missing = change.setting.privilege().missing(self.host);
             reasons.extend(missing.filter(|reason| !reasons.contains(reason)));
         }
-        if self.running && planned.iter().any(|change| change.setting.disturbs()) {
-            reasons.push(format!(
-                "an instance named {:?} is running, and its queues would be pulled from under it: stop it first",
-                self.name
-            ));
+        if planned.iter().any(|change| change.setting.disturbs()) {
+            reasons.extend(self.served());
         }
         anyhow::ensure!(
             reasons.is_empty(),
@@ -295,6 +292,21 @@ impl Work<'_> {
             reasons.join("; ")
         );
         Ok(())
+    }
+
+    /// From whom queues would be pulled.
+    fn served(&self) -> Option<String> {
+        match &self.presence {
+            Presence::Gone => None,
+            Presence::Running => Some(format!(
+                "an instance named {:?} is running, and its queues would be pulled from under it: stop it first",
+                self.name
+            )),
+            Presence::Workers(workers) => Some(format!(
+                "queues would be pulled from under workers that serve: {}",
+                orphaned(self.name, workers)
+            )),
+        }
     }
 
     /// Records a change and makes it. Returns what it came to.

@@ -28,7 +28,7 @@ pub struct Target {
     pub unguarded_cards: Vec<String>,
     /// Descriptors of the rings of the configuration's cards, of which follows how much memory DPDK takes.
     pub card_rings: Vec<u32>,
-    /// The instance runs, and has its memory.
+    /// The instance, or what is left of it, serves and has its memory.
     pub running: bool,
     /// Worker n runs on this core; `None`: wherever the scheduler likes.
     pub cores: Vec<Option<u32>>,

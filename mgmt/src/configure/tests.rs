@@ -8,6 +8,7 @@ use super::target::{Port, Target};
 use super::{Work, check};
 use crate::host::fake::{FakeHost, card};
 use crate::host::{Host, value};
+use crate::runtime_dir::Presence;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -47,7 +48,7 @@ impl Bench {
             host: &self.host,
             root: &self.root,
             name: "shop",
-            running: false,
+            presence: Presence::Gone,
         }
     }
 
@@ -282,15 +283,24 @@ fn without_the_privileges_each_is_named_and_nothing_is_begun() {
 #[test]
 fn a_running_instance_keeps_its_queues_and_lets_the_rest_be_changed() {
     let bench = Bench::new("running");
-    let work = Work {
-        running: true,
+    let work = |presence| Work {
+        presence,
         ..bench.work()
     };
-    let error = said(|say| work.init(&bench.target, &[], say))
-        .0
-        .unwrap_err();
-    assert!(error.to_string().contains("\"shop\" is running"), "{error}");
-    assert!(bench.host.written.borrow().is_empty());
+    for (presence, reason) in [
+        (Presence::Running, "\"shop\" is running"),
+        (
+            Presence::Workers(vec![17, 18]),
+            "the workers of \"shop\" (processes 17, 18) go on without a manager",
+        ),
+    ] {
+        let error = said(|say| work(presence).init(&bench.target, &[], say))
+            .0
+            .unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(bench.host.written.borrow().is_empty());
+    }
+    let work = work(Presence::Running);
     let (outcome, text) =
         said(|say| work.init(&bench.target, &[Stage::Irqs, Stage::Governor], say));
     assert!(outcome.unwrap(), "{text}");

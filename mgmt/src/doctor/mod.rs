@@ -19,7 +19,7 @@ use crate::host::{Host, System};
 use crate::plan::{self, Facts};
 use crate::preflight;
 use crate::remains::programs;
-use crate::runtime_dir::is_running;
+use crate::runtime_dir::Presence;
 use crate::sockets::preflight::Taken;
 use clap::Args;
 use serde::Serialize;
@@ -189,7 +189,7 @@ pub fn run(args: &DoctorArgs, root: &Path) -> ExitCode {
 fn target(config: Option<&Config>, facts: &Facts, root: &Path) -> Target {
     match config {
         Some(config) => Target {
-            running: is_running(root, &config.name),
+            running: Presence::of(root, &config.name).serves(),
             ..Target::of(config, facts)
         },
         None => Target::default(),
@@ -198,11 +198,7 @@ fn target(config: Option<&Config>, facts: &Facts, root: &Path) -> Target {
 
 /// What `tidegate run` would refuse, apart from the plan.
 fn of_addresses(config: &Config, facts: &Facts, root: &Path, findings: &mut Findings) {
-    let taken = if is_running(root, &config.name) {
-        Taken::IsOurs
-    } else {
-        Taken::IsAFault
-    };
+    let taken = Taken::by(&Presence::of(root, &config.name));
     // Of cards the stages of `tidegate configure` say more, and what mends it.
     let has_card = config.ports.iter().any(|port| {
         let dpdk = port.dpdk.as_ref();

@@ -3,7 +3,7 @@
 
 use crate::netlink::answer::AttachedProgram;
 use crate::netlink::query::Query;
-use crate::runtime_dir::{Record, holder, is_running, network_namespace};
+use crate::runtime_dir::{Presence, Record, holder, network_namespace, orphaned};
 use crate::sockets::preflight::Taken;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -147,16 +147,19 @@ pub fn faults(config: &Config, root: &Path, taken: Taken) -> Vec<String> {
 }
 
 fn of_owner(root: &Path, interface: &str, owner: &str) -> String {
-    if is_running(root, owner) {
-        format!(
+    match Presence::of(root, owner) {
+        Presence::Running => format!(
             "{interface} is served by the instance {owner:?} (process {}), whose XDP program takes all of its frames: end that one, or name \
              another interface",
             holder(root, owner)
-        )
-    } else {
-        format!(
+        ),
+        Presence::Workers(workers) => format!(
+            "{interface} is served by the instance {owner:?}, whose XDP program takes all of its frames: {}",
+            orphaned(owner, &workers)
+        ),
+        Presence::Gone => format!(
             "{interface} still has the XDP program of the instance {owner:?}, which was killed: tidegate clean-up --name {owner}"
-        )
+        ),
     }
 }
 

@@ -63,11 +63,38 @@ fn a_killed_instance_leaves_a_record() {
         sockets: vec![PathBuf::from("/run/cache.sock")],
     };
     first.recorder().write(&record).unwrap();
+    assert_eq!(Presence::of(&root.0, "edge"), Presence::Running);
     drop(first);
+    assert_eq!(Presence::of(&root.0, "edge"), Presence::Gone);
     assert_eq!(
         RuntimeDir::claim(&root.0, "edge").unwrap().record(),
         Some(record)
     );
+}
+
+#[test]
+fn workers_that_go_on_are_seen() {
+    let root = Root::new("orphans");
+    let claimed = RuntimeDir::claim(&root.0, "edge").unwrap();
+    let me = std::process::id();
+    let worker = |worker| WorkerRecord {
+        worker,
+        process: ProcessId::of(me),
+        starts: 1,
+        hung: 0,
+        forbidden_calls: 0,
+        generation: 1,
+        last_exit: None,
+    };
+    let record = Record {
+        workers: vec![worker(0), worker(1)],
+        ..Record::default()
+    };
+    claimed.recorder().write(&record).unwrap();
+    drop(claimed);
+    let presence = Presence::of(&root.0, "edge");
+    assert_eq!(presence, Presence::Workers(vec![me]));
+    assert!(presence.serves() && !Presence::of(&root.0, "other").serves());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::limits;
 use super::unix::{self, Found};
 use crate::preflight::placed_listeners;
+use crate::runtime_dir::Presence;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
@@ -22,11 +23,20 @@ const UNPRIVILEGED_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 pub enum Taken {
     /// Nobody: a taken address is a fault.
     IsAFault,
-    /// The instance itself, which runs: a taken address says nothing.
+    /// The instance itself, or its workers: a taken address says nothing.
     IsOurs,
 }
 
 impl Taken {
+    /// By who there is of the instance.
+    pub fn by(presence: &Presence) -> Self {
+        if presence.serves() {
+            Self::IsOurs
+        } else {
+            Self::IsAFault
+        }
+    }
+
     /// Whether this is to be expected of an address that is listened on.
     pub fn excuses(self, error: &std::io::Error) -> bool {
         self == Self::IsOurs && error.kind() == std::io::ErrorKind::AddrInUse

@@ -1,6 +1,6 @@
 //! Cards of DPDK.
 
-use super::{Bench, said};
+use super::{Bench, Presence, said};
 use crate::configure::stage::Stage;
 use crate::configure::{Work, check};
 use crate::host::fake::{FakeHost, card as interface};
@@ -419,7 +419,7 @@ fn whoever_is_killed_between_two_steps_can_undo_or_go_on() {
 fn a_card_in_use_is_not_pulled_from_under_anybody() {
     let bench = bench("use");
     let running = Work {
-        running: true,
+        presence: Presence::Running,
         ..bench.work()
     };
     let refused = said(|say| running.init(&bench.target, &STAGES, say)).0;
