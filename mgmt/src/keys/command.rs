@@ -6,6 +6,7 @@ use crate::control::request::Request;
 use crate::out::shown;
 use clap::Args;
 use std::path::Path;
+use tidegate_channel::keys::HOT_TOLD;
 
 /// What is watched, and how.
 #[derive(Args)]
@@ -18,13 +19,13 @@ pub struct KeysArgs {
     /// Count one key in so many, at random.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(super::SAMPLE_MAX)))]
     sample: u32,
-    /// Keys to show.
-    #[arg(long, default_value_t = 20)]
-    top: usize,
+    /// Keys to show, of the 64 that are told at most.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=HOT_TOLD as i64))]
+    top: u16,
     /// Name of the instance; not needed when only one runs.
     #[arg(long)]
     name: Option<String>,
-    /// Print JSON: everything that was seen.
+    /// Print JSON: all that were told.
     #[arg(long)]
     json: bool,
 }
@@ -50,7 +51,7 @@ fn print(args: &KeysArgs, root: &Path, render: fn(&Report, usize) -> String) -> 
         format!("{answer}\n")
     } else {
         let report: Report = client::read(answer)?;
-        shown(&render(&report, args.top))
+        shown(&render(&report, usize::from(args.top)))
     };
     client::print(&out);
     Ok(())

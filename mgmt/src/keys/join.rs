@@ -26,19 +26,21 @@ pub(super) fn report(
         let numbers = seen.iter().map(|(_, seen)| number(seen));
         numbers.fold(0, u64::saturating_add)
     };
+    let (hot, cut) = hot(seen);
     Report {
         seconds,
         missing: missing.iter().map(|worker| *worker as u32).collect(),
         passed: sum(|seen| seen.passed),
         counted: sum(|seen| seen.counted),
-        floor: sum(|seen| seen.floor),
-        hot: hot(seen),
+        floor: sum(|seen| seen.floor).max(cut),
+        hot,
         big: big(seen),
     }
 }
 
-/// A worker that does not tell of a key may have counted it as often as its floor says.
-fn hot(seen: &[(usize, KeysSeen)]) -> Vec<HotEntry> {
+/// The most frequent keys, and how often one that is left out may have come. A worker that does not tell of a key may have counted it as often as
+/// its floor says.
+fn hot(seen: &[(usize, KeysSeen)]) -> (Vec<HotEntry>, u64) {
     let mut keys: BTreeMap<u64, HotEntry> = BTreeMap::new();
     for (_, of_worker) in seen {
         for entry in &of_worker.hot {
@@ -67,8 +69,9 @@ fn hot(seen: &[(usize, KeysSeen)]) -> Vec<HotEntry> {
     }
     let mut keys: Vec<HotEntry> = keys.into_values().collect();
     keys.sort_by_key(|key| Reverse((key.count, key.key.hash)));
+    let cut = keys.get(HOT_TOLD).map_or(0, |key| key.count);
     keys.truncate(HOT_TOLD);
-    keys
+    (keys, cut)
 }
 
 fn big(seen: &[(usize, KeysSeen)]) -> Vec<BigEntry> {
@@ -141,6 +144,29 @@ mod tests {
         assert_eq!(joined.big, [big("x", 90), big("y", 50)]);
         assert_eq!((joined.passed, joined.counted, joined.floor), (120, 60, 5));
         assert_eq!(joined.missing, [7]);
+    }
+
+    #[test]
+    fn the_floor_is_not_below_a_key_that_is_left_out() {
+        let keys = |of_worker: u64| KeysSeen {
+            floor: 1,
+            hot: (0..HOT_TOLD as u64)
+                .map(|number| HotEntry {
+                    key: ToldKey {
+                        hash: 1_000 * of_worker + number,
+                        ..key("k")
+                    },
+                    count: 100 - number,
+                    error: 0,
+                })
+                .collect(),
+            ..KeysSeen::default()
+        };
+        let joined = report(5, &BTreeSet::new(), &[(0, keys(0)), (1, keys(1))]);
+        assert_eq!(joined.hot.len(), HOT_TOLD);
+        // Of each worker the 32 most frequent, and one more for what the other may have counted: at least 70. The next has 69.
+        assert_eq!(joined.hot.last().map(|key| key.count), Some(70));
+        assert_eq!(joined.floor, 69);
     }
 
     #[test]

@@ -23,11 +23,12 @@ pub fn hot(report: &Report, top: usize) -> String {
     }
     if !report.hot.is_empty() && top > 0 {
         table.write(&mut out);
+        let hidden = report.hot.get(top).map_or(0, |entry| entry.count);
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
             "no other key has more than {} of the requests",
-            percent(report.floor, report.counted)
+            percent(report.floor.max(hidden), report.counted)
         );
     }
     out
@@ -126,6 +127,9 @@ mod tests {
         );
         assert!(lines[4].ends_with("long… (300 bytes)"), "{text}");
         assert!(lines[5].contains("more than 0.4 %"), "{text}");
+        // What could be shown and is not counts as well.
+        let text = hot(&report, 1);
+        assert!(text.contains("more than 0.5 %"), "{text}");
         assert!(
             big(&report, 20).contains("70000  get      cache  page"),
             "{}",
