@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What quickstart and test need before they can start: packages and a Rust toolchain. Sourced, not run.
+# What the scripts need before they can start: packages and a Rust toolchain. Sourced, not run.
 
 # The oldest toolchain that builds the workspace; Cargo.toml says why.
 rust_version_min=1.91

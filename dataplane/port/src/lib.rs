@@ -1,7 +1,7 @@
 //! Frames in and out of one NIC queue.
 //!
 //! A port is a pair of rings over one receive queue and one transmit queue of an interface. It moves Ethernet frames and
-//! knows nothing of what is in them. This is the only crate of the data plane with `unsafe`.
+//! knows nothing of what is in them. With `capsule-ffi` it is the only crate of the data plane with `unsafe`.
 //!
 //! * [`afxdp`]: an AF_XDP socket on a queue of a NIC, for a worker.
 //! * `dpdk`: a queue of a device that DPDK drives, with the feature `dpdk`; [`dpdk_memory`] says what it takes.

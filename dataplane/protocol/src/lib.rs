@@ -1,4 +1,5 @@
-//! The cache-protocol parser shared by client and server side: memcached text and binary, and Redis RESP2.
+//! The cache-protocol parser shared by client and server side: memcached's text with its meta commands and its binary protocol, and Redis's
+//! RESP2 and RESP3.
 //!
 //! Requests are parsed in place at the front of a receive buffer; replies are only measured (where do they end, are they errors),
 //! because a proxy passes them on. Nothing here allocates, keeps bytes, or knows connections. Both parsers can stop

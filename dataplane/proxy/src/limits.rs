@@ -117,8 +117,8 @@ pub const JOINED_LINE_BYTES_MAX: usize = 1024;
 /// Which part of the table of keys one chunk may take. With 1 it would wait until no other client uses the table.
 pub const CHUNK_KEYS_SHARE: usize = 4;
 
-/// How long a server connection stays open without requests that is not plain (RESP3, or another database than 0), in
-/// microseconds. A client that comes back within half a minute finds it; longer, and clients that tried every database once would
+/// How long a server connection stays open without requests that is not plain (RESP3, memcached's binary protocol, or another database than the
+/// pool's own), in microseconds. A client that comes back within half a minute finds it; longer, and clients that tried every database once would
 /// leave connections to all of them on every server.
 pub const FLAVOUR_IDLE_US: u64 = 30_000_000;
 

@@ -13,8 +13,8 @@ const HEAD: &str = "# Counters
 What `tidegate status` and `tidegate stats` show, with `--json` in full, and `/metrics`. A counter only grows; a gauge says how things
 stand. Every frame and every request that is given up is counted under its reason.
 
-`tidegate status` tells what each worker counted since its process started. `tidegate stats` and `/metrics` have sums since the manager
-started, those of workers that ended in them. There, times are in seconds.
+`tidegate status` tells what each worker counted since its process started. `tidegate stats` and `/metrics` have sums since the instance
+started, those of workers that ended in them; a manager that adopts workers goes on with them. There, times are in seconds.
 
 Of pools, of their commands and of servers there are requests, errors, bytes and histograms of latency as well, and their percentiles
 over 1, 10 and 60 seconds. The latency of a pool is from a request taken to its reply delivered to the client, that of a server from a

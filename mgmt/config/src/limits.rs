@@ -220,7 +220,7 @@ pub const CLIENT_STALL_MS: Limit = Limit::new(30_000, 100, 3_600_000);
 pub const DRAIN_TIMEOUT_MS: Limit = Limit::new(10_000, 0, 600_000);
 
 /// `source_ports`. Why: Linux hands out 32768–60999 by itself, so these collide with nothing by default. Too few: connections to
-/// servers fail (`connects_failed`), since a closed one keeps its port for a minute. Too many: ports the kernel cannot use.
+/// servers fail (`connects_failed`), since a closed one keeps its port for ten seconds (TIME-WAIT). Too many: ports the kernel cannot use.
 pub const SOURCE_PORTS: (u16, u16) = (61_000, u16::MAX);
 
 /// Lowest source port. Why: below are the well-known ports of services, the kernel's own among them.

@@ -53,7 +53,8 @@ pub struct WorkerConfig {
     pub reply_hold_bytes: u64,
     /// The same of one client.
     pub client_reply_hold_bytes: u64,
-    /// A client that has begun a request, or that has a reply waiting and does not read, is closed after this long without progress.
+    /// A client that has a reply waiting and does not read, or that stops in the middle of a request larger than its receive buffer, is closed after
+    /// this long without progress.
     pub client_stall_ms: u32,
     /// What to do when idle.
     pub idle: IdleMode,

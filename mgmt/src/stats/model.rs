@@ -1,7 +1,7 @@
 //! The model: everything that `tidegate stats`, the status page, `top` and `/metrics` show. Its JSON is what scripts read: fields are
 //! only ever added.
 //!
-//! Counters are sums since the manager started; those of workers that ended are in them. Times are from a request taken to its reply
+//! Counters are sums since the instance started; those of workers that ended are in them, and a manager that adopts goes on with them. Times are from a request taken to its reply
 //! delivered, or, of servers, from a request sent to its reply. A percentile is the upper end of its bucket, at most an eighth above
 //! the value itself.
 

@@ -225,7 +225,7 @@ pub fn section(results: &LabResults) -> String {
          else is each one's default.\n\n\
          *Busy* is what the proxy used of core 0: of a proxy that sleeps (nutcracker, Tidegate on sockets) wall time minus idle time of the \
          core; of a worker on AF_XDP, which polls and so is never idle, the time of the turns that found something to do, transmit calls and \
-         the softirqs in them included, plus all time of the core's softirq thread. Because core 1 is saturated first by every load, \
+         the softirqs in them included, plus all time of the core's softirq thread. Because core 1 is saturated first by most loads, \
          requests per busy second is the figure that compares proxies, not requests per second. *By the scheduler* compares with the CPU \
          time of nutcracker's threads and the softirq thread instead of wall minus idle. Placement **A** is a veth's default: the peers' TCP runs \
          inside the proxy's transmit call, on its core. In **B** `rps_cpus` moves it to core 1; there XDP's receive work runs in the sender's \
