@@ -117,11 +117,7 @@ fn a_queue_that_somebody_has_is_named() {
 
 #[test]
 fn dpdk_starts_once_and_stops_for_a_signal() {
-    if !alone() {
-        return;
-    }
-    let Some(one) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |one| {
         let config = config(DeviceKind::Loop, one);
         // SAFETY: until the main thread listens, the signal is to do nothing.
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
@@ -138,16 +134,11 @@ fn dpdk_starts_once_and_stops_for_a_signal() {
         let again = run(&config, endless).unwrap_err();
         assert!(matches!(again, DpdkError::Again), "{again}");
     });
-    assert!(child.wait());
 }
 
 #[test]
 fn a_loop_that_cannot_begin_ends_all() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(2) else { return };
-    let child = child(|| {
+    in_child(2, |cores| {
         let config = config(DeviceKind::Loop, cores);
         let outcome = run(&config, |worker, ports: Vec<DpdkPort>| {
             if worker == 1 {
@@ -157,7 +148,6 @@ fn a_loop_that_cannot_begin_ends_all() {
         });
         assert_eq!(outcome.unwrap_err().to_string(), "worker 1: no reason");
     });
-    assert!(child.wait());
 }
 
 #[test]
@@ -175,11 +165,7 @@ fn a_panic_in_a_loop_ends_the_process() {
 
 #[test]
 fn nothing_is_written_past_our_log() {
-    if !alone() {
-        return;
-    }
-    let Some(one) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |one| {
         // SAFETY: a terminated name in, a new descriptor or -1 out.
         let file = unsafe { libc::memfd_create(c"output".as_ptr(), 0) };
         assert!(file >= 0);
@@ -196,5 +182,4 @@ fn nothing_is_written_past_our_log() {
         let written = std::fs::read_to_string(format!("/proc/self/fd/{file}")).unwrap();
         assert_eq!((outcome.unwrap(), &*written), (0, ""));
     });
-    assert!(child.wait());
 }

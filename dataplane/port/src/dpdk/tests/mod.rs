@@ -77,6 +77,15 @@ fn cores(count: usize) -> Option<Vec<usize>> {
     Some(allowed)
 }
 
+/// Plays a test that needs so many cores in a child, and nothing but that child.
+fn in_child(count: usize, body: impl FnOnce(Vec<usize>)) {
+    if !alone() {
+        return;
+    }
+    let Some(cores) = cores(count) else { return };
+    assert!(child(|| body(cores)).wait(), "the child says why");
+}
+
 fn config(kind: DeviceKind, cores: Vec<usize>) -> DpdkConfig {
     DpdkConfig {
         name: "tidegate-test".to_owned(),

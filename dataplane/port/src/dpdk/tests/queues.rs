@@ -33,11 +33,7 @@ fn fill(tx: &mut DpdkTx) -> u64 {
 
 #[test]
 fn a_full_ring_takes_no_more_and_loses_nothing() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |cores| {
         let config = config(DeviceKind::Loop, cores);
         once(&config, |mut port| {
             let nothing = port.mbufs_in_use();
@@ -74,16 +70,11 @@ fn a_full_ring_takes_no_more_and_loses_nothing() {
         })
         .unwrap();
     });
-    assert!(child.wait());
 }
 
 #[test]
 fn a_port_that_is_dropped_gives_back_what_it_holds() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |cores| {
         let config = config(DeviceKind::Loop, cores);
         once(&config, |mut port| {
             let device = port.device().clone();
@@ -106,16 +97,11 @@ fn a_port_that_is_dropped_gives_back_what_it_holds() {
         })
         .unwrap();
     });
-    assert!(child.wait());
 }
 
 #[test]
 fn a_device_tells_what_it_is() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |cores| {
         let config = config(DeviceKind::Null { receives: true }, cores);
         once(&config, |mut port| {
             let device = port.device().clone();
@@ -138,7 +124,6 @@ fn a_device_tells_what_it_is() {
         })
         .unwrap();
     });
-    assert!(child.wait());
 }
 
 #[test]
@@ -196,11 +181,7 @@ fn the_spread_of_flows_is_set_and_read_where_the_device_allows_it() {
 
 #[test]
 fn each_worker_gets_its_queue_of_every_device() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(2) else { return };
-    let child = child(|| {
+    in_child(2, |cores| {
         let mut config = config(DeviceKind::Loop, cores);
         config.devices.push(DeviceConfig {
             kind: DeviceKind::Null { receives: false },
@@ -231,16 +212,11 @@ fn each_worker_gets_its_queue_of_every_device() {
         });
         assert_eq!(outcome.unwrap(), Outcome::Finished);
     });
-    assert!(child.wait());
 }
 
 #[test]
 fn a_short_frame_is_padded_with_nothing_of_another() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |cores| {
         let config = config(DeviceKind::Loop, cores);
         once(&config, |mut port| {
             // Through every mbuf of the pool there may be, so that each has been another frame.
@@ -266,16 +242,11 @@ fn a_short_frame_is_padded_with_nothing_of_another() {
         })
         .unwrap();
     });
-    assert!(child.wait());
 }
 
 #[test]
 fn the_main_thread_sees_that_a_link_goes() {
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |cores| {
         let config = config(DeviceKind::Loop, cores);
         let outcome = run(&config, |_worker, mut ports: Vec<DpdkPort>| {
             let started = Instant::now();
@@ -295,17 +266,12 @@ fn the_main_thread_sees_that_a_link_goes() {
         });
         assert_eq!(outcome.unwrap(), Outcome::Finished);
     });
-    assert!(child.wait());
 }
 
 #[test]
 fn ports_that_exchanged_their_transmit_halves_receive_what_the_other_sends() {
     const FRAMES: u64 = 100;
-    if !alone() {
-        return;
-    }
-    let Some(cores) = cores(1) else { return };
-    let child = child(|| {
+    in_child(1, |cores| {
         let mut config = config(DeviceKind::Loop, cores);
         config.devices.push(config.devices[0].clone());
         let outcome = run(&config, |_worker, mut ports: Vec<DpdkPort>| {
@@ -337,7 +303,6 @@ fn ports_that_exchanged_their_transmit_halves_receive_what_the_other_sends() {
         });
         assert_eq!(outcome.unwrap(), Outcome::Finished);
     });
-    assert!(child.wait());
 }
 
 /// Frames of one port, none of which it finds itself.
