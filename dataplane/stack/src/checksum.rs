@@ -48,7 +48,11 @@ pub(crate) fn push_sealed<T: TxQueue, R>(
 
 /// Writes both checksums into a packet whose checksum fields are zero; of the segment's only what a device begins with, if it does the
 /// rest: the sum of the pseudo-header.
-#[inline]
+#[allow(
+    clippy::inline_always,
+    reason = "with a second kind of port it would be called: twenty instructions a frame"
+)]
+#[inline(always)]
 pub(crate) fn seal(packet: &mut [u8], tcp_at: usize, by_device: bool) {
     if packet[0] >> 4 == 4 {
         let header = !fold(header_sum(packet, tcp_at));

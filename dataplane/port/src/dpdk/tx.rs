@@ -139,7 +139,9 @@ impl TxQueue for DpdkTx {
         let result = fill(written);
         // The mbuf may have been another frame, whose bytes are nobody's business. A device that computes a checksum to the end of
         // the frame finds nothing to add.
-        padding.fill(0);
+        if !padding.is_empty() {
+            padding.fill(0);
+        }
         self.queued[self.queued_end] = mbuf;
         self.queued_end += 1;
         self.frames += 1;
