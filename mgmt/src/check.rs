@@ -38,6 +38,7 @@ pub fn run(config: &Config, config_only: bool, root: &Path) -> ExitCode {
         Err(wrong) => faults.extend(wrong),
     }
     let taken = Taken::by(&Presence::of(root, &config.name));
+    faults.extend(preflight::memory(config));
     crate::faults::add(&mut faults, preflight::devices(config, taken));
     faults.extend(programs::faults(config, root, taken));
     faults.extend(preflight::addresses(config, &facts, taken));

@@ -8,6 +8,7 @@ use crate::plan::Facts;
 use crate::sockets::preflight::Taken;
 use crate::{kernel_listeners, sockets};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{User, geteuid};
 use std::net::{IpAddr, SocketAddr};
 use tidegate_channel::message::UserIds;
@@ -56,6 +57,40 @@ pub fn warnings(config: &Config) -> Vec<String> {
         Some(_) => sockets::preflight::warnings(config),
         None => Vec::new(),
     }
+}
+
+/// Buffers of a worker that this machine cannot have: a worker takes their memory when it starts, and would end there.
+pub fn memory(config: &Config) -> Vec<String> {
+    let ram = sysinfo()
+        .ok()
+        .map(|info| info.ram_total() + info.swap_total());
+    let allowed = getrlimit(Resource::RLIMIT_AS).ok().map(|(soft, _)| soft);
+    too_large(config, ram, allowed).into_iter().collect()
+}
+
+fn too_large(config: &Config, ram: Option<u64>, allowed: Option<u64>) -> Option<String> {
+    let worker = &config.worker;
+    let bytes = worker.buffer_bytes();
+    let mib = |bytes: u64| bytes >> 20;
+    let (what, most) = [
+        ("this machine has", ram),
+        ("a process may have (ulimit -v)", allowed),
+    ]
+    .into_iter()
+    .filter_map(|(what, most)| Some((what, most?)))
+    .find(|(_, most)| bytes > *most)?;
+    Some(format!(
+        "{}the buffers of each worker take {} MiB, more than the {} MiB that {what}: lower clients_max ({}), client_buffer_bytes ({}), \
+         server_connections_max ({}), server_buffer_bytes ({}) or reply_hold_bytes ({})",
+        config.place(Table::Worker, "clients_max"),
+        mib(bytes),
+        mib(most),
+        worker.clients_max,
+        worker.client_buffer_bytes,
+        worker.server_connections_max,
+        worker.server_buffer_bytes,
+        worker.reply_hold_bytes,
+    ))
 }
 
 /// Who workers become. `None`: they stay who we are, since bytes over kernel sockets need no root.
@@ -255,6 +290,28 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn buffers_that_the_machine_cannot_have_are_a_fault() {
+        let mut config = config();
+        let bytes = config.worker.buffer_bytes();
+        assert_eq!(too_large(&config, None, None), None);
+        assert_eq!(too_large(&config, Some(bytes), Some(u64::MAX)), None);
+        let fault = too_large(&config, Some(bytes - 1), None).unwrap();
+        assert!(
+            fault.contains("that this machine has: lower clients_max (16384)"),
+            "{fault}"
+        );
+        let fault = too_large(&config, Some(bytes), Some(64 << 20)).unwrap();
+        assert!(
+            fault.contains("the 64 MiB that a process may have (ulimit -v)"),
+            "{fault}"
+        );
+        // Two tebibytes: no machine of a test.
+        config.worker.clients_max = 1 << 20;
+        config.worker.client_buffer_bytes = 1 << 20;
+        assert_eq!(memory(&config).len(), 1);
     }
 
     #[test]

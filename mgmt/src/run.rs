@@ -167,6 +167,7 @@ fn prepare(
     } else {
         Taken::IsOurs
     };
+    faults.extend(preflight::memory(&config));
     crate::faults::add(&mut faults, preflight::devices(&config, taken));
     faults.extend(programs::faults(&config, root, taken));
     let of_addresses = preflight::addresses(&config, &facts, taken);

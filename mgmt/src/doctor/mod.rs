@@ -213,6 +213,9 @@ fn of_addresses(config: &Config, facts: &Facts, root: &Path, findings: &mut Find
         findings.blocks("interface", fault, "");
     }
     // Over AF_XDP a running instance leaves its addresses to nobody's sockets.
+    for fault in preflight::memory(config) {
+        findings.blocks("plan", fault, "");
+    }
     for fault in preflight::addresses(config, facts, taken) {
         findings.blocks("addresses", fault, "");
     }

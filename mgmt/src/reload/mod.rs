@@ -204,6 +204,7 @@ impl Manager {
         }
         let facts = Facts::gather(&wanted);
         let (mut faults, of_cores) = plan::check_map(&wanted, &facts.cores);
+        faults.extend(preflight::memory(&wanted));
         faults.extend(preflight::addresses(&wanted, &facts, Taken::IsOurs));
         if !faults.is_empty() {
             return Err(faults);
