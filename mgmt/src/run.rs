@@ -437,7 +437,9 @@ impl Start<'_> {
             record,
         });
         if self.found.is_empty() {
-            manager.parts.recorder.forget_totals();
+            if let Err(error) = manager.parts.recorder.forget_totals() {
+                tracing::error!("{error}");
+            }
         } else {
             let outdated = self.found.outdated;
             self.found.join(&mut manager, &self.before)?;

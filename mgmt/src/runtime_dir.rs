@@ -409,7 +409,7 @@ impl Recorder {
 
     /// The same for what processes counted that have ended.
     pub fn write_totals(&self, totals: &impl Serialize) -> Result<(), RuntimeError> {
-        write_whole(&self.totals(), serde_json::to_vec(totals))
+        self.put_totals(serde_json::to_vec(totals))
     }
 
     /// What an earlier manager wrote so; what cannot be read is nothing.
@@ -418,9 +418,20 @@ impl Recorder {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Nobody goes on with them.
-    pub fn forget_totals(&self) {
-        let _there_were_none = std::fs::remove_file(self.totals());
+    /// Nobody goes on with them; room for the next ones is taken now.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn forget_totals(&self) -> Result<(), RuntimeError> {
+        self.put_totals(Ok(Vec::new()))
+    }
+
+    /// Also on a disk that has become full.
+    fn put_totals(&self, text: serde_json::Result<Vec<u8>>) -> Result<(), RuntimeError> {
+        let path = self.totals();
+        let text = text.map_err(std::io::Error::from);
+        text.and_then(|text| in_place::replace(&path, &text))
+            .map_err(|error| RuntimeError::Unwritable { path, error })
     }
 
     fn totals(&self) -> PathBuf {

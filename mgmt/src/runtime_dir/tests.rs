@@ -73,6 +73,27 @@ fn a_killed_instance_leaves_a_record() {
 }
 
 #[test]
+fn totals_have_their_room_from_the_start() {
+    let root = Root::new("totals");
+    let claimed = RuntimeDir::claim(&root.0, "edge").unwrap();
+    let recorder = claimed.recorder();
+    recorder.forget_totals().unwrap();
+    let room = || {
+        std::fs::metadata(root.0.join("edge/totals.json"))
+            .unwrap()
+            .len()
+    };
+    let taken = room();
+    assert!(taken > 0);
+    assert!(recorder.read_totals::<Vec<u64>>().is_empty());
+    recorder.write_totals(&[7, 8]).unwrap();
+    assert_eq!(recorder.read_totals::<Vec<u64>>(), [7, 8]);
+    assert_eq!(room(), taken);
+    recorder.forget_totals().unwrap();
+    assert!(recorder.read_totals::<Vec<u64>>().is_empty());
+}
+
+#[test]
 fn workers_that_go_on_are_seen() {
     let root = Root::new("orphans");
     let claimed = RuntimeDir::claim(&root.0, "edge").unwrap();
