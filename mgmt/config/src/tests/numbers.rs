@@ -130,3 +130,16 @@ fn more_servers_than_numbers_is_a_fault() {
     let text = format!("{text}[worker]\nserver_connections_max = 65536\n");
     assert_one(&faults(&text), &["more than 65535 servers"]);
 }
+
+#[test]
+fn more_than_there_may_be_is_the_only_fault() {
+    // All of them listen on the same address, which is not told a thousand times.
+    let mut text = "[[port]]\ndriver = \"kernel\"\n".to_owned();
+    for number in 0..=limits::LISTENERS_MAX {
+        text += "[[pool]]\nname = \"p";
+        text += &number.to_string();
+        text += "\"\nprotocol = \"redis\"\nlisten = \"127.0.0.1:1\"\nservers = [\"127.0.0.1:1\"]\n";
+    }
+    text += "[worker]\nserver_connections_max = 2048\n";
+    assert_one(&faults(&text), &["more than 1024 listening addresses"]);
+}
