@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tidegate_config::AckMode;
 use tidegate_dataplane::network::Network;
-use tidegate_dataplane::sockets::limits::{PROBE_INTERVAL_S, PROBES_MAX, USER_TIMEOUT_MS};
+use tidegate_dataplane::sockets::limits::{
+    PROBE_INTERVAL_S, PROBES_MAX, UNSENT_BYTES_MAX, USER_TIMEOUT_MS,
+};
 use tidegate_dataplane::sockets::listen::local_address;
 use tidegate_dataplane::sockets::{
     Endpoint, ListenError, ListenOptions, Listening, SocketConfig, listen,
@@ -65,6 +67,8 @@ fn accepted_connections_inherit_every_option_of_their_listener() {
     assert_eq!(interval, seconds(PROBE_INTERVAL_S));
     assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), PROBES_MAX);
     assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), USER_TIMEOUT_MS);
+    let unsent = socket2::SockRef::from(&socket).tcp_notsent_lowat();
+    assert_eq!(unsent.unwrap(), UNSENT_BYTES_MAX);
 }
 
 #[test]

@@ -51,6 +51,11 @@ pub const CLOSE_US: u64 = stack::CLOSE_US;
 /// keep-alive probe without an answer, not at the last.
 pub const USER_TIMEOUT_MS: u32 = (stack::UNANSWERED_US / 1_000) as u32;
 
+/// `TCP_NOTSENT_LOWAT` of clients: bytes that the kernel takes before it has sent them. It asks for more once half of them have left, and that a reply
+/// went on is what `client_stall_ms` goes by. Without a bound it asks when a third of a buffer of megabytes is free: a client that takes
+/// 20 KB a second would count as one that does not read. Lower: more calls for a large reply. Higher: slow clients are closed.
+pub const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
 /// Time between keep-alive probes.
 pub const PROBE_INTERVAL_S: u64 = stack::PROBE_INTERVAL_US / 1_000_000;
 

@@ -1,10 +1,11 @@
 //! Listening sockets: opened by a worker for itself, or by the manager for all workers.
 
 use crate::sockets::endpoint::Endpoint;
-use crate::sockets::limits::{PROBE_INTERVAL_S, PROBES_MAX, USER_TIMEOUT_MS};
+use crate::sockets::limits::{PROBE_INTERVAL_S, PROBES_MAX, UNSENT_BYTES_MAX, USER_TIMEOUT_MS};
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use socket2::SockRef;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -192,6 +193,9 @@ fn bound(address: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, Errno>
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     set_tcp_options(&socket, options.keepalive_s.map(u64::from))?;
+    SockRef::from(&socket)
+        .set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
     net::bind(&socket, &address)?;
     Ok(socket)
 }
