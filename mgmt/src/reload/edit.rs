@@ -46,6 +46,55 @@ impl fmt::Display for Edit {
     }
 }
 
+/// What is changed after more edits: one for each table, and each key once, however often it was set.
+pub fn join(made: &[Edit], more: &[Edit]) -> Vec<Edit> {
+    let mut all = made.to_vec();
+    for edit in more {
+        if !all.iter_mut().any(|earlier| earlier.takes(edit)) {
+            all.push(edit.clone());
+        }
+    }
+    all
+}
+
+impl Edit {
+    /// Takes over what a later edit of the same table says. `false`: it is of another one.
+    fn takes(&mut self, later: &Self) -> bool {
+        match (self, later) {
+            (
+                Self::Pool { name, settings },
+                Self::Pool {
+                    name: of,
+                    settings: new,
+                },
+            ) if name == of => take_over(settings, new),
+            (Self::Worker { settings }, Self::Worker { settings: new }) => {
+                take_over(settings, new);
+            }
+            (
+                Self::Queues { port, cores },
+                Self::Queues {
+                    port: of,
+                    cores: new,
+                },
+            ) if port == of => {
+                cores.extend(new);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn take_over(settings: &mut Vec<(String, String)>, new: &[(String, String)]) {
+    for (key, value) in new {
+        match settings.iter_mut().find(|(earlier, _)| earlier == key) {
+            Some((_, earlier)) => earlier.clone_from(value),
+            None => settings.push((key.clone(), value.clone())),
+        }
+    }
+}
+
 /// The text with these edits, or everything that is wrong with them.
 pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Vec<String>> {
     let mut document: DocumentMut = text
@@ -281,6 +330,38 @@ name = \"carts\"
             .replace("timeout_ms = 400 ", "timeout_ms = 50 ")
             .replace("1 = 3", "1 = 5");
         assert_eq!(apply(FILE, &edits).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_key_that_is_set_again_and_again_is_kept_once() {
+        let queues = |cores: &[(u32, u32)]| Edit::Queues {
+            port: "kernel".into(),
+            cores: cores.iter().copied().collect(),
+        };
+        let made = [
+            pool("sessions", &[("timeout_ms", "50")]),
+            pool("carts", &[("timeout_ms", "60")]),
+            queues(&[(0, 7)]),
+        ];
+        let more = [
+            pool("sessions", &[("partial", "miss"), ("timeout_ms", "")]),
+            queues(&[(1, 5)]),
+            Edit::Worker {
+                settings: settings(&[("idle", "spin")]),
+            },
+        ];
+        let joined = join(&made, &more);
+        let one_by_one = [made.as_slice(), more.as_slice()].concat();
+        assert_eq!(apply(FILE, &joined), apply(FILE, &one_by_one));
+        let told: Vec<String> = joined.iter().map(ToString::to_string).collect();
+        let expected = [
+            "pool sessions: timeout_ms, partial",
+            "pool carts: timeout_ms",
+            "port kernel: queues",
+            "worker: idle",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(join(&joined, &more), joined, "it does not grow");
     }
 
     #[test]

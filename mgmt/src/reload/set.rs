@@ -43,7 +43,7 @@ impl Manager {
                  see it with `tidegate reload --dry-run`, then reload first";
             return Err(vec![text.to_owned()]);
         }
-        let all = [self.unsaved.as_slice(), edits].concat();
+        let all = edit::join(&self.unsaved, edits);
         let text = edit::apply(&text, &all)?;
         let wanted = on_cores_of(source.parse_changed(&text)?, in_force);
         let draft = draft(&source, version, &text, save)?;
