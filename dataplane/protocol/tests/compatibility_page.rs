@@ -14,7 +14,11 @@ const REDIS: &str = "
 ## Redis
 
 The commands of Redis 7.0, and those that 7.2 and 7.4 added. A command that is not here gets the error that Redis gives to an unknown
-one, and so does a wrong number of arguments. `Arguments` counts what follows the name.
+one, without the arguments that Redis repeats, and so does a wrong number of arguments. `Arguments` counts what follows the name.
+
+Known to differ from Redis 7.0: `EXEC` with arguments inside MULTI is refused and leaves the transaction open, where Redis ends it; in MULTI a command
+whose keys cannot be counted (an odd MSET, a wrong `numkeys`) makes EXEC fail, where Redis executes the rest; in RESP3 the `message` of a PUBLISH
+to oneself comes after its reply, not before; texts of errors about `numkeys`.
 
 * *To the server of its key*: one server is all that it needs, and the key says which.
 * *Divided among the servers of its keys*: each server gets its part, and the replies become one.

@@ -219,7 +219,7 @@ fn limits_that_no_worker_can_start_with_are_mended_by_another_reload() {
     let home = Home::new(75);
     let _redis = home.redis();
     let file = write(&home, &[pool(&home, "cache", 22_121, &[6379])]);
-    // Room for workers as they are, and not for larger ones.
+    // Room for workers as they are, and for the buffers of larger ones, but not for a process with them.
     let run = home.tidegate(&["run", "-c", file.to_str().unwrap()]);
     let mut limited = Command::new("prlimit");
     limited
@@ -230,8 +230,20 @@ fn limits_that_no_worker_can_start_with_are_mended_by_another_reload() {
     let mut instance = home.instance(&mut limited, "local-75", 2);
     let good = std::fs::read_to_string(&file).unwrap();
     let workers = [instance.worker(0), instance.worker(1)];
-    let large = "clients_max = 100000\nclient_buffer_bytes = 1048576";
-    std::fs::write(&file, good.replace("clients_max = 256", large)).unwrap();
+    let with = |clients_max: u32| {
+        let large = format!(
+            "clients_max = {clients_max}\nclient_buffer_bytes = 1048576\nreply_hold_bytes = 1048576"
+        );
+        std::fs::write(&file, good.replace("clients_max = 256", &large)).unwrap();
+    };
+    with(920);
+    let (code, said) = reload(&home);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("2861 MiB") && said.contains("ulimit -v"),
+        "{said}"
+    );
+    with(917);
     let (code, said) = reload(&home);
     assert_eq!(code, Some(0), "{said}");
     instance.wait_for("a worker that cannot start", |status| {
