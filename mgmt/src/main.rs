@@ -1,8 +1,8 @@
 //! The `tidegate` command: the management process and what talks to it.
 //!
 //! `tidegate run` is the manager. It carries no traffic itself: it checks the machine, attaches the steering programs, keeps one
-//! worker process per queue alive (on DPDK one for all queues), mirrors routes and neighbours for them, and reports. A worker is this same executable,
-//! started with a hidden subcommand.
+//! worker process per queue alive (on DPDK one for all queues), mirrors routes and neighbours for them, and reports. A worker is
+//! this same executable, started with a hidden subcommand.
 //!
 //! Over kernel sockets (`driver = "kernel"`) there is nothing to attach and nothing to mirror, and no privilege is needed. The
 //! manager opens the listening sockets that workers share, and looks after the workers in the same way.

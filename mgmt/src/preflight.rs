@@ -60,12 +60,12 @@ pub fn warnings(config: &Config) -> Vec<String> {
 }
 
 /// Buffers of a worker that this machine cannot have: a worker takes their memory when it starts, and would end there.
-pub fn memory(config: &Config) -> Vec<String> {
+pub fn memory(config: &Config) -> Option<String> {
     let ram = sysinfo()
         .ok()
         .map(|info| info.ram_total() + info.swap_total());
     let allowed = getrlimit(Resource::RLIMIT_AS).ok().map(|(soft, _)| soft);
-    too_large(config, ram, allowed).into_iter().collect()
+    too_large(config, ram, allowed)
 }
 
 fn too_large(config: &Config, ram: Option<u64>, allowed: Option<u64>) -> Option<String> {
@@ -311,7 +311,7 @@ mod tests {
         // Two tebibytes: no machine of a test.
         config.worker.clients_max = 1 << 20;
         config.worker.client_buffer_bytes = 1 << 20;
-        assert_eq!(memory(&config).len(), 1);
+        assert!(memory(&config).is_some());
     }
 
     #[test]

@@ -167,7 +167,11 @@ fn prepare(
     } else {
         Taken::IsOurs
     };
-    faults.extend(preflight::memory(&config));
+    match preflight::memory(&config) {
+        // Who serves has its buffers.
+        Some(fault) if !found.is_empty() => tracing::warn!("{fault}"),
+        fault => faults.extend(fault),
+    }
     crate::faults::add(&mut faults, preflight::devices(&config, taken));
     faults.extend(programs::faults(&config, root, taken));
     let of_addresses = preflight::addresses(&config, &facts, taken);

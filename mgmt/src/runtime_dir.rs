@@ -399,17 +399,12 @@ impl Recorder {
 
     /// Replaces the record, also on a disk that has become full; a crash leaves the old one or the new one.
     pub fn write(&self, record: &Record) -> Result<(), RuntimeError> {
-        let text = serde_json::to_vec(record).map_err(std::io::Error::from);
-        let written = text.and_then(|text| in_place::replace(&self.path, &text));
-        written.map_err(|error| RuntimeError::Unwritable {
-            path: self.path.clone(),
-            error,
-        })
+        put(&self.path, serde_json::to_vec(record))
     }
 
     /// The same for what processes counted that have ended.
     pub fn write_totals(&self, totals: &impl Serialize) -> Result<(), RuntimeError> {
-        self.put_totals(serde_json::to_vec(totals))
+        put(&self.totals(), serde_json::to_vec(totals))
     }
 
     /// What an earlier manager wrote so; what cannot be read is nothing.
@@ -423,20 +418,22 @@ impl Recorder {
     /// # Errors
     /// There is no room.
     pub fn forget_totals(&self) -> Result<(), RuntimeError> {
-        self.put_totals(Ok(Vec::new()))
-    }
-
-    /// Also on a disk that has become full.
-    fn put_totals(&self, text: serde_json::Result<Vec<u8>>) -> Result<(), RuntimeError> {
-        let path = self.totals();
-        let text = text.map_err(std::io::Error::from);
-        text.and_then(|text| in_place::replace(&path, &text))
-            .map_err(|error| RuntimeError::Unwritable { path, error })
+        put(&self.totals(), Ok(Vec::new()))
     }
 
     fn totals(&self) -> PathBuf {
         self.path.with_file_name("totals.json")
     }
+}
+
+/// Replaces a text in place, in the room that it has.
+fn put(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<(), RuntimeError> {
+    let text = text.map_err(std::io::Error::from);
+    let written = text.and_then(|text| in_place::replace(path, &text));
+    written.map_err(|error| RuntimeError::Unwritable {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// Puts another text in the place of a file: whoever is killed leaves the old one or the new one. The kernel's own end may leave neither,
@@ -470,9 +467,10 @@ pub fn is_running(root: &Path, name: &str) -> bool {
 }
 
 /// Who there is of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
     /// Nobody.
+    #[default]
     Gone,
     /// Processes of workers that go on without a manager.
     Workers(Vec<u32>),
@@ -514,7 +512,7 @@ pub fn holder(root: &Path, name: &str) -> String {
 }
 
 /// Processes of workers of an instance, as far as its record can be read.
-pub fn orphans(root: &Path, name: &str) -> Vec<u32> {
+fn orphans(root: &Path, name: &str) -> Vec<u32> {
     let text = std::fs::read(root.join(name).join("record.json")).unwrap_or_default();
     let record: Record = serde_json::from_slice(&text).unwrap_or_default();
     let mut pids: Vec<u32> = record.living().map(|process| process.pid).collect();

@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 /// Checks everything that takes more than one object to see.
 pub(crate) fn check(draft: &Draft, faults: &Faults<'_>) {
     pools_differ(draft, faults);
-    // Each of them is compared with all others: not while there are more than there may be.
+    // Each is compared with all others: not while there are more than there may be.
     if numbers_fit(draft, faults) {
         listeners_differ(draft, faults);
         servers_are_not_ourselves(draft, faults);
-        page_is_not_a_pool(draft, faults);
     }
+    page_is_not_a_pool(draft, faults);
     clients(draft, faults);
     server_connections(draft, faults);
     if uses_kernel(draft) {
@@ -378,19 +378,18 @@ fn mtu_carries_ipv6(draft: &Draft, faults: &Faults<'_>) {
 
 /// Whether there is not more of anything than there may be.
 fn numbers_fit(draft: &Draft, faults: &Faults<'_>) -> bool {
-    let mut fit = true;
-    if let Some(port) = draft.ports.get(PORTS_MAX) {
-        fit = false;
-        faults.value(port.at, format!("more than {PORTS_MAX} ports"));
-    }
-    if let Some((_, at, _)) = listeners(draft).nth(LISTENERS_MAX) {
-        fit = false;
-        faults.value(at, format!("more than {LISTENERS_MAX} listening addresses"));
-    }
+    let port = draft.ports.get(PORTS_MAX);
+    let port = port.map(|port| (port.at, format!("more than {PORTS_MAX} ports")));
+    let listener = listeners(draft).nth(LISTENERS_MAX);
+    let listener =
+        listener.map(|(_, at, _)| (at, format!("more than {LISTENERS_MAX} listening addresses")));
     let mut servers = draft.pools.iter().flat_map(|pool| &pool.servers_at);
-    if let Some(&at) = servers.nth(SERVERS_MAX) {
+    let server = servers.nth(SERVERS_MAX);
+    let server = server.map(|&at| (at, format!("more than {SERVERS_MAX} servers in all pools")));
+    let mut fit = true;
+    for (at, what) in [port, listener, server].into_iter().flatten() {
+        faults.value(at, what);
         fit = false;
-        faults.value(at, format!("more than {SERVERS_MAX} servers in all pools"));
     }
     fit
 }

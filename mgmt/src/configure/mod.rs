@@ -74,7 +74,7 @@ impl StageArgs {
         then: impl FnOnce(&Target, &[Stage]) -> anyhow::Result<ExitCode>,
     ) -> anyhow::Result<ExitCode> {
         let complete = |target: Target| Target {
-            running: Presence::of(root, &target.name).serves(),
+            presence: Presence::of(root, &target.name),
             cards: [target.cards, self.device.clone()].concat(),
             ..target
         };
@@ -135,7 +135,7 @@ pub fn run(command: &ConfigureCommand, root: &Path) -> anyhow::Result<ExitCode> 
                 host: &host,
                 root,
                 name: &target.name,
-                presence: Presence::of(root, &target.name),
+                presence: target.presence.clone(),
             };
             Ok(code(work.init(target, stages, &mut say)?))
         }),

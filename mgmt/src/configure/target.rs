@@ -1,6 +1,7 @@
 //! What the configuration asks of the machine.
 
 use crate::plan::{self, Facts};
+use crate::runtime_dir::Presence;
 use crate::virtio;
 use tidegate_config::{Config, Driver, Pmd, PortConfig};
 
@@ -28,8 +29,8 @@ pub struct Target {
     pub unguarded_cards: Vec<String>,
     /// Descriptors of the rings of the configuration's cards, of which follows how much memory DPDK takes.
     pub card_rings: Vec<u32>,
-    /// The instance, or what is left of it, serves and has its memory.
-    pub running: bool,
+    /// Who there is of the instance: whoever serves has its memory.
+    pub presence: Presence,
     /// Worker n runs on this core; `None`: wherever the scheduler likes.
     pub cores: Vec<Option<u32>>,
     /// How many queues there have to be; `None`: as many as there are.
@@ -62,7 +63,7 @@ impl Target {
                 .map(|port| port.interface.clone())
                 .collect(),
             card_rings: cards().map(|port| port.ring_size).collect(),
-            running: false,
+            presence: Presence::Gone,
             cores: plan::cores(config, facts),
             workers: config.queue_map().map(|map| map.len() as u32),
             // Of addresses that the kernel does not know it gives no port to anybody.

@@ -3,7 +3,7 @@
 use super::request::Request;
 use super::{Answer, DESCRIPTOR_SPACE};
 pub use crate::out::print;
-use crate::runtime_dir::{control_socket, instances, is_of_a_user, orphaned, orphans};
+use crate::runtime_dir::{Presence, control_socket, instances, is_of_a_user, orphaned};
 use anyhow::{Context, bail};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -112,10 +112,9 @@ pub fn instance(root: &Path, name: Option<&str>) -> anyhow::Result<String> {
 fn unreachable(error: std::io::Error, root: &Path, name: &str) -> anyhow::Error {
     let path = control_socket(root, name);
     let path = path.display();
-    let workers = orphans(root, name);
     let what = if error.kind() == ErrorKind::PermissionDenied {
         format!("{path} belongs to another user: ask as that user, or as root")
-    } else if !workers.is_empty() {
+    } else if let Presence::Workers(workers) = Presence::of(root, name) {
         orphaned(name, &workers)
     } else {
         format!("no instance named {name:?} answers at {path}")

@@ -189,7 +189,7 @@ pub fn run(args: &DoctorArgs, root: &Path) -> ExitCode {
 fn target(config: Option<&Config>, facts: &Facts, root: &Path) -> Target {
     match config {
         Some(config) => Target {
-            running: Presence::of(root, &config.name).serves(),
+            presence: Presence::of(root, &config.name),
             ..Target::of(config, facts)
         },
         None => Target::default(),
@@ -212,10 +212,10 @@ fn of_addresses(config: &Config, facts: &Facts, root: &Path, findings: &mut Find
     for fault in programs::faults(config, root, taken) {
         findings.blocks("interface", fault, "");
     }
-    // Over AF_XDP a running instance leaves its addresses to nobody's sockets.
-    for fault in preflight::memory(config) {
+    if let Some(fault) = preflight::memory(config) {
         findings.blocks("plan", fault, "");
     }
+    // Over AF_XDP a running instance leaves its addresses to nobody's sockets.
     for fault in preflight::addresses(config, facts, taken) {
         findings.blocks("addresses", fault, "");
     }

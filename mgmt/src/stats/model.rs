@@ -1,9 +1,9 @@
 //! The model: everything that `tidegate stats`, the status page, `top` and `/metrics` show. Its JSON is what scripts read: fields are
 //! only ever added.
 //!
-//! Counters are sums since the instance started; those of workers that ended are in them, and a manager that adopts goes on with them. Times are from a request taken to its reply
-//! delivered, or, of servers, from a request sent to its reply. A percentile is the upper end of its bucket, at most an eighth above
-//! the value itself.
+//! Counters are sums since the instance started; those of workers that ended are in them, and a manager that adopts goes on with
+//! them. Times are from a request taken to its reply delivered, or, of servers, from a request sent to its reply. A percentile is the
+//! upper end of its bucket, at most an eighth above the value itself.
 
 use crate::control::server::ControlCounters;
 use crate::status::report::PortReport;

@@ -138,7 +138,7 @@ impl TxQueue for DpdkTx {
         let (written, padding) = frame.split_at_mut(bytes);
         let result = fill(written);
         // The mbuf may have been another frame, whose bytes are nobody's business. A device that computes a checksum to the end of
-        // the frame finds nothing to add.
+        // the frame finds nothing to add. Few frames are so short, and to fill nothing is a call as well.
         if !padding.is_empty() {
             padding.fill(0);
         }

@@ -13,7 +13,7 @@ pub fn inspect(target: &Target, host: &dyn Host) -> Vec<Item> {
             "no port needs huge pages: none is a card of DPDK".into(),
         )];
     }
-    if target.running {
+    if target.presence.serves() {
         return vec![Item::Fine("the running instance has its own".into())];
     }
     let cores: Vec<u32> = target.cores.iter().copied().flatten().collect();

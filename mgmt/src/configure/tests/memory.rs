@@ -3,6 +3,7 @@
 use super::cards::{bench, looked, nr_hugepages, pages};
 use crate::configure::stage::Stage;
 use crate::host::value;
+use crate::runtime_dir::Presence;
 
 #[test]
 fn memory_is_never_lowered_and_only_what_was_added_is_taken_away() {
@@ -65,13 +66,13 @@ fn memory_is_set_aside_on_the_nodes_of_the_cores() {
 #[test]
 fn a_running_instance_has_its_memory_and_a_kernel_without_says_so() {
     let mut bench = bench("has");
-    bench.target.running = true;
+    bench.target.presence = Presence::Running;
     let (well, text) = looked(&bench, &[Stage::Memory]);
     assert!(
         well && text.contains("the running instance has its own"),
         "{text}"
     );
-    bench.target.running = false;
+    bench.target.presence = Presence::Gone;
     bench.host.file("proc/meminfo", "MemTotal: 1 kB\n");
     let (well, text) = looked(&bench, &[Stage::Memory]);
     assert!(
