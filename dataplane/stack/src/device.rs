@@ -48,8 +48,9 @@ pub(crate) struct Track {
 const NEAR: u32 = 1 << 30;
 const PROBE_BYTES: u32 = 1;
 const TCP_HEADER_BYTES: usize = 20;
-/// Offsets of the flags and of the window in a TCP header.
+/// Offsets of the sequence number, of the flags and of the window in a TCP header.
 const FLAGS_AT: usize = 13;
+const SEQUENCE_AT: usize = 4;
 pub(crate) const WINDOW_AT: usize = 14;
 
 impl Track {
@@ -67,6 +68,9 @@ impl Track {
         let (sequence, flags) = (be32(header, 4), header[13]);
         counters.segments_sent += 1;
         if flags & RST != 0 {
+            if flags & ACK != 0 && self.started && is_before(sequence, self.sent_end) {
+                self.reset_at_end(header);
+            }
             return;
         }
         if self.peer_window == 0 && payload_bytes == PROBE_BYTES && self.started {
@@ -104,6 +108,17 @@ impl Track {
         let shift = if self.scaled { self.window_shift } else { 0 };
         let window = (self.window_left() >> shift) as u16;
         header[WINDOW_AT..WINDOW_AT + 2].copy_from_slice(&window.to_be_bytes());
+    }
+
+    /// Puts the number behind all that was sent into a RST of ours. RFC 9293, section 3.10.5: "Send a reset segment:
+    /// <SEQ=SND.NXT><CTL=RST>". smoltcp takes the number behind what it has sent again: a peer that has received more ignores such a
+    /// RST, and waits for ever. A window that was closed over bytes on their way does not reach so far.
+    #[cold]
+    fn reset_at_end(&self, header: &mut [u8; TCP_HEADER_BYTES]) {
+        if self.peer_window == 0 {
+            return;
+        }
+        header[SEQUENCE_AT..SEQUENCE_AT + 4].copy_from_slice(&self.sent_end.to_be_bytes());
     }
 
     /// Whether everything queued was sent, and nothing is being sent again.

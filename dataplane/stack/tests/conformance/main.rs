@@ -135,6 +135,7 @@ scripts! {
         abort_before_the_syn_left
         abort_in_time_wait
         abort_while_connecting
+        abort_while_repeating
         after_abort_the_peer_is_told_again
         challenges_are_throttled
         exact_number_resets
