@@ -16,6 +16,7 @@ use crate::publisher::{Publisher, unix_time_s};
 use crate::reports::Reports;
 use crate::worker::WorkerError;
 use tidegate_channel::counters::LoopCounters;
+use tidegate_channel::flows::FlowsWriter;
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::meters::Meters;
 use tidegate_channel::paths::{PathReader, PathWriter};
@@ -36,6 +37,8 @@ pub struct Surroundings {
     pub statistics: StatisticsWriter,
     /// Counts by command in the same page.
     pub meters: Meters,
+    /// Open connections in the same page.
+    pub flows: FlowsWriter,
     /// The layout of that page.
     pub layout: StatisticsLayout,
     /// The path table.
@@ -60,7 +63,9 @@ pub fn assemble<P: Port>(
     now_us: u64,
 ) -> Result<PacketWorker<P>, WorkerError> {
     let layout = surroundings.layout;
-    let stack = opening::build_stack(start, layout.servers, now_us)?;
+    let mut stack = opening::build_stack(start, layout.servers, now_us)?;
+    stack.keep_record(surroundings.flows);
+    stack.inherit(&start.orphans);
     let proxy = opening::build_proxy(
         &start.config,
         start.seed,
@@ -134,13 +139,10 @@ pub fn standalone<P: Port>(
         shared_listeners: Vec::new(),
         user: None,
         seed,
+        orphans: Vec::new(),
         config,
     };
-    let layout = StatisticsLayout {
-        queues: ports.len(),
-        pools: start.config.pools.len(),
-        servers: start.config.servers().count(),
-    };
+    let layout = StatisticsLayout::of(&start.config, ports.len());
     let page = layout.create()?;
     let paths = PathWriter::create(layout.servers)?;
     let bell = Doorbell::new()?;
@@ -148,6 +150,7 @@ pub fn standalone<P: Port>(
     let surroundings = Surroundings {
         statistics: StatisticsWriter::map(&page, layout)?,
         meters: Meters::map(&page, layout)?,
+        flows: FlowsWriter::map(&page, layout)?,
         layout,
         paths: PathReader::map(paths.file(), layout.servers, ports.len())?,
         senders: HandOverSenders::default(),

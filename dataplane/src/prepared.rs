@@ -11,6 +11,7 @@ use crate::sockets::Listening;
 use crate::sockets::reconfigure::SocketChange;
 use crate::worker::WorkerError;
 use std::os::fd::OwnedFd;
+use tidegate_channel::flows::FlowsWriter;
 use tidegate_channel::message::{NetworkDescriptors, StartDescriptors, WorkerStart};
 use tidegate_channel::meters::Meters;
 use tidegate_channel::paths::PathReader;
@@ -81,11 +82,7 @@ impl Preparer {
         }
         let descriptors = StartDescriptors::from_list(descriptors, &start).ok_or(FEW)?;
         let config = start.config;
-        let layout = StatisticsLayout {
-            queues: self.queues,
-            pools: config.pools.len(),
-            servers: config.servers().count(),
-        };
+        let layout = StatisticsLayout::of(&config, self.queues);
         let old = (&self.config.pools[..], &self.config.worker);
         let new = (&config.pools[..], &config.worker);
         let meters = Meters::map(&descriptors.statistics, layout)?;
@@ -109,6 +106,7 @@ impl Preparer {
                     counts,
                     config.worker.half_open_max as usize,
                     config.ports.iter().map(|port| port.ack).collect(),
+                    FlowsWriter::map(&descriptors.statistics, layout)?,
                 ),
                 wanted: if self.has_link {
                     link_layer::wanted(&config)
@@ -165,5 +163,6 @@ pub(crate) fn tests_start() -> WorkerStart {
         shared_listeners: Vec::new(),
         user: None,
         seed: 1,
+        orphans: Vec::new(),
     }
 }

@@ -25,6 +25,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use tidegate_channel::control::{ControlError, ControlSocket};
+use tidegate_channel::flows::FlowsWriter;
 use tidegate_channel::message::{
     Envelope, FromWorker, NetworkDescriptors, ObtainedMode, PacketDescriptors, StartDescriptors,
     ToWorker, WorkerStart,
@@ -375,6 +376,7 @@ impl Starting {
         Ok(Surroundings {
             statistics: StatisticsWriter::map(&self.statistics, layout)?,
             meters: Meters::map(&self.statistics, layout)?,
+            flows: FlowsWriter::map(&self.statistics, layout)?,
             layout,
             paths,
             senders,
@@ -386,12 +388,7 @@ impl Starting {
     }
 
     fn layout(&self) -> StatisticsLayout {
-        let config = &self.start.config;
-        StatisticsLayout {
-            queues: self.start.ports.len(),
-            pools: config.pools.len(),
-            servers: config.servers().count(),
-        }
+        StatisticsLayout::of(&self.start.config, self.start.ports.len())
     }
 }
 

@@ -39,6 +39,7 @@ mod log;
 mod manager;
 mod neighbours;
 mod netlink;
+mod orphans;
 mod packets;
 mod pci;
 mod plan;

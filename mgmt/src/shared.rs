@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
+use tidegate_channel::flows::FlowRecord;
 use tidegate_channel::message::{NetworkDescriptors, StartDescriptors, UserIds, WorkerStart};
 use tidegate_channel::payload;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader};
@@ -47,11 +48,7 @@ impl Shared {
         network: Network,
         bells: Vec<Doorbell>,
     ) -> Self {
-        let layout = StatisticsLayout {
-            queues: plan.ports.len(),
-            pools: config.pools.len(),
-            servers: config.servers().count(),
-        };
+        let layout = StatisticsLayout::of(&config, plan.ports.len());
         Self {
             config,
             plan,
@@ -135,9 +132,13 @@ impl Shared {
     }
 
     /// Everything a new process of `worker` gets, with a statistics page of its own: nothing that a dead process left can be
-    /// mistaken for the living one's.
-    pub fn start(&self, worker: usize) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
-        self.start_with(worker, &self.config, self.layout, None)
+    /// mistaken for the living one's. What it left open are `orphans`.
+    pub fn start(
+        &self,
+        worker: usize,
+        orphans: &[FlowRecord],
+    ) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
+        self.start_with(worker, &self.config, None, orphans)
     }
 
     /// The same with another configuration; `next` is what workers will share then.
@@ -145,9 +146,10 @@ impl Shared {
         &self,
         worker: usize,
         config: &Config,
-        layout: StatisticsLayout,
         next: Option<&NextNetwork>,
+        orphans: &[FlowRecord],
     ) -> anyhow::Result<(StartDescriptors, StatisticsReader)> {
+        let layout = StatisticsLayout::of(config, self.layout.queues);
         let statistics = layout.create()?;
         let reader = StatisticsReader::map(&statistics, layout)?;
         let (ports, shared_listeners, network) = match (&self.network, next) {
@@ -175,6 +177,7 @@ impl Shared {
             shared_listeners,
             user: self.user.clone(),
             seed: random_seed()?,
+            orphans: orphans.to_vec(),
         };
         let descriptors = StartDescriptors {
             payload: payload::write(&start)?,

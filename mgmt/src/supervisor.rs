@@ -1,6 +1,7 @@
 //! Keeps a process alive for each worker.
 
 use crate::backoff::Backoff;
+use crate::orphans::Orphans;
 use crate::runtime_dir::WorkerRecord;
 use crate::shared::Shared;
 use crate::worker_process::{COULD_NOT_START, Said, Stage, WorkerProcess};
@@ -108,6 +109,8 @@ pub struct Slot {
     left: Option<Counted<WorkerStatistics>>,
     /// The number of the configuration that its process works by.
     pub generation: u64,
+    /// What the next process has to end.
+    orphans: Orphans,
     backoff: Backoff,
     /// The last process ended before it served.
     fails: bool,
@@ -132,6 +135,7 @@ impl Slot {
             ended: None,
             left: None,
             generation: 1,
+            orphans: Orphans::default(),
             backoff: Backoff::default(),
             fails: false,
             replacing: false,
@@ -184,16 +188,17 @@ impl Slot {
         if self.due.is_none_or(|due| due > now) {
             return false;
         }
-        let started = shared
-            .start(self.worker)
-            .and_then(|(descriptors, statistics)| {
-                Ok(WorkerProcess::spawn(
-                    descriptors,
-                    statistics,
-                    self.worker,
-                    &self.log,
-                )?)
-            });
+        let started =
+            shared
+                .start(self.worker, self.orphans.list())
+                .and_then(|(descriptors, statistics)| {
+                    Ok(WorkerProcess::spawn(
+                        descriptors,
+                        statistics,
+                        self.worker,
+                        &self.log,
+                    )?)
+                });
         match started {
             Ok(process) => {
                 self.started(process, shared);
@@ -214,8 +219,9 @@ impl Slot {
         {
             return false;
         }
-        let workers: anyhow::Result<Vec<_>> = (0..slots.len())
-            .map(|worker| shared.start(worker))
+        let workers: anyhow::Result<Vec<_>> = slots
+            .iter()
+            .map(|slot| shared.start(slot.worker, slot.orphans.list()))
             .collect();
         let log = slots.first().map_or("", |slot| slot.log.as_str());
         let started = workers.and_then(|workers| Ok(WorkerProcess::spawn_together(workers, log)?));
@@ -242,7 +248,12 @@ impl Slot {
         let (worker, pid) = (self.worker, process.pid());
         let place = self.core.map(|core| format!(" on core {core}"));
         let place = place.unwrap_or_default();
-        tracing::info!("worker {worker}: process {pid}{place}");
+        let task = match self.orphans.list().len() {
+            0 => String::new(),
+            1 => ", ends a connection that the one before left open".to_owned(),
+            orphans => format!(", ends {orphans} connections that the one before left open"),
+        };
+        tracing::info!("worker {worker}: process {pid}{place}{task}");
         self.process = Some(process);
     }
 
@@ -310,6 +321,9 @@ impl Slot {
         self.forbidden_calls += u64::from(end.is_forbidden_call());
         self.last_exit = Some(text);
         self.left = self.take_left();
+        if let Some(process) = self.process.as_ref().filter(|_| !last) {
+            self.orphans.take_from(process, now);
+        }
         self.ended = self.process.take().map(|mut process| Counted {
             statistics: process.statistics.read().clone(),
             by: process.counts_by,
@@ -333,6 +347,7 @@ impl Slot {
         let Some(process) = &mut self.process else {
             return;
         };
+        self.orphans.settle(process, now);
         if process.overstays(now) {
             process.kill();
         }

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate_channel::control::{ControlError, ControlSocket};
+use tidegate_channel::flows::FlowRecord;
 use tidegate_channel::keys::KeysSeen;
 use tidegate_channel::message::{
     Envelope, FromWorker, NeighbourSeen, ObtainedMode, StartDescriptors, ToWorker,
@@ -385,6 +386,13 @@ impl WorkerProcess {
             let by = self.counts_by.take();
             self.page_before = by.map(|by| (by, old.read().clone()));
         }
+    }
+
+    /// The connections that it left open, now that it has ended.
+    pub fn left_open(&self) -> Vec<FlowRecord> {
+        // It may have gone on to the next page without a word.
+        let next = self.next_page.iter().flat_map(|(_, page)| page.flows());
+        next.chain(self.statistics.flows()).collect()
     }
 
     /// What it counted in the page before this one, once.

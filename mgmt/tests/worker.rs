@@ -76,15 +76,12 @@ fn start(worker: u32, core: u32) -> WorkerStart {
             gid: 65_534,
         }),
         seed: 1,
+        orphans: Vec::new(),
     }
 }
 
 fn send_start(control: &ControlSocket, start: &WorkerStart) {
-    let layout = StatisticsLayout {
-        queues: 1,
-        pools: 1,
-        servers: 1,
-    };
+    let layout = StatisticsLayout::of(&start.config, 1);
     let descriptors = StartDescriptors {
         payload: payload::write(start).unwrap(),
         statistics: layout.create().unwrap(),
@@ -184,11 +181,7 @@ fn a_worker_over_kernel_sockets_is_ready_without_more_questions_and_stops() {
         user: start(0, 0).user.filter(|_| root),
         ..start(0, 0)
     };
-    let layout = StatisticsLayout {
-        queues: 0,
-        pools: 1,
-        servers: 1,
-    };
+    let layout = StatisticsLayout::of(&start.config, 0);
     let descriptors = StartDescriptors {
         payload: payload::write(&start).unwrap(),
         statistics: layout.create().unwrap(),

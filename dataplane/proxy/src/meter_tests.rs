@@ -1,6 +1,7 @@
 use super::*;
 use std::collections::BTreeSet;
 use tidegate_channel::counters::ServerCounters;
+use tidegate_channel::flows::FlowSlots;
 use tidegate_channel::meters::NAME_BYTES_MAX;
 use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::Config;
@@ -10,6 +11,10 @@ const LAYOUT: StatisticsLayout = StatisticsLayout {
     queues: 0,
     pools: 2,
     servers: 1,
+    flows: FlowSlots {
+        clients: 0,
+        servers: 0,
+    },
 };
 
 fn all_names() -> BTreeSet<&'static str> {
@@ -105,6 +110,7 @@ fn what_stays_configured_counts_on_in_the_new_page() {
         queues: 0,
         pools: 2,
         servers: 4,
+        flows: FlowSlots::default(),
     };
     let file = layout.create().unwrap();
     let page = Meters::map(&file, layout).unwrap();

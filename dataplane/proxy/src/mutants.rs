@@ -15,16 +15,19 @@ pub enum Mutant {
     TakesDuplicates,
     /// Frames with a wrong checksum are not counted.
     ForgetsCounter,
+    /// Connections that a dead worker left open are not ended.
+    LeavesOrphans,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("skips-tombstones", Self::SkipsTombstones),
         ("reuses-owing", Self::ReusesOwing),
         ("drops-retransmits", Self::DropsRetransmits),
         ("takes-duplicates", Self::TakesDuplicates),
         ("forgets-counter", Self::ForgetsCounter),
+        ("leaves-orphans", Self::LeavesOrphans),
     ];
 }
 

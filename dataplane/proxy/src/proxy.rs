@@ -22,6 +22,7 @@ use crate::turns::Share;
 use crate::waits::WaitList;
 use std::collections::VecDeque;
 use tidegate_channel::counters::{PoolCounters, ServerCounters};
+use tidegate_channel::flows::FlowSlots;
 use tidegate_channel::meters::{Meters, OTHER_ROW, Row};
 use tidegate_channel::statistics::StatisticsLayout;
 use tidegate_config::{Compat, Partial, PoolConfig, WorkerConfig};
@@ -182,6 +183,7 @@ impl Proxy {
             queues: 0,
             pools: pools.len(),
             servers: pools.iter().map(|pool| pool.servers.len()).sum(),
+            flows: FlowSlots::default(),
         })
     }
 

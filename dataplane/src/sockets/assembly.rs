@@ -113,11 +113,7 @@ pub fn standalone(
     seed: u64,
     clock: Clock,
 ) -> Result<(SocketWorker, Standalone), WorkerError> {
-    let layout = StatisticsLayout {
-        queues: 0,
-        pools: config.pools.len(),
-        servers: config.servers().count(),
-    };
+    let layout = StatisticsLayout::of(config, 0);
     let page = layout.create()?;
     let bell = Doorbell::new()?;
     let (sender, commands) = control::commands(bell.try_clone()?);

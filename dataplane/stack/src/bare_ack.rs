@@ -14,6 +14,16 @@ const TIMESTAMP_BYTES: usize = 12;
 const HOP_LIMIT: u8 = 64;
 const PROTOCOL_TCP: u8 = 6;
 
+/// What an acknowledgement says.
+pub(crate) struct BareAck {
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    /// As in the header.
+    pub(crate) window: u16,
+    /// The timestamp that it echoes, where segments carry them.
+    pub(crate) timestamp_echo: Option<u32>,
+}
+
 /// Writes an acknowledgement of all that was received, with sequence number `sequence` and nothing else. smoltcp does not learn of
 /// it, so the right edge of the window stays where its own last segment put it.
 pub(crate) fn write_ack(
@@ -28,38 +38,61 @@ pub(crate) fn write_ack(
     // segment for the duration of the connection".
     let timestamped = flow.socket().timestamp_enabled();
     let track = &flow.track;
-    // Only of a SYN is the window not scaled, which this is not.
-    let window = (track.window_left() >> track.window_shift) as u16;
-    let tcp_at = if key.is_ipv6() {
-        IPV6_HEADER_BYTES
-    } else {
-        IPV4_HEADER_BYTES
+    let ack = BareAck {
+        sequence,
+        acknowledgement: track.received_end,
+        // Only of a SYN is the window not scaled, which this is not.
+        window: (track.window_left() >> track.window_shift) as u16,
+        timestamp_echo: timestamped.then_some(track.timestamp_echo),
     };
-    let options = if timestamped { TIMESTAMP_BYTES } else { 0 };
-    let bytes = tcp_at + TCP_HEADER_BYTES + options;
-    checksum::push_sealed(tx, bytes, |header, packet| {
-        *header = *link;
-        let (ip, tcp) = packet.split_at_mut(tcp_at);
-        write_ip(key, ip, (TCP_HEADER_BYTES + options) as u16);
-        let (tcp, rest) = tcp.split_at_mut(TCP_HEADER_BYTES);
-        tcp[..4].copy_from_slice(&key.ports_outward().to_be_bytes());
-        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-        tcp[8..12].copy_from_slice(&track.received_end.to_be_bytes());
-        tcp[12] = (((TCP_HEADER_BYTES + options) / 4) << 4) as u8;
-        tcp[13] = ACK;
-        tcp[14..16].copy_from_slice(&window.to_be_bytes());
-        // The checksum, which is computed over itself as zero, and the urgent pointer.
-        tcp[16..].fill(0);
-        if timestamped {
-            // RFC 7323, appendix A: two NOPs align the option.
-            rest[..4].copy_from_slice(&[1, 1, 8, 10]);
-            rest[4..8].copy_from_slice(&TIMESTAMPS().to_be_bytes());
-            rest[8..12].copy_from_slice(&track.timestamp_echo.to_be_bytes());
-        }
-        (tcp_at, ())
-    });
-    counters.segments_sent += 1;
-    counters.acks_alone += 1;
+    ack.push(key, link, tx, counters);
+}
+
+impl BareAck {
+    /// Queues it.
+    #[inline]
+    pub(crate) fn push(
+        &self,
+        key: &FlowKey,
+        link: &[u8; ETHERNET_HEADER_BYTES],
+        tx: &mut impl TxQueue,
+        counters: &mut StackCounters,
+    ) {
+        let tcp_at = if key.is_ipv6() {
+            IPV6_HEADER_BYTES
+        } else {
+            IPV4_HEADER_BYTES
+        };
+        let options = if self.timestamp_echo.is_some() {
+            TIMESTAMP_BYTES
+        } else {
+            0
+        };
+        let bytes = tcp_at + TCP_HEADER_BYTES + options;
+        checksum::push_sealed(tx, bytes, |header, packet| {
+            *header = *link;
+            let (ip, tcp) = packet.split_at_mut(tcp_at);
+            write_ip(key, ip, (TCP_HEADER_BYTES + options) as u16);
+            let (tcp, rest) = tcp.split_at_mut(TCP_HEADER_BYTES);
+            tcp[..4].copy_from_slice(&key.ports_outward().to_be_bytes());
+            tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+            tcp[8..12].copy_from_slice(&self.acknowledgement.to_be_bytes());
+            tcp[12] = (((TCP_HEADER_BYTES + options) / 4) << 4) as u8;
+            tcp[13] = ACK;
+            tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
+            // The checksum, which is computed over itself as zero, and the urgent pointer.
+            tcp[16..].fill(0);
+            if let Some(echo) = self.timestamp_echo {
+                // RFC 7323, appendix A: two NOPs align the option.
+                rest[..4].copy_from_slice(&[1, 1, 8, 10]);
+                rest[4..8].copy_from_slice(&TIMESTAMPS().to_be_bytes());
+                rest[8..12].copy_from_slice(&echo.to_be_bytes());
+            }
+            (tcp_at, ())
+        });
+        counters.segments_sent += 1;
+        counters.acks_alone += 1;
+    }
 }
 
 #[inline]

@@ -62,12 +62,8 @@ impl Stack {
             let local = SocketAddr::new(path.source, first + (self.next_port % ports) as u16);
             self.next_port = self.next_port.wrapping_add(1);
             let returns = partitioned || oracle.owner(local, path.destination) == Some(self.worker);
-            if returns
-                && self
-                    .table
-                    .get(&FlowKey::new(local, path.destination))
-                    .is_none()
-            {
+            let key = FlowKey::new(local, path.destination);
+            if returns && self.table.get(&key).is_none() && !self.orphans.has(&key) {
                 return Some(local);
             }
         }

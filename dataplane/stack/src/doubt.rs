@@ -12,7 +12,7 @@ use tidegate_port::TxQueue;
 const ACKNOWLEDGEMENT_AT: usize = 4 + 4;
 
 /// Whether both ends know each other's numbers (RFC 9293, section 3.5.2).
-fn is_synchronized(state: State) -> bool {
+pub(crate) fn is_synchronized(state: State) -> bool {
     !matches!(
         state,
         State::Closed | State::Listen | State::SynSent | State::SynReceived

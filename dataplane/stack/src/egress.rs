@@ -30,10 +30,14 @@ impl Stack {
         for &slot in &pass {
             self.flows[slot as usize].dirty = false;
             self.egress_flow(slot, ports);
+            self.note_numbers(slot);
         }
         pass.clear();
         self.dirty_pass = pass;
         self.forget_ended_holds();
+        if self.orphans.due_us() <= self.now_us {
+            self.probe_orphans(ports);
+        }
     }
 
     /// Drops holds that ended before their deadline from the front of the queue: a deadline that means nothing any more would

@@ -164,6 +164,11 @@ impl FlowTable {
         }
     }
 
+    /// An empty one for other slots, under the same key.
+    pub(crate) fn another(&self, slots: usize) -> Self {
+        Self::new(slots, self.hash_key)
+    }
+
     /// Flows in the table.
     pub fn len(&self) -> usize {
         self.len

@@ -22,7 +22,7 @@ fn has_finished(state: State) -> bool {
 }
 
 /// What our end of an unknown flow is.
-enum Local {
+pub(crate) enum Local {
     Listener(u16),
     Source,
 }
@@ -132,7 +132,9 @@ impl Stack {
         let flow = &mut self.flows[slot as usize];
         if segment.ethernet[6..12] != flow.link[..6] || port != usize::from(flow.port) {
             flow.follow(segment, port);
+            self.note_open(slot);
         }
+        let flow = &mut self.flows[slot as usize];
         let socket = flow.socket();
         let before = socket.state();
         let (received_before, queued_before) = (socket.recv_queue(), socket.send_queue());
@@ -273,6 +275,7 @@ impl Stack {
             self.counters.accepted += 1;
             self.flows[slot as usize].owner = Owner::Proxy;
         }
+        self.note_open(slot);
         self.arm_keepalive(slot);
         self.mark_ready_slot(slot);
     }
@@ -399,9 +402,15 @@ impl Stack {
             return;
         }
         match local {
-            Local::Listener(listener) if segment.opens() => self.knock(listener, segment, port, tx),
+            Local::Listener(listener) if segment.opens() => {
+                self.orphans.end(&segment.key, &mut self.counters);
+                self.knock(listener, segment, port, tx);
+            }
             _ => {
                 let sent = self.refuse(segment, port, tx);
+                if sent {
+                    self.orphans.end(&segment.key, &mut self.counters);
+                }
                 *if sent {
                     &mut self.counters.frames_unknown_flow
                 } else {
@@ -411,7 +420,7 @@ impl Stack {
         }
     }
 
-    fn local(&self, key: &FlowKey) -> Option<Local> {
+    pub(crate) fn local(&self, key: &FlowKey) -> Option<Local> {
         let port = key.local_port();
         let address = key.local();
         let listener = self
@@ -425,7 +434,7 @@ impl Stack {
         source.then_some(Local::Source)
     }
 
-    fn owner(&self, key: &FlowKey, local: &Local, port: usize) -> u32 {
+    pub(crate) fn owner(&self, key: &FlowKey, local: &Local, port: usize) -> u32 {
         let Some(state) = self.ports.get(port) else {
             return self.worker;
         };

@@ -46,6 +46,7 @@ mod ingress;
 mod isn;
 pub mod limits;
 mod oracle;
+mod orphans;
 mod reconfigure;
 mod siphash;
 mod slot_lists;

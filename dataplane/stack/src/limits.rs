@@ -61,6 +61,17 @@ pub const CHALLENGES_PER_SECOND: u32 = 1_000;
 /// all. Two a second, as Linux has it (`tcp_invalid_ratelimit`), are enough for an honest peer, whose timers wait longer.
 pub const CHALLENGE_INTERVAL_US: u64 = 500_000;
 
+/// When the ends of connections that a dead worker left open are probed, counted from the start of its successor. The first time they
+/// answer, unless a frame is lost or the end answers such segments only now and then (Linux: twice a second); the last time is as late
+/// as a segment is given up on an open connection. Whoever cannot be reached for that long has to ask by itself.
+pub const ORPHAN_PROBES_US: [u64; 5] = [0, 600_000, 2_000_000, 6_000_000, 14_000_000];
+
+/// How long the last probe may take to be answered.
+pub const ORPHAN_ANSWER_US: u64 = 1_000_000;
+
+/// Connections of a dead worker that are looked at in one egress pass: one burst, so that those who are served meanwhile wait for no more.
+pub const ORPHANS_PER_PASS: usize = 64;
+
 /// Source ports tried by one connection attempt. With four workers and half the ports in use eight tries are expected;
 /// the bound keeps an exhausted range from costing a burst of work per attempt.
 pub const SOURCE_PORT_TRIES: u32 = 4_096;

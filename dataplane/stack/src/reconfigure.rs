@@ -4,6 +4,7 @@ use crate::config::{Listener, Path};
 use crate::flow::Role;
 use crate::slot_lists::List;
 use crate::stack::{ListenerState, Stack};
+use tidegate_channel::flows::FlowsWriter;
 use tidegate_config::AckMode;
 use tidegate_proxy::GONE;
 
@@ -13,15 +14,18 @@ pub struct StackChange {
     listeners: Vec<ListenerState>,
     half_open_max: usize,
     acks: Vec<AckMode>,
+    record: FlowsWriter,
 }
 
 impl StackChange {
-    /// `servers` are configured, and there are at most `servers_max` with those that leave; `acks` are by port.
+    /// `servers` are configured, and there are at most `servers_max` with those that leave; `acks` are by port; what is open will stand in
+    /// `record`.
     pub fn new(
         listeners: &[Listener],
         (servers, servers_max): (usize, usize),
         half_open_max: usize,
         acks: Vec<AckMode>,
+        record: FlowsWriter,
     ) -> Self {
         let mut paths = Vec::with_capacity(servers_max.max(servers));
         paths.resize(servers, None);
@@ -30,6 +34,7 @@ impl StackChange {
             listeners: listeners.iter().map(ListenerState::new).collect(),
             half_open_max,
             acks,
+            record,
         }
     }
 }
@@ -62,6 +67,7 @@ impl Stack {
         for (port, ack) in self.ports.iter_mut().zip(&change.acks) {
             port.ack = *ack;
         }
+        std::mem::swap(&mut self.record, &mut change.record);
         let number = |to: &[u16], old: u16| to.get(usize::from(old)).copied().unwrap_or(GONE);
         for slot in 0..self.flows.len() as u32 {
             let flow = &mut self.flows[slot as usize];
@@ -74,6 +80,7 @@ impl Stack {
                     }
                 }
             }
+            self.note_open(slot);
         }
     }
 }

@@ -5,8 +5,10 @@ use crate::config::{Path, StackConfig, StackError};
 use crate::device::capabilities;
 use crate::flow::{Flow, Owner, Role, set_timestamp, slab};
 use crate::flow_table::FlowTable;
+use crate::frame::ETHERNET_HEADER_BYTES;
 use crate::limits::{CLOSE_US, HOLDS_MAX, SILENT_MAX, TIMESTAMP_TICK_US};
 use crate::oracle::{PortPartition, QueueOracle};
+use crate::orphans::Orphans;
 use crate::slot_lists::{List, SlotLists};
 use crate::wheel::TimerWheel;
 use smoltcp::iface::{Config, Interface, SocketSet, SocketStorage};
@@ -17,6 +19,7 @@ use smoltcp::wire::HardwareAddress;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use tidegate_channel::counters::StackCounters;
+use tidegate_channel::flows::FlowsWriter;
 use tidegate_config::AckMode;
 use tidegate_proxy::streams::{CloseReason, ServerId};
 
@@ -104,6 +107,10 @@ pub struct Stack {
     pub(crate) isn_secret: [u64; 2],
     /// A set without sockets: through it smoltcp answers RST.
     pub(crate) nobody: SocketSet<'static>,
+    /// Where a successor finds what is open.
+    pub(crate) record: FlowsWriter,
+    /// What a predecessor left open.
+    pub(crate) orphans: Orphans,
     pub(crate) counters: StackCounters,
 }
 
@@ -149,6 +156,15 @@ fn interface(mtu_bytes: usize, seed: u64, now_us: u64) -> Interface {
     let mut interface = Interface::new(config, &mut Blueprint(mtu_bytes), instant(now_us));
     interface.set_any_ip(true);
     interface
+}
+
+/// An Ethernet header.
+pub(crate) fn link_header(to: [u8; 6], from: [u8; 6], ipv6: bool) -> [u8; ETHERNET_HEADER_BYTES] {
+    let mut link = [0; ETHERNET_HEADER_BYTES];
+    link[..6].copy_from_slice(&to);
+    link[6..12].copy_from_slice(&from);
+    link[12..].copy_from_slice(if ipv6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+    link
 }
 
 /// smoltcp's clock.
@@ -229,6 +245,8 @@ impl Stack {
             isn_secret: [split_mix(&mut seed), split_mix(&mut seed)],
             challenges: Challenges::new(split_mix(&mut seed)),
             nobody: SocketSet::new(Vec::new()),
+            record: FlowsWriter::nowhere(),
+            orphans: Orphans::default(),
             counters: StackCounters::default(),
         })
     }
@@ -259,6 +277,7 @@ impl Stack {
             {
                 flow.link = link;
                 flow.port = path.port;
+                self.note_open(slot);
                 self.mark_dirty(slot);
             }
         }
@@ -283,16 +302,9 @@ impl Stack {
     }
 
     /// The Ethernet header towards a path's next hop.
-    pub(crate) fn link_to(&self, path: &Path) -> [u8; 14] {
-        let mut link = [0; 14];
-        link[..6].copy_from_slice(&path.next_hop_mac);
-        link[6..12].copy_from_slice(&self.ports[usize::from(path.port)].mac);
-        link[12..].copy_from_slice(if path.source.is_ipv4() {
-            &[0x08, 0x00]
-        } else {
-            &[0x86, 0xdd]
-        });
-        link
+    pub(crate) fn link_to(&self, path: &Path) -> [u8; ETHERNET_HEADER_BYTES] {
+        let mac = self.ports[usize::from(path.port)].mac;
+        link_header(path.next_hop_mac, mac, !path.source.is_ipv4())
     }
 
     /// Takes no new clients from now on: their SYNs are answered with RST.
@@ -309,13 +321,14 @@ impl Stack {
             half_open: self.lists.len(List::HalfOpen) as u64,
             time_wait: (self.lists.len(List::TimeWaitClients)
                 + self.lists.len(List::TimeWaitServers)) as u64,
+            orphans: self.orphans.len() as u64,
             ..self.counters
         }
     }
 
     /// Whether [`Stack::egress`] has something to do.
     pub fn has_pending_egress(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.orphans.due_us() <= self.now_us
     }
 
     #[inline]
@@ -341,6 +354,7 @@ impl Stack {
         flow.hold_until_us = 0;
         if std::mem::take(&mut flow.attached) {
             self.table.remove(slot);
+            self.record.forget(slot as usize);
         }
         self.wheel.disarm(slot);
         self.lists.remove(slot);
@@ -405,6 +419,8 @@ impl Stack {
             // A stream that the proxy still has cannot be recycled; smoltcp's own timer ends it.
             State::TimeWait if flow.owner == Owner::Proxy => self.lists.remove(slot),
             State::TimeWait => {
+                // Its end knows that it is over.
+                self.record.forget(slot as usize);
                 let list = if slot < self.clients {
                     List::TimeWaitClients
                 } else {
@@ -487,6 +503,9 @@ impl Stack {
             .filter_map(|list| self.lists.first(list))
             .map(|slot| self.flows[slot as usize].deadline_us);
         let hold = self.holds.front().map(|hold| hold.until_us);
-        deadlines.chain(hold).chain(self.wheel.next_us()).min()
+        let orphans = self.orphans.due_us();
+        let orphans = (orphans != u64::MAX).then_some(orphans);
+        let others = hold.into_iter().chain(orphans);
+        deadlines.chain(others).chain(self.wheel.next_us()).min()
     }
 }

@@ -117,6 +117,10 @@ scope! {
         acks_held: "acknowledgements that waited for their reply",
         clients_open: gauge "client slots in use",
         servers_open: gauge "server slots in use",
+        orphan_probes: "probes sent to the ends of connections that a worker left open when it died",
+        orphans_ended: "of those connections, those whose end answered, and was told that they are no more",
+        orphans_silent: "those whose end did not answer any probe",
+        orphans: gauge "those whose end has not answered yet",
         half_open: gauge "handshakes under way",
         time_wait: gauge "connections in TIME_WAIT",
     }

@@ -23,6 +23,7 @@ pub mod control;
 pub mod counter_row;
 pub mod counters;
 pub mod door;
+pub mod flows;
 pub mod histogram;
 pub mod keys;
 pub mod limits;

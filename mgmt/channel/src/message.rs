@@ -9,6 +9,7 @@
 //! door: `Handover` and `Kept` are the first that it says there, then all goes on as before. `Drain` and `Stop` are understood by workers
 //! of every build, whatever else changes: a manager of another one ends them so.
 
+use crate::flows::FlowRecord;
 use crate::keys::{KeysSeen, WatchKeys};
 use crate::slow::SlowEntry;
 use serde::{Deserialize, Serialize};
@@ -237,6 +238,8 @@ pub struct WorkerStart {
     pub user: Option<UserIds>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Connections that a worker with this index left open when it died, at most [`ORPHANS_MAX`](crate::flows::ORPHANS_MAX).
+    pub orphans: Vec<FlowRecord>,
 }
 
 /// What the manager found out about a port.
@@ -418,6 +421,7 @@ mod tests {
             shared_listeners,
             user: None,
             seed: 1,
+            orphans: Vec::new(),
         }
     }
 

@@ -265,11 +265,16 @@ fn read_histogram(words: &ReadableWords, start: usize) -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::FlowSlots;
 
     const LAYOUT: StatisticsLayout = StatisticsLayout {
         queues: 1,
         pools: 2,
         servers: 3,
+        flows: FlowSlots {
+            clients: 0,
+            servers: 0,
+        },
     };
 
     #[test]

@@ -47,12 +47,12 @@ pub struct PathEntry {
 const STATION_KNOWN: u64 = 1 << 48;
 
 /// A link address in the low bytes of a word.
-fn mac_word(mac: [u8; 6]) -> u64 {
+pub(crate) fn mac_word(mac: [u8; 6]) -> u64 {
     mac.iter()
         .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-fn word_mac(word: u64) -> [u8; 6] {
+pub(crate) fn word_mac(word: u64) -> [u8; 6] {
     let [_, _, mac @ ..] = word.to_be_bytes();
     mac
 }
@@ -62,7 +62,7 @@ fn decode_station(word: u64) -> Option<[u8; 6]> {
     (word & STATION_KNOWN != 0).then(|| word_mac(word))
 }
 
-fn address_words(address: IpAddr) -> [u64; 2] {
+pub(crate) fn address_words(address: IpAddr) -> [u64; 2] {
     let bits = match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),

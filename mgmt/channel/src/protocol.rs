@@ -8,11 +8,12 @@ use crate::counters::{
     CounterRow, LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters,
     SocketCounters, StackCounters,
 };
+use crate::flows::FlowSlots;
 use crate::paths;
 use crate::statistics::StatisticsLayout;
 
 /// Raised by hand when messages, descriptors or the meaning of a counter change. A configuration that cannot be read shows by itself.
-const REVISION: u64 = 5;
+const REVISION: u64 = 6;
 
 /// What this build speaks.
 pub const PROTOCOL: u64 = {
@@ -20,6 +21,10 @@ pub const PROTOCOL: u64 = {
         queues: 1,
         pools: 1,
         servers: 1,
+        flows: FlowSlots {
+            clients: 1,
+            servers: 1,
+        },
     };
     let mut hash = mix(FNV_OFFSET, REVISION);
     hash = mix(hash, layout.words() as u64);

@@ -2,17 +2,19 @@
 //!
 //! The layout follows from the table in [`crate::counters`] and from the configuration, which both sides know; nothing in
 //! the page says how large it is. A block per scope, each behind its own sequence lock and on cache lines of its own; behind them
-//! the rows of [`crate::meters`].
+//! the rows of [`crate::meters`] and the table of [`crate::flows`].
 
 use crate::counters::{
     LinkCounters, LoopCounters, PoolCounters, QueueCounters, ServerCounters, SocketCounters,
     StackCounters,
 };
+use crate::flows::{self, FlowRecord, FlowSlots};
 use crate::histogram::Histogram;
 use crate::meters::{self, CommandMeter, ROW_WORDS};
 use crate::seqlock;
 use crate::shm::{self, ReadableWords, ShmError, WritableWords};
 use std::os::fd::{AsFd, OwnedFd};
+use tidegate_config::Config;
 
 /// Words of a cache line: blocks start on one, so that reading one block does not disturb the writer of the next.
 const LINE_WORDS: usize = 8;
@@ -39,9 +41,29 @@ pub struct StatisticsLayout {
     pub pools: usize,
     /// Servers of all pools together.
     pub servers: usize,
+    /// Connections that are told to a successor.
+    pub flows: FlowSlots,
 }
 
 impl StatisticsLayout {
+    /// That of a worker with a queue on `queues` ports; none of them: over the kernel's sockets, which the kernel closes when it dies.
+    pub fn of(config: &Config, queues: usize) -> Self {
+        let limits = &config.worker;
+        Self {
+            queues,
+            pools: config.pools.len(),
+            servers: config.servers().count(),
+            flows: if queues == 0 {
+                FlowSlots::default()
+            } else {
+                FlowSlots {
+                    clients: limits.clients_max as usize,
+                    servers: limits.server_connections_max as usize,
+                }
+            },
+        }
+    }
+
     const SOCKETS: usize = LOOP_WORDS + STACK_WORDS;
     const LINK: usize = Self::SOCKETS + SOCKET_WORDS;
 
@@ -62,9 +84,14 @@ impl StatisticsLayout {
         self.server(self.servers)
     }
 
+    /// Where the table of [`crate::flows`] starts.
+    pub(crate) const fn flows_start(self) -> usize {
+        self.meters() + meters::rows(self) * ROW_WORDS
+    }
+
     /// Words of the whole page.
     pub const fn words(self) -> usize {
-        self.meters() + meters::rows(self) * ROW_WORDS
+        self.flows_start() + self.flows.words()
     }
 
     /// What a worker has counted that has not begun.
@@ -206,6 +233,11 @@ impl StatisticsReader {
         self.last.worker
     }
 
+    /// What a worker that is dead left open.
+    pub fn flows(&self) -> Vec<FlowRecord> {
+        flows::read(&self.words, self.layout)
+    }
+
     /// Reads every block and every row. A block that is never at rest keeps the values read before.
     pub fn read(&mut self) -> &WorkerStatistics {
         self.read_counters();
@@ -268,6 +300,10 @@ mod tests {
         queues: 2,
         pools: 3,
         servers: 5,
+        flows: FlowSlots {
+            clients: 0,
+            servers: 0,
+        },
     };
 
     #[test]
@@ -377,7 +413,8 @@ mod tests {
             StatisticsLayout {
                 queues: 0,
                 pools: 0,
-                servers: 0
+                servers: 0,
+                flows: FlowSlots::default()
             }
             .meters(),
             LOOP_WORDS + STACK_WORDS + SOCKET_WORDS + LINK_WORDS

@@ -194,11 +194,7 @@ fn interview(
         return Err(Refusal::Unexpected);
     }
     check_bells(&descriptors).map_err(Refusal::Bell)?;
-    let layout = StatisticsLayout {
-        queues: start.ports.len(),
-        pools: start.config.pools.len(),
-        servers: start.config.servers().count(),
-    };
+    let layout = StatisticsLayout::of(&start.config, start.ports.len());
     let statistics = StatisticsReader::map(&descriptors.statistics, layout)?;
     Ok(Answers {
         handover,
@@ -318,12 +314,9 @@ mod tests {
             shared_listeners: Vec::new(),
             user: None,
             seed: 1,
+            orphans: Vec::new(),
         };
-        let layout = StatisticsLayout {
-            queues: 0,
-            pools: 1,
-            servers: 1,
-        };
+        let layout = StatisticsLayout::of(&start.config, 0);
         let payload = || payload::write(&start).unwrap();
         let page = || layout.create().unwrap();
         let bell = || Doorbell::new().unwrap().into_fd();

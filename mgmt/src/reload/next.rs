@@ -32,11 +32,7 @@ pub enum NextNetwork {
 impl Next {
     /// Makes everything for `workers` workers.
     pub fn make(shared: &mut Shared, config: Config, workers: usize) -> anyhow::Result<Self> {
-        let layout = StatisticsLayout {
-            pools: config.pools.len(),
-            servers: config.servers().count(),
-            ..shared.layout
-        };
+        let layout = StatisticsLayout::of(&config, shared.layout.queues);
         let mut sockets: Vec<Vec<(u32, OwnedFd)>> = (0..workers).map(|_| Vec::new()).collect();
         let network = match &shared.network {
             Network::Packets(_) => {
@@ -101,8 +97,7 @@ impl Next {
     ) -> anyhow::Result<(Vec<OwnedFd>, Vec<u32>, StatisticsReader)> {
         let of_worker = started_with.map(|started_with| started_with.in_place_part(&self.config));
         let config = of_worker.as_ref().unwrap_or(&self.config);
-        let (descriptors, page) =
-            shared.start_with(worker, config, self.layout, Some(&self.network))?;
+        let (descriptors, page) = shared.start_with(worker, config, Some(&self.network), &[])?;
         let mut list = descriptors.into_list();
         let own = self.own.get_mut(worker).map(std::mem::take);
         let (opened, sockets): (Vec<u32>, Vec<OwnedFd>) =

@@ -211,6 +211,7 @@ impl Traffic {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use tidegate_channel::flows::FlowSlots;
     use tidegate_channel::histogram::bucket;
     use tidegate_channel::statistics::StatisticsLayout;
 
@@ -241,6 +242,7 @@ pub(super) mod tests {
             queues: 0,
             pools: 2,
             servers: 3,
+            flows: FlowSlots::default(),
         };
         let mut counts = vec![0; bucket(us) + 1];
         counts[bucket(us)] = requests;

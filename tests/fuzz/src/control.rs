@@ -175,6 +175,7 @@ fn payloads() -> &'static [Vec<u8>] {
                     gid: 65_534,
                 }),
                 seed: 1,
+                orphans: Vec::new(),
             })
         };
         let order = CaptureOrder {

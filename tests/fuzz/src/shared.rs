@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use tidegate_channel::counters::StackCounters;
+use tidegate_channel::flows::{FlowSlots, FlowsWriter};
 use tidegate_channel::histogram::Histogram;
 use tidegate_channel::meters::{COMMAND_ROWS, Meters, NAME_BYTES_MAX};
 use tidegate_channel::paths::{PathEntry, PathReader, PathWriter};
@@ -55,6 +56,10 @@ const LAYOUT: StatisticsLayout = StatisticsLayout {
     queues: 2,
     pools: 2,
     servers: 3,
+    flows: FlowSlots {
+        clients: 4,
+        servers: 2,
+    },
 };
 
 fn assert_sound(histogram: &Histogram, before: &Histogram) {
@@ -73,6 +78,7 @@ fn statistics(input: &mut Input<'_>) {
     let vandal = Vandal::new(&page);
     let writer = StatisticsWriter::map(&page, LAYOUT).expect("there is memory");
     let meters = Meters::map(&page, LAYOUT).expect("there is memory");
+    let record = FlowsWriter::map(&page, LAYOUT).expect("there is memory");
     let mut reader = StatisticsReader::map(&page, LAYOUT).expect("there is memory");
     let mut before = LAYOUT.nothing();
     while !input.is_over() {
@@ -111,6 +117,16 @@ fn statistics(input: &mut Input<'_>) {
                     assert_sound(now, before);
                 }
                 before = seen;
+            }
+            4 => {
+                let flows = reader.flows();
+                assert!(flows.len() <= LAYOUT.flows.clients + LAYOUT.flows.servers);
+                for flow in flows {
+                    assert_eq!(flow.local.is_ipv4(), flow.remote.is_ipv4());
+                    assert!(flow.local.port() != 0 && flow.remote.port() != 0);
+                    assert!(flow.mac[0] & 1 == 0, "{flow:?}");
+                    record.note(usize::from(input.byte()) % 8, &flow);
+                }
             }
             _ => vandal.write(input),
         }

@@ -29,6 +29,8 @@ pub struct Habits {
     pub nagle: bool,
     /// Acknowledgements wait for so many milliseconds.
     pub ack_delay_ms: Option<u64>,
+    /// Peers that are silent are probed.
+    pub keep_alive: bool,
 }
 
 /// One connection.
@@ -219,8 +221,11 @@ impl Host {
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(self.habits.nagle);
         socket.set_ack_delay(self.habits.ack_delay_ms.map(Duration::from_millis));
-        socket.set_keep_alive(Some(Duration::from_millis(PROBE_MS)));
-        socket.set_timeout(Some(Duration::from_millis(SILENT_MS)));
+        let probe_after = Duration::from_millis(PROBE_MS);
+        socket.set_keep_alive(self.habits.keep_alive.then_some(probe_after));
+        // smoltcp counts it from the last segment that came, whether it waits for one or not.
+        let silent = Duration::from_millis(SILENT_MS);
+        socket.set_timeout(self.habits.keep_alive.then_some(silent));
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         self.serial += 1;

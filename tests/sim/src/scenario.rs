@@ -260,8 +260,12 @@ impl Scenario {
             };
             self.events.push(event);
         }
-        // And every eighth has nothing but weather.
-        let kinds = if random.one_in(8) { 4..10 } else { 0..20 };
+        // Every eighth has nothing but weather, and another eighth none: there nobody probes a silent peer.
+        let kinds = match random.below(8) {
+            0 => 4..10,
+            1 => 10..20,
+            _ => 0..20,
+        };
         for _ in 0..troubles {
             let event = self.trouble(random, kinds.clone(), length_us);
             self.events.push(event);
@@ -337,6 +341,13 @@ impl Scenario {
     /// Pools: one of Redis, one of memcached.
     pub fn pools(&self) -> usize {
         2
+    }
+
+    /// Whether everybody is told when his connection is gone, and need not ask: the links lose no frame, and nobody waits until another
+    /// client that is silent gives up its slot.
+    pub fn tells_everybody(&self) -> bool {
+        let is_weather = |event: &Event| matches!(event.act, Act::Weather { .. });
+        !self.events.iter().any(is_weather) && self.clients_max as usize >= self.clients.len() * 2
     }
 
     /// Whether nothing happens that a request may fail for.

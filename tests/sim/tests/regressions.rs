@@ -26,3 +26,10 @@ fn reload_after_unused_servers_left() {
 fn zero_window_behind_lost_bytes() {
     keeps_every_promise("zero-window-behind-lost-bytes.json");
 }
+
+/// A RST had the number behind what was being sent again, not behind all that was sent: a client that had received more did not believe
+/// it, and waited for ever.
+#[test]
+fn reset_behind_what_is_repeated() {
+    keeps_every_promise("reset-behind-what-is-repeated.json");
+}

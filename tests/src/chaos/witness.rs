@@ -7,7 +7,6 @@ use crate::client::Connection;
 use crate::lab::addresses::Family;
 use crate::lab::servers::ServerKind;
 use crate::random::Random;
-use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -16,16 +15,12 @@ use std::time::Duration;
 /// Keys of each client: enough to lie on all servers.
 pub const KEYS: usize = 12;
 
-/// How long a client waits for a reply. A worker that hangs is killed after five seconds to six and a half; whoever asked it learns
-/// of that a second or two later.
+/// How long a client waits for a reply. It has no keep-alive: if its connection is gone, it has to be told. A worker that hangs is killed
+/// after five seconds to six and a half, and its successor tells whoever asked it, at the second try at the latest.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long it waits for a connection: a lost SYN is sent again after a second, and again after two more.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a connection may be quiet before the kernel asks whether the other side still knows it, in seconds. A worker that was
-/// killed leaves connections that wait for a reply and have nothing to send.
-const KEEPALIVE_S: u32 = 1;
 
 /// Requests of a pipeline, with the one that reads everything.
 const PIPELINE_MAX: usize = 6;
@@ -160,10 +155,6 @@ impl Witness {
         let open = || -> io::Result<Connection> {
             let connection = Connection::open_within(self.pool, CONNECT_PATIENCE)?;
             connection.wait_at_most(PATIENCE)?;
-            let stream = connection.stream();
-            setsockopt(stream, sockopt::KeepAlive, &true)?;
-            setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_S)?;
-            setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_S)?;
             Ok(connection)
         };
         let opened = open().and_then(|connection| {

@@ -2,7 +2,8 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tidegate_tests::client::resp::{Redis, Value};
+use tidegate_tests::client::eventually;
+use tidegate_tests::client::resp::{self, Redis, Value};
 use tidegate_tests::lab::addresses::Family;
 use tidegate_tests::lab::servers::ServerKind;
 use tidegate_tests::scene::Scene;
@@ -88,6 +89,90 @@ fn a_killed_worker_costs_only_its_own_connections_and_is_started_again(scene: &m
             Value::Simple("PONG".to_owned())
         );
     }
+}
+
+/// The sum over all servers of a line of INFO.
+fn servers_say(scene: &Scene, field: &str) -> u64 {
+    let of_server = |address| -> u64 {
+        let text = Redis::open(address).unwrap().words("INFO clients").unwrap();
+        let Value::Bulk(Some(text)) = text else {
+            panic!("INFO is answered by a text: {text:?}");
+        };
+        let text = String::from_utf8(text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|rest| rest.strip_prefix(':')?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {field} in:\n{text}"))
+    };
+    let servers = scene.servers(ServerKind::Redis).iter();
+    let addresses: Vec<_> = servers.map(|server| server.address(Family::V4)).collect();
+    scene.on_server(|| addresses.into_iter().map(of_server).sum())
+}
+
+both_drivers!(who_only_waits_learns_that_its_worker_died);
+
+/// Nobody here has anything to send, or asks by keep-alive whether his connection is still there: clients that wait, those that are
+/// idle, and servers.
+fn who_only_waits_learns_that_its_worker_died(scene: &mut Scene) {
+    const LISTS: u16 = 12;
+    let mut waiting = Vec::new();
+    for number in 0..LISTS {
+        let mut client = connection_of(scene, 0, number);
+        let blpop = resp::command(&[b"BLPOP", format!("wait-{number}").as_bytes(), b"0"]);
+        client.connection.send(&blpop).unwrap();
+        waiting.push(client);
+    }
+    for number in LISTS..LISTS + 3 {
+        let mut subscriber = connection_of(scene, 0, number);
+        subscriber.words("SUBSCRIBE news").unwrap();
+        waiting.push(subscriber);
+        let mut idle = connection_of(scene, 0, number + 3);
+        assert_eq!(idle.words("SET idle x").unwrap(), Value::ok());
+        waiting.push(idle);
+    }
+    eventually("servers that hold what waits", || {
+        servers_say(scene, "blocked_clients") == u64::from(LISTS)
+    });
+    let connected = servers_say(scene, "connected_clients");
+    let before = scene.appliance.status().unwrap().workers();
+
+    kill(Pid::from_raw(before[0].pid), Signal::SIGKILL).unwrap();
+    for (number, client) in waiting.iter_mut().enumerate() {
+        let rest = client.connection.rest();
+        assert!(rest.is_ok(), "client {number} waits for ever: {rest:?}");
+    }
+    eventually("servers that wait for nobody", || {
+        servers_say(scene, "blocked_clients") == 0
+    });
+    // Whatever is pushed now is for those who come.
+    let plan = scene.plan();
+    scene.on_client(|| {
+        let mut client = plan.redis(Family::V4);
+        for number in 0..LISTS {
+            let pushed = client.words(&format!("RPUSH wait-{number} x")).unwrap();
+            assert_eq!(pushed, Value::Integer(1), "wait-{number}");
+        }
+        for number in 0..LISTS {
+            let length = client.words(&format!("LLEN wait-{number}")).unwrap();
+            assert_eq!(length, Value::Integer(1), "wait-{number}");
+        }
+    });
+
+    for death in 2..=4 {
+        let pid = scene.appliance.status().unwrap().workers()[0].pid;
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        scene.wait_for_status("a new worker 0", |status| {
+            let worker = &status.workers()[0];
+            worker.state == "running" && worker.restarts == death && worker.pid != pid
+        });
+        let mut client = connection_of(scene, 0, LISTS + 6 + death as u16);
+        for number in 0..LISTS {
+            let length = client.words(&format!("LLEN wait-{number}")).unwrap();
+            assert_eq!(length, Value::Integer(1));
+        }
+    }
+    eventually("no connection more than before", || {
+        servers_say(scene, "connected_clients") <= connected
+    });
 }
 
 both_drivers!(a_worker_that_dies_again_and_again_is_started_again_and_again);

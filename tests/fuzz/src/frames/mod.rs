@@ -16,6 +16,7 @@ use packet::assert_right;
 use port::{FRAME_BYTES_MAX, MemoryPort};
 use script::{Act, Bend, Script};
 use std::sync::OnceLock;
+use tidegate_channel::flows::FlowRecord;
 use tidegate_channel::message::{Oracle, PortFacts, WorkerStart};
 use tidegate_channel::paths::{PathReader, PathWriter};
 use tidegate_config::Config;
@@ -42,6 +43,27 @@ const SILENCE_US: u64 = 300_000_000;
 const SILENT_TURNS_MAX: usize = 20_000;
 /// Slots of a ring between workers: few enough to be full at times.
 const HAND_OVER_SLOTS: usize = 8;
+
+/// What the worker before left open: a client, a server, and what a hostile one may write.
+fn orphans() -> Vec<FlowRecord> {
+    let flow = |local: &str, remote: &str, port| FlowRecord {
+        local: local.parse().expect("an address"),
+        remote: remote.parse().expect("an address"),
+        port,
+        mac: [2, 0, 0, 0, 0, 0x21],
+        timestamps: port == 0,
+        sent_end: 1_000,
+        received_end: u32::MAX,
+    };
+    vec![
+        flow("192.0.2.10:11211", "192.0.2.30:40001", 0),
+        flow("192.0.2.10:11211", "192.0.2.30:40001", 0),
+        flow("192.0.2.10:10000", "192.0.2.20:11211", 0),
+        flow("[2001:db8::10]:6379", "[2001:db8::30]:40001", 0),
+        flow("192.0.2.99:22", "192.0.2.30:40001", 0),
+        flow("192.0.2.10:11211", "192.0.2.30:40005", 255),
+    ]
+}
 
 /// The first worker of two, on a port that the kernel does not see: so the link layer is its own.
 fn start() -> &'static WorkerStart {
@@ -76,6 +98,7 @@ fn start() -> &'static WorkerStart {
             shared_listeners: Vec::new(),
             user: None,
             seed: 1,
+            orphans: orphans(),
         }
     })
 }

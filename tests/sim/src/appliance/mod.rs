@@ -14,13 +14,14 @@ use checks::check_frames;
 use config::config_text;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use tidegate_channel::flows::{FlowRecord, FlowsWriter};
 use tidegate_channel::message::{
     NetworkDescriptors, Oracle, PacketDescriptors, PortFacts, StartDescriptors, WorkerStart,
 };
 use tidegate_channel::meters::Meters;
 use tidegate_channel::paths::{PathEntry, PathReader, PathWriter};
 use tidegate_channel::payload;
-use tidegate_channel::statistics::{StatisticsLayout, StatisticsWriter};
+use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader, StatisticsWriter};
 use tidegate_config::Config;
 use tidegate_dataplane::assembly::{PacketWorker, Surroundings, assemble};
 use tidegate_dataplane::control::{self, Command, CommandSender};
@@ -35,6 +36,9 @@ use tidegate_port::handover::{self, Receiver, Sender};
 /// How often all tables are looked at: it takes as long as some turns.
 const LOOK_TURNS: u64 = 64;
 
+/// How long a manager keeps what a worker has left open for more than the next.
+const ORPHANS_HELD_US: u64 = 20_000_000;
+
 /// Time that the loop's clock shows when a worker starts.
 const START_US: u64 = 1_000;
 
@@ -44,6 +48,10 @@ struct Worker {
     state: State,
     commands: CommandSender,
     preparer: Preparer,
+    /// Its statistics page.
+    page: StatisticsReader,
+    /// The page that it is about to go on to.
+    next_page: Option<StatisticsReader>,
     /// When its clock began.
     origin_us: u64,
     /// When its loop turns next, as far as the agenda knows.
@@ -73,6 +81,8 @@ pub struct Appliance {
     starts: u64,
     turns: u64,
     past: Past,
+    /// What each worker's successor has to end.
+    orphans: Vec<Vec<FlowRecord>>,
     /// Frames that the links delivered.
     arrived: u64,
     /// Of those, frames for which there was no worker.
@@ -102,6 +112,7 @@ impl Appliance {
             starts: 0,
             turns: 0,
             past: Past::default(),
+            orphans: vec![Vec::new(); workers],
             arrived: 0,
             no_socket: 0,
             ring_full: 0,
@@ -135,15 +146,12 @@ impl Appliance {
             shared_listeners: Vec::new(),
             user: None,
             seed: mix(self.scenario.seed ^ mix(self.starts)),
+            orphans: Vec::new(),
         }
     }
 
     fn layout(&self) -> StatisticsLayout {
-        StatisticsLayout {
-            queues: 1,
-            pools: self.config.pools.len(),
-            servers: self.config.servers().count(),
-        }
+        StatisticsLayout::of(&self.config, 1)
     }
 
     /// A path table with every configured server in it.
@@ -172,7 +180,10 @@ impl Appliance {
             return Ok(());
         }
         self.starts += 1;
-        let start = self.worker_start(worker);
+        let start = WorkerStart {
+            orphans: self.orphans[worker].clone(),
+            ..self.worker_start(worker)
+        };
         let layout = self.layout();
         let page = layout.create()?;
         let paths = self.paths()?;
@@ -195,6 +206,7 @@ impl Appliance {
         let surroundings = Surroundings {
             statistics: StatisticsWriter::map(&page, layout)?,
             meters: Meters::map(&page, layout)?,
+            flows: FlowsWriter::map(&page, layout)?,
             layout,
             paths: PathReader::map(paths.file(), layout.servers, layout.queues)?,
             senders: HandOverSenders::new(senders),
@@ -210,6 +222,8 @@ impl Appliance {
             state: State::default(),
             commands,
             preparer: Preparer::new(&start),
+            page: StatisticsReader::map(&page, layout)?,
+            next_page: None,
             origin_us: now_us - START_US,
             next_us: u64::MAX,
             suspended_us: 0,
@@ -219,11 +233,18 @@ impl Appliance {
         Ok(())
     }
 
-    /// A worker is gone, between two turns.
-    pub fn kill(&mut self, worker: usize) {
+    /// A worker is gone, between two turns. What it left open, the manager keeps for the next.
+    pub fn kill(&mut self, worker: usize, now_us: u64) {
         let Some(gone) = self.workers[worker].take() else {
             return;
         };
+        let orphans = &mut self.orphans[worker];
+        if now_us - gone.origin_us >= ORPHANS_HELD_US {
+            orphans.clear();
+        }
+        let next = gone.next_page.iter().flat_map(StatisticsReader::flows);
+        let left = next.chain(gone.page.flows()).chain(orphans.drain(..));
+        *orphans = left.collect();
         let port = &gone.poll_loop.network.ports[0];
         let counters = gone.poll_loop.network.counters();
         let waiting = port.waiting() as u64;
@@ -262,7 +283,7 @@ impl Appliance {
             if self.workers[worker].is_none() {
                 continue;
             }
-            let descriptors = self.start_descriptors(worker)?;
+            let (descriptors, page) = self.start_descriptors(worker)?;
             let Some(worker) = &self.workers[worker] else {
                 continue;
             };
@@ -271,16 +292,17 @@ impl Appliance {
                 self.config = before;
                 return Ok(());
             };
-            ready.push(prepared);
+            ready.push((prepared, page));
         }
-        for (worker, prepared) in self.workers.iter_mut().flatten().zip(ready) {
+        for (worker, (prepared, page)) in self.workers.iter_mut().flatten().zip(ready) {
             worker.takes_up = true;
+            worker.next_page = Some(page);
             worker.commands.send(Command::TakeUp(prepared));
         }
         Ok(())
     }
 
-    fn start_descriptors(&self, worker: usize) -> Result<Vec<OwnedFd>> {
+    fn start_descriptors(&self, worker: usize) -> Result<(Vec<OwnedFd>, StatisticsReader)> {
         let start = self.worker_start(worker);
         let others = (0..self.workers.len()).filter(|&other| other != worker);
         let mut packets = PacketDescriptors {
@@ -299,13 +321,16 @@ impl Appliance {
                 .hand_over_from
                 .extend(ring(&self.rings[other][worker])?);
         }
+        let layout = self.layout();
+        let statistics = layout.create()?;
+        let page = StatisticsReader::map(&statistics, layout)?;
         let descriptors = StartDescriptors {
             payload: payload::write(&start)?,
-            statistics: self.layout().create()?,
+            statistics,
             bell: Doorbell::new()?.into_fd(),
             network: NetworkDescriptors::Packets(packets),
         };
-        Ok(descriptors.into_list())
+        Ok((descriptors.into_list(), page))
     }
 
     /// A frame reaches the card. Returns the worker whose queue it was put on.
@@ -369,6 +394,9 @@ impl Appliance {
         worker.poll_loop.network.ports[0].depart(|frame| out.push(frame.to_vec()));
         if let Some(done) = worker.commands.taken_up() {
             worker.takes_up = false;
+            if let Some(page) = worker.next_page.take() {
+                worker.page = page;
+            }
             worker.preparer.taken_up(*done);
         }
         check_frames(index, &worker.poll_loop.network.counters(), books);
@@ -380,7 +408,7 @@ impl Appliance {
             Step::Busy => Some(now_us + 1 + self.random.below(6)),
             Step::Rests { us } => Some(now_us + us.max(1)),
             Step::Ended(_) => {
-                self.kill(index);
+                self.kill(index, now_us);
                 None
             }
         }

@@ -38,7 +38,7 @@ impl World<'_> {
                 self.servers[server].begin(trouble, &mut self.hosts[host]);
                 self.run_all(host);
             }
-            Act::Kill(worker) => self.appliance.kill(worker),
+            Act::Kill(worker) => self.appliance.kill(worker, self.now_us),
             Act::Suspend(worker) => self.appliance.suspend(worker, end_us),
             Act::Drain(worker) => {
                 self.appliance.drain(worker, event.lasts_us);
@@ -73,7 +73,7 @@ impl World<'_> {
             }
             Act::Kill(worker) => self.restart(worker)?,
             Act::Drain(worker) => {
-                self.appliance.kill(worker);
+                self.appliance.kill(worker, self.now_us);
                 self.restart(worker)?;
             }
             Act::Ask { .. } | Act::Finish(_) | Act::Reset(_) | Act::Suspend(_) | Act::Reload(_) => {

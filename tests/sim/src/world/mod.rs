@@ -72,7 +72,9 @@ pub fn play(scenario: &Scenario, records: bool) -> Result<Outcome> {
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, records: bool) -> Result<Self> {
         let mut random = Random::new(scenario.seed, 4);
+        let keep_alive = !scenario.tells_everybody();
         let mut habits = |sizes: &[usize]| Habits {
+            keep_alive,
             buffer_bytes: random.pick(sizes),
             nagle: random.one_in(2),
             ack_delay_ms: random.pick(&[None, Some(10), Some(40)]),
