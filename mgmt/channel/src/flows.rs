@@ -41,20 +41,10 @@ impl FlowSlots {
             HEADER_WORDS + self.total() * ENTRY_WORDS
         }
     }
-
-    /// Servers come first: there are few, and both kinds of slots are given out from the lowest number on, so that who reads the table
-    /// need not look at all of it.
-    fn place(self, slot: usize) -> Option<usize> {
-        if slot < self.clients {
-            Some(self.servers + slot)
-        } else {
-            let place = slot - self.clients;
-            (place < self.servers).then_some(place)
-        }
-    }
 }
 
-/// The number of entries that were ever used, on a cache line of its own.
+/// One behind the highest client and server that ever had an entry, on a cache line of its own: slots are given out from the lowest
+/// number on, so that who reads the table need not look at all of it.
 const HEADER_WORDS: usize = 8;
 /// An entry is a cache line.
 const ENTRY_WORDS: usize = 8;
@@ -164,42 +154,49 @@ impl TryFrom<[u64; VALUES]> for FlowRecord {
 }
 
 /// The worker's side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FlowsWriter {
-    /// `None`: nobody wants to know.
-    words: Option<WritableWords>,
+    words: WritableWords,
+    /// Where the header is.
     start: usize,
+    /// Where the sequence numbers of slot 0 are.
+    numbers: usize,
     slots: FlowSlots,
 }
 
 impl FlowsWriter {
     /// Maps the page that the manager made.
     pub fn map(file: impl AsFd, layout: StatisticsLayout) -> Result<Self, ShmError> {
-        Ok(Self {
-            words: Some(WritableWords::map(file, layout.words())?),
-            start: layout.flows_start(),
-            slots: layout.flows,
-        })
+        let words = WritableWords::map(file, layout.words())?;
+        Ok(Self::new(words, layout.flows_start(), layout.flows))
     }
 
     /// Writes where nobody reads it.
     pub fn nowhere() -> Self {
-        Self::default()
+        Self::new(WritableWords::private(0), 0, FlowSlots::default())
     }
 
-    /// The table's words and where the entry of `slot` is.
-    #[inline]
-    fn entry(&self, slot: usize) -> Option<(&WritableWords, usize)> {
-        let place = self.slots.place(slot)?;
-        let at = self.start + HEADER_WORDS + place * ENTRY_WORDS;
-        self.words.as_ref().map(|words| (words, at))
+    fn new(words: WritableWords, start: usize, slots: FlowSlots) -> Self {
+        Self {
+            words,
+            start,
+            numbers: start + HEADER_WORDS + NUMBERS,
+            slots,
+        }
+    }
+
+    /// Where the entry of `slot` is.
+    fn entry(&self, slot: usize) -> Option<usize> {
+        let at = self.start + HEADER_WORDS + slot * ENTRY_WORDS;
+        (slot < self.slots.total()).then_some(at)
     }
 
     /// The connection of `slot` is open.
     pub fn note(&self, slot: usize, flow: &FlowRecord) {
-        let Some((words, at)) = self.entry(slot) else {
+        let Some(at) = self.entry(slot) else {
             return;
         };
+        let words = &self.words;
         // Whoever reads it after our death finds it whole or not at all.
         words.store(at, 0, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -208,25 +205,25 @@ impl FlowsWriter {
             words.store(at + index, value, Ordering::Relaxed);
         }
         words.store(at, values[0], Ordering::Release);
-        let used = ((at - self.start - HEADER_WORDS) / ENTRY_WORDS + 1) as u64;
-        if words.load(self.start, Ordering::Relaxed) < used {
-            words.store(self.start, used, Ordering::Release);
+        let used = self.start + usize::from(slot >= self.slots.clients);
+        if words.load(used, Ordering::Relaxed) <= slot as u64 {
+            words.store(used, slot as u64 + 1, Ordering::Release);
         }
     }
 
     /// It has come so far.
     #[inline]
     pub fn note_numbers(&self, slot: usize, sent_end: u32, received_end: u32) {
-        if let Some((words, at)) = self.entry(slot) {
-            let numbers = numbers(sent_end, received_end);
-            words.store(at + NUMBERS, numbers, Ordering::Relaxed);
+        // The table is the last of the page: what has no place in it has none at all.
+        if let Some(word) = self.words.slice().get(self.numbers + slot * ENTRY_WORDS) {
+            word.store(numbers(sent_end, received_end), Ordering::Relaxed);
         }
     }
 
     /// It is over.
     pub fn forget(&self, slot: usize) {
-        if let Some((words, at)) = self.entry(slot) {
-            words.store(at, 0, Ordering::Release);
+        if let Some(at) = self.entry(slot) {
+            self.words.store(at, 0, Ordering::Release);
         }
     }
 }
@@ -238,9 +235,13 @@ pub(crate) fn read(words: &ReadableWords, layout: StatisticsLayout) -> Vec<FlowR
         return Vec::new();
     }
     let start = layout.flows_start();
-    let used = words.load(start, Ordering::Acquire).min(total as u64) as usize;
-    let entry = |place: usize| {
-        let at = start + HEADER_WORDS + place * ENTRY_WORDS;
+    let used = |word: usize, first: usize, end: usize| {
+        let used = words.load(start + word, Ordering::Acquire);
+        first..used.min(end as u64).max(first as u64) as usize
+    };
+    let clients = layout.flows.clients;
+    let entry = |slot: usize| {
+        let at = start + HEADER_WORDS + slot * ENTRY_WORDS;
         let state = words.load(at, Ordering::Acquire);
         if state == 0 {
             return None;
@@ -249,7 +250,8 @@ pub(crate) fn read(words: &ReadableWords, layout: StatisticsLayout) -> Vec<FlowR
         let values = std::array::from_fn(|index| if index == 0 { state } else { rest(index) });
         FlowRecord::try_from(values).ok()
     };
-    (0..used).filter_map(entry).collect()
+    let all = used(0, 0, clients).chain(used(1, clients, total));
+    all.filter_map(entry).collect()
 }
 
 #[cfg(test)]
@@ -296,7 +298,7 @@ mod tests {
         writer.note(4, &v4());
         writer.note(5, &v6());
         writer.note(6, &v4());
-        assert_eq!(reader.flows(), [v6(), v4(), v4()]);
+        assert_eq!(reader.flows(), [v4(), v6(), v4()]);
         writer.forget(6);
         writer.note_numbers(4, 1, 2);
         let moved_on = FlowRecord {
@@ -304,7 +306,7 @@ mod tests {
             received_end: 2,
             ..v4()
         };
-        assert_eq!(reader.flows(), [v6(), moved_on]);
+        assert_eq!(reader.flows(), [moved_on, v6()]);
         writer.note(4, &v6());
         assert_eq!(reader.flows(), [v6(), v6()]);
     }
@@ -316,7 +318,7 @@ mod tests {
         let reader = StatisticsReader::map(&file, LAYOUT).unwrap();
         for writer in [&writer, &FlowsWriter::nowhere()] {
             writer.note(7, &v4());
-            writer.note_numbers(usize::MAX, 1, 2);
+            writer.note_numbers(7, 1, 2);
             writer.forget(7);
         }
         assert_eq!(reader.flows(), []);
