@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 /// Most connections that a worker is told of. Why: the payload of a start holds [`crate::payload::PAYLOAD_BYTES_MAX`], of which the
-/// largest configuration takes 8 MiB and this many entries, at up to 150 bytes each, less than 20. Too low: the ends of the others hear
+/// largest configuration takes 19 MiB and this many entries, at up to 150 bytes each, less than 20. Too low: the ends of the others hear
 /// nothing until they ask. Too high: no worker could be started.
 pub const ORPHANS_MAX: usize = 131_072;
 
@@ -258,6 +258,8 @@ pub(crate) fn read(words: &ReadableWords, layout: StatisticsLayout) -> Vec<FlowR
 mod tests {
     use super::*;
     use crate::statistics::StatisticsReader;
+    use tidegate_config::Config;
+    use tidegate_config::limits::{FILE_BYTES_MAX, SERVERS_MAX};
 
     const LAYOUT: StatisticsLayout = StatisticsLayout {
         queues: 1,
@@ -350,6 +352,23 @@ mod tests {
         assert!(serde_json::from_str::<FlowRecord>("[1,0,0,0,0,0,0]").is_err());
     }
 
+    /// Bytes of a configuration with `servers` whose names are so long that a file has room for no more than [`SERVERS_MAX`] of them.
+    fn configuration_bytes(servers: u32) -> u64 {
+        let beside_names = r#""255.255.255.255:65535:1 ","#.len();
+        let name_bytes = FILE_BYTES_MAX / SERVERS_MAX - beside_names;
+        let mut text = String::from(
+            "[[port]]\ndriver = \"kernel\"\n[[pool]]\nname = \"a\"\nprotocol = \"redis\"\n\
+             listen = \"192.0.2.1:1\"\nservers = [",
+        );
+        for number in 0..servers {
+            let address = Ipv4Addr::from_bits(0x0aff_0000 + number);
+            text += &format!("\"{address}:65535:1 {number:0>name_bytes$}\",");
+        }
+        text += "]\n[worker]\nserver_connections_max = 65536\n";
+        let config = Config::parse(&text, "test").unwrap();
+        serde_json::to_vec(&config).unwrap().len() as u64
+    }
+
     #[test]
     fn the_longest_list_fits_in_a_payload_beside_the_largest_configuration() {
         let longest = FlowRecord {
@@ -367,10 +386,11 @@ mod tests {
         };
         let bytes = serde_json::to_vec(&longest).unwrap().len() + 1;
         assert!(bytes <= 150, "{bytes}");
-        let largest_configuration = 8 * 1024 * 1024;
+        let of_hundred = configuration_bytes(200) - configuration_bytes(100);
+        let configuration = of_hundred * SERVERS_MAX as u64 / 100;
         assert!(
-            (ORPHANS_MAX * bytes) as u64 + largest_configuration
-                < crate::payload::PAYLOAD_BYTES_MAX
+            ((ORPHANS_MAX * bytes) as u64 + configuration) < crate::payload::PAYLOAD_BYTES_MAX,
+            "{configuration}"
         );
     }
 

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Most bytes of a payload. A configuration with 65,535 servers takes about 8 MiB; four times that is a mistake or malice.
-pub const PAYLOAD_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Most bytes of a payload. Why: a configuration from the longest file takes 19 MiB, and what a worker left open 20 at most
+/// ([`crate::flows::ORPHANS_MAX`]). Too low: a worker whose start is larger is never started. Too high: memory of manager and worker.
+pub const PAYLOAD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
