@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tidegate_channel::flows::{FlowRecord, ORPHANS_MAX};
 
-/// How long a worker may be busy with what its predecessor left: the last of its probes leaves 14 s after its start. One that dies earlier
-/// leaves that as well.
+/// How long a worker may be busy with what its predecessor left: the last of its probes leaves 14 s after it began to serve, which may be
+/// long after its start. One that dies earlier leaves that as well.
 const HELD: Duration = Duration::from_secs(20);
 
 /// What the next process of a worker has to end.
@@ -23,7 +23,10 @@ impl Orphans {
 
     /// Whether `process` has had the time to end them.
     fn are_ended(process: &WorkerProcess, now: Instant) -> bool {
-        now.saturating_duration_since(process.started) >= HELD
+        let served = |since| now.saturating_duration_since(since);
+        process
+            .serves_since
+            .is_some_and(|since| served(since) >= HELD)
     }
 
     /// Forgets them once `process`, which was told, has had its time.
@@ -60,7 +63,16 @@ impl Orphans {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker_process::Stage;
     use std::net::{Ipv6Addr, SocketAddr};
+    use std::process::Command;
+    use tidegate_channel::control::ControlSocket;
+    use tidegate_channel::message::FromWorker;
+    use tidegate_channel::statistics::{StatisticsLayout, StatisticsReader};
+    use tidegate_config::Config;
+
+    const CONFIG: &str = "[[port]]\ndriver = \"kernel\"\n[[pool]]\nname = \"a\"\nprotocol = \"redis\"\n\
+                          listen = \"192.0.2.1:1\"\nservers = [\"192.0.2.2:1\"]\n";
 
     fn flow(number: u32, sent_end: u32) -> FlowRecord {
         FlowRecord {
@@ -80,6 +92,33 @@ mod tests {
         orphans.join(vec![flow(1, 10), flow(2, 20)], 1);
         orphans.join(vec![flow(3, 30), flow(2, 25)], 2);
         assert_eq!(orphans.list(), [flow(3, 30), flow(2, 25), flow(1, 10)]);
+    }
+
+    #[test]
+    fn a_worker_that_does_not_serve_yet_has_ended_none() {
+        let layout = StatisticsLayout::of(&Config::parse(CONFIG, "test").unwrap(), 0);
+        let page = layout.create().unwrap();
+        let statistics = StatisticsReader::map(&page, layout).unwrap();
+        let (control, theirs) = ControlSocket::pair().unwrap();
+        control.set_nonblocking().unwrap();
+        let theirs = ControlSocket::from_descriptor(theirs).unwrap();
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut process = WorkerProcess::stand_in(child, control, statistics, Stage::Starting);
+        let mut orphans = Orphans::default();
+        orphans.join(vec![flow(1, 10)], 1);
+        orphans.settle(&process, process.started + HELD);
+        assert_eq!(orphans.list().len(), 1, "it waits for its queue");
+        theirs.send(&FromWorker::Ready, &[]).unwrap();
+        process.listen();
+        let served = process.serves_since.unwrap();
+        orphans.settle(&process, served + HELD - Duration::from_secs(1));
+        assert_eq!(orphans.list().len(), 1);
+        orphans.settle(&process, served + HELD);
+        assert_eq!(orphans.list(), []);
+        process.kill();
+        while process.ended().is_none() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct WorkerProcess {
     pub stage: Stage,
     /// When it was started.
     pub started: Instant,
+    /// Since when it serves; `None`: it does not yet.
+    pub serves_since: Option<Instant>,
     failed: Option<(String, bool)>,
     silence: Silence,
     killed_as_hung: bool,
@@ -253,6 +255,7 @@ impl WorkerProcess {
             Life::Child(_) => Duration::ZERO,
             Life::Adopted { id, .. } => id.age(),
         };
+        let started = now.checked_sub(age).unwrap_or(now);
         Self {
             life,
             thread: format!("tidegate-w{worker}"),
@@ -266,7 +269,8 @@ impl WorkerProcess {
             page_before: None,
             modes: Vec::new(),
             stage,
-            started: now.checked_sub(age).unwrap_or(now),
+            started,
+            serves_since: (stage == Stage::Running).then_some(started),
             failed: None,
             silence: Silence::from(now),
             killed_as_hung: false,
@@ -421,6 +425,7 @@ impl WorkerProcess {
                 }
                 Ok((FromWorker::Ready, _)) => {
                     self.stage = Stage::Running;
+                    self.serves_since = Some(Instant::now());
                     said.push(Said::Ready);
                 }
                 Ok((FromWorker::Failed { reason, permanent }, _)) => {
