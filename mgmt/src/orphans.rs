@@ -60,6 +60,17 @@ impl Orphans {
     }
 }
 
+/// What `worker` is told where all workers are one process, of which `lists` have what each of them left open. A device may choose a key of
+/// its hash anew whenever it is opened, and with it another worker for each connection: each is told of all, its own first, and probes
+/// those that arrive at its queue now.
+pub fn of_process(lists: &[&[FlowRecord]], worker: usize) -> Vec<FlowRecord> {
+    let own = lists.get(worker).into_iter();
+    let others = lists.iter().enumerate();
+    let others = others.filter_map(|(other, list)| (other != worker).then_some(list));
+    let all = own.chain(others).flat_map(|list| list.iter());
+    all.copied().take(ORPHANS_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +130,21 @@ mod tests {
         while process.ended().is_none() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn workers_of_one_process_are_told_of_all_and_of_their_own_first() {
+        let lists = [vec![flow(1, 0)], vec![flow(2, 0), flow(3, 0)], vec![]];
+        let lists: Vec<_> = lists.iter().map(Vec::as_slice).collect();
+        let of = |worker| of_process(&lists, worker);
+        assert_eq!(of(0), [flow(1, 0), flow(2, 0), flow(3, 0)]);
+        assert_eq!(of(1), [flow(2, 0), flow(3, 0), flow(1, 0)]);
+        assert_eq!(of(2), [flow(1, 0), flow(2, 0), flow(3, 0)]);
+        let many: Vec<_> = (0..ORPHANS_MAX as u32)
+            .map(|number| flow(number, 0))
+            .collect();
+        let told = of_process(&[&[flow(u32::MAX, 0)], &many], 1);
+        assert!(told == many);
     }
 
     #[test]

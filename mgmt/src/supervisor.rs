@@ -1,7 +1,7 @@
 //! Keeps a process alive for each worker.
 
 use crate::backoff::Backoff;
-use crate::orphans::Orphans;
+use crate::orphans::{Orphans, of_process};
 use crate::runtime_dir::WorkerRecord;
 use crate::shared::Shared;
 use crate::worker_process::{COULD_NOT_START, Said, Stage, WorkerProcess};
@@ -219,9 +219,10 @@ impl Slot {
         {
             return false;
         }
+        let lists: Vec<_> = slots.iter().map(|slot| slot.orphans.list()).collect();
         let workers: anyhow::Result<Vec<_>> = slots
             .iter()
-            .map(|slot| shared.start(slot.worker, slot.orphans.list()))
+            .map(|slot| shared.start(slot.worker, &of_process(&lists, slot.worker)))
             .collect();
         let log = slots.first().map_or("", |slot| slot.log.as_str());
         let started = workers.and_then(|workers| Ok(WorkerProcess::spawn_together(workers, log)?));

@@ -8,6 +8,7 @@
 use crate::bare_ack::BareAck;
 use crate::doubt::is_synchronized;
 use crate::flow_table::{FlowKey, FlowTable};
+use crate::ingress::Local;
 use crate::limits::{ORPHAN_ANSWER_US, ORPHAN_PROBES_US, ORPHANS_PER_PASS};
 use crate::stack::{Stack, link_header};
 use smoltcp::socket::tcp::State;
@@ -109,8 +110,22 @@ impl Stack {
         if mutants::has(Mutant::LeavesOrphans) {
             return;
         }
+        let orphans = orphans.iter().filter(|flow| !self.is_anothers(flow));
+        let orphans: Box<[FlowRecord]> = orphans.copied().collect();
         let table = self.table.another(orphans.len());
-        self.orphans = Orphans::new(orphans.into(), self.now_us, table);
+        self.orphans = Orphans::new(orphans, self.now_us, table);
+    }
+
+    /// Whether `flow` is another worker's to end. Workers that are threads of one process are told of all that each of them left, since
+    /// their device may spread connections in another way after each start.
+    fn is_anothers(&self, flow: &FlowRecord) -> bool {
+        let key = FlowKey::new(flow.local, flow.remote);
+        // The path that makes an address of ours a source may become known later.
+        let source = || self.partition.contains(key.local_port());
+        let local = self
+            .local(&key)
+            .or_else(|| source().then_some(Local::Source));
+        local.is_some_and(|local| self.owner(&key, &local, usize::from(flow.port)) != self.worker)
     }
 
     /// Notes where an open connection goes.

@@ -268,7 +268,7 @@ fn what_cannot_be_ours_is_never_sent() {
             local: address(false, 9, 6_379),
             ..stranger(2)
         },
-        // Another worker's.
+        // Another worker's, who sees to it.
         stranger(1),
         // A port that there is not.
         FlowRecord {
@@ -283,7 +283,32 @@ fn what_cannot_be_ours_is_never_sent() {
         assert_eq!(world.take_sent(SERVER), []);
         world.now_us += 1_000_000;
     }
-    assert_eq!(orphans_of(world.server()), [0, 0, 0, 4]);
+    assert_eq!(orphans_of(world.server()), [0, 0, 0, 3]);
+}
+
+/// Threads of one process are told of all: the key of the device's hash may be another one now.
+#[test]
+fn each_is_probed_by_the_one_worker_at_whose_queue_it_arrives_now() {
+    let all: Vec<_> = (1..=40).map(stranger).collect();
+    let mut probed = Vec::new();
+    for worker in 0..2 {
+        let options = Options {
+            worker,
+            workers: 2,
+            oracle: tidegate_stack::QueueOracle::PortXor { queues: 2 },
+            ..Options::default()
+        };
+        let mut world = World::new(&options);
+        succeed(&mut world, SERVER, &options, &all);
+        let left = world.server().counters().orphans;
+        world.receive(SERVER);
+        world.transmit(SERVER);
+        let sent = world.take_sent(SERVER);
+        assert!(left > 0 && sent.len() as u64 == left, "{left}");
+        probed.extend(sent.iter().map(|tcp| tcp.destination.port()));
+    }
+    probed.sort_unstable();
+    assert_eq!(probed, (1..=40).collect::<Vec<_>>());
 }
 
 #[test]
