@@ -184,7 +184,8 @@ impl Stack {
         orphans.next = 0;
         orphans.round += 1;
         let due_us = match ORPHAN_PROBES_US.get(orphans.round) {
-            Some(after_us) => orphans.began_us + after_us,
+            // After a ring that was full for long, an end that answers only now and then would hear them all at once.
+            Some(after_us) => (orphans.began_us + after_us).max(self.now_us + ORPHAN_PROBES_US[1]),
             None => self.now_us + ORPHAN_ANSWER_US,
         };
         orphans.due_us = if orphans.table.is_empty() {

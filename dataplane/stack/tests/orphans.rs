@@ -347,6 +347,36 @@ fn many_are_probed_a_burst_at_a_time_and_none_is_lost_to_a_full_ring() {
 }
 
 #[test]
+fn rounds_keep_their_distance_behind_a_ring_that_was_full_for_long() {
+    let options = Options {
+        ring_frames: 16,
+        ..Options::default()
+    };
+    let mut world = World::new(&options);
+    let many: Vec<_> = (1..=17).map(stranger).collect();
+    succeed(&mut world, SERVER, &options, &many);
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    // Nothing leaves until the last round is over due.
+    world.now_us += ORPHAN_PROBES_US[4];
+    for _ in 0..8 {
+        world.take_sent(SERVER);
+        world.receive(SERVER);
+        world.transmit(SERVER);
+    }
+    assert_eq!(orphans_of(world.server()), [17, 17, 0, 0], "one round");
+    for round in 1..5 {
+        world.now_us += ORPHAN_PROBES_US[1];
+        for _ in 0..3 {
+            world.receive(SERVER);
+            world.transmit(SERVER);
+            world.take_sent(SERVER);
+        }
+        assert_eq!(orphans_of(world.server())[1], 17 * (round + 1));
+    }
+}
+
+#[test]
 fn the_way_to_a_server_may_become_known_later() {
     let options = Options::default();
     let mut world = World::new(&options);
