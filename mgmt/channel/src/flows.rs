@@ -258,6 +258,7 @@ pub(crate) fn read(words: &ReadableWords, layout: StatisticsLayout) -> Vec<FlowR
 mod tests {
     use super::*;
     use crate::statistics::StatisticsReader;
+    use std::fmt::Write;
     use tidegate_config::Config;
     use tidegate_config::limits::{FILE_BYTES_MAX, SERVERS_MAX};
 
@@ -362,7 +363,7 @@ mod tests {
         );
         for number in 0..servers {
             let address = Ipv4Addr::from_bits(0x0aff_0000 + number);
-            text += &format!("\"{address}:65535:1 {number:0>name_bytes$}\",");
+            write!(text, "\"{address}:65535:1 {number:0>name_bytes$}\",").unwrap();
         }
         text += "]\n[worker]\nserver_connections_max = 65536\n";
         let config = Config::parse(&text, "test").unwrap();
