@@ -64,6 +64,7 @@ pub fn assemble<P: Port>(
 ) -> Result<PacketWorker<P>, WorkerError> {
     let layout = surroundings.layout;
     let mut stack = opening::build_stack(start, layout.servers, now_us)?;
+    stack.begin_timestamps(start.timestamps_us);
     stack.keep_record(surroundings.flows);
     stack.inherit(&start.orphans);
     let proxy = opening::build_proxy(
@@ -140,6 +141,7 @@ pub fn standalone<P: Port>(
         user: None,
         seed,
         orphans: Vec::new(),
+        timestamps_us: 0,
         config,
     };
     let layout = StatisticsLayout::of(&start.config, ports.len());

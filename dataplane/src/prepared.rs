@@ -164,5 +164,6 @@ pub(crate) fn tests_start() -> WorkerStart {
         user: None,
         seed: 1,
         orphans: Vec::new(),
+        timestamps_us: 0,
     }
 }

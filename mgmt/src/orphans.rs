@@ -16,6 +16,11 @@ pub struct Orphans {
 }
 
 impl Orphans {
+    /// Those that a worker was told of that is adopted: it may not be done with them.
+    pub fn of_adopted(flows: Vec<FlowRecord>) -> Self {
+        Self { flows }
+    }
+
     /// All of them.
     pub fn list(&self) -> &[FlowRecord] {
         &self.flows

@@ -3,8 +3,11 @@
 use crate::packets::Packets;
 use crate::plan::Plan;
 use crate::reload::NextNetwork;
+use crate::remains::programs;
 use crate::sockets::listeners::SharedListeners;
 use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -178,6 +181,7 @@ impl Shared {
             user: self.user.clone(),
             seed: random_seed()?,
             orphans: orphans.to_vec(),
+            timestamps_us: timestamps_us(),
         };
         let descriptors = StartDescriptors {
             payload: payload::write(&start)?,
@@ -187,6 +191,18 @@ impl Shared {
         };
         Ok((descriptors, reader))
     }
+}
+
+/// A clock that goes on as long as the machine does, whoever asks. Ends of connections see it, and are not to learn how long that is: it
+/// begins somewhere else after each start of the machine.
+fn timestamps_us() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // Without it the clock goes on just as well.
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    let since_boot_us = programs::uptime().as_micros() as u64;
+    since_boot_us.wrapping_add(hasher.finish() >> 16)
 }
 
 /// Sequence numbers, hash keys and the choice of ports depend on it: the kernel's randomness, not the clock.

@@ -158,7 +158,7 @@ impl Slot {
 
     /// Goes on with a process that an earlier manager started, of which `record` tells. `is_thread`: with one of its threads, which stays
     /// where it is.
-    pub fn adopt(&mut self, process: WorkerProcess, record: &WorkerRecord, is_thread: bool) {
+    pub fn adopt(&mut self, mut process: WorkerProcess, record: &WorkerRecord, is_thread: bool) {
         let exit_before = record.last_exit.clone();
         self.last_exit = exit_before;
         self.ever_ready |= process.stage == Stage::Running;
@@ -166,6 +166,7 @@ impl Slot {
             // It may have been moved since it was started.
             self.core = affinity::core_of(process.pid());
         }
+        self.orphans = Orphans::of_adopted(std::mem::take(&mut process.told_of));
         self.due = None;
         self.process = Some(process);
     }

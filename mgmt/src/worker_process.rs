@@ -116,6 +116,8 @@ pub struct WorkerProcess {
     pub started: Instant,
     /// Since when it serves; `None`: it does not yet.
     pub serves_since: Option<Instant>,
+    /// What it was told to end when it was started, of one that was adopted.
+    pub told_of: Vec<FlowRecord>,
     failed: Option<(String, bool)>,
     silence: Silence,
     killed_as_hung: bool,
@@ -271,6 +273,7 @@ impl WorkerProcess {
             stage,
             started,
             serves_since: (stage == Stage::Running).then_some(started),
+            told_of: Vec::new(),
             failed: None,
             silence: Silence::from(now),
             killed_as_hung: false,
@@ -298,6 +301,7 @@ impl WorkerProcess {
             generation: handover.generation,
             version: handover.version,
             modes: handover.modes,
+            told_of: adoptee.start.orphans,
             ..Self::new(
                 life,
                 adoptee.worker,

@@ -77,6 +77,7 @@ fn start(worker: u32, core: u32) -> WorkerStart {
         }),
         seed: 1,
         orphans: Vec::new(),
+        timestamps_us: 0,
     }
 }
 

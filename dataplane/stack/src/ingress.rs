@@ -403,13 +403,14 @@ impl Stack {
         }
         match local {
             Local::Listener(listener) if segment.opens() => {
-                self.orphans.end(&segment.key, &mut self.counters);
+                self.orphans.hear(&segment.key, true, &mut self.counters);
                 self.knock(listener, segment, port, tx);
             }
             _ => {
                 let sent = self.refuse(segment, port, tx);
                 if sent {
-                    self.orphans.end(&segment.key, &mut self.counters);
+                    let is_gone = segment.flags & RST != 0;
+                    self.orphans.hear(&segment.key, is_gone, &mut self.counters);
                 }
                 *if sent {
                     &mut self.counters.frames_unknown_flow

@@ -2,7 +2,7 @@
 //!
 //! Each open connection stands in a table that the manager holds when the worker is gone ([`tidegate_channel::flows`]). The successor gets
 //! what stood there, asks each end where it stands, and answers what comes as it answers every segment of a connection that it does not
-//! know: with RST. RFC 9293, section 3.5.1, calls such connections half-open: they "will automatically become reset if an attempt is made
+//! know: with RST. It goes on asking until the end says that it has no such connection, for a RST may be lost. RFC 9293, section 3.5.1, calls such connections half-open: they "will automatically become reset if an attempt is made
 //! to send data in either direction." Here nobody has data to send, so the end that forgot makes the other one speak.
 
 use crate::bare_ack::BareAck;
@@ -20,13 +20,26 @@ use tidegate_proxy::mutants::{self, Mutant};
 /// Half of all sequence numbers: as far from any window as there is.
 const FAR: u32 = 1 << 31;
 
+/// How far the end of one is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has not answered.
+    Silent,
+    /// It was sent a RST, which may have been lost: it is asked again until it says that it has no such connection.
+    Told,
+    /// Nothing is to be said to it any more.
+    Gone,
+}
+
 /// What a predecessor left open.
 pub(crate) struct Orphans {
     flows: Box<[FlowRecord]>,
-    /// By position in `flows`; those that are ended are not in it.
+    /// By position in `flows`; those whose end is gone are not in it.
     table: FlowTable,
-    /// By position: nothing is to be said about it any more.
-    ended: Box<[bool]>,
+    /// By position.
+    ends: Box<[End]>,
+    /// Ends that are silent.
+    silent: usize,
     /// Where the pass through all of them is.
     next: usize,
     round: usize,
@@ -43,20 +56,21 @@ impl Default for Orphans {
 impl Orphans {
     /// `table` is empty and has room for all.
     fn new(flows: Box<[FlowRecord]>, now_us: u64, mut table: FlowTable) -> Self {
-        let mut ended = vec![false; flows.len()].into_boxed_slice();
+        let mut ends = vec![End::Gone; flows.len()].into_boxed_slice();
         for (position, flow) in flows.iter().enumerate() {
             let key = FlowKey::new(flow.local, flow.remote);
             // Who left them may have written anything, and the same one twice.
-            ended[position] = table.get(&key).is_some();
-            if !ended[position] {
+            if table.get(&key).is_none() {
                 table.insert(key, position as u32);
+                ends[position] = End::Silent;
             }
         }
         Self {
             due_us: if flows.is_empty() { u64::MAX } else { now_us },
             flows,
+            silent: table.len(),
             table,
-            ended,
+            ends,
             next: 0,
             round: 0,
             began_us: now_us,
@@ -64,8 +78,8 @@ impl Orphans {
     }
 
     /// Those whose end has not answered yet.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
+    pub(crate) fn silent(&self) -> usize {
+        self.silent
     }
 
     /// When there is something to do; `u64::MAX`: never.
@@ -74,25 +88,33 @@ impl Orphans {
         self.due_us
     }
 
-    /// Whether it is one whose end has not answered yet.
+    /// Whether its other end may still have it.
     pub(crate) fn has(&self, key: &FlowKey) -> bool {
         self.table.get(key).is_some()
     }
 
-    /// The other end knows, or is about to be told.
-    pub(crate) fn end(&mut self, key: &FlowKey, counters: &mut StackCounters) {
+    /// The other end has said something. `is_gone`: that it has no such connection, or begins another. Otherwise it was sent a RST.
+    pub(crate) fn hear(&mut self, key: &FlowKey, is_gone: bool, counters: &mut StackCounters) {
         if self.table.is_empty() {
             return;
         }
-        if let Some(position) = self.table.get(key) {
-            self.forget(position as usize);
+        let Some(position) = self.table.get(key) else {
+            return;
+        };
+        let position = position as usize;
+        if self.ends[position] == End::Silent {
+            self.silent -= 1;
+            self.ends[position] = End::Told;
             counters.orphans_ended += 1;
+        }
+        if is_gone {
+            self.forget(position);
         }
     }
 
     fn forget(&mut self, position: usize) {
         self.table.remove(position as u32);
-        self.ended[position] = true;
+        self.ends[position] = End::Gone;
         if self.table.is_empty() {
             self.due_us = u64::MAX;
         }
@@ -103,6 +125,12 @@ impl Stack {
     /// Writes down what is open in `record` from here on.
     pub fn keep_record(&mut self, record: FlowsWriter) {
         self.record = record;
+    }
+
+    /// The clock of TCP timestamps begins at `at_us` microseconds. Where it goes on over the death of a worker, probes are no older than what
+    /// the dead one sent: whoever protects himself against old segments (RFC 7323, section 5) would drop them.
+    pub fn begin_timestamps(&mut self, at_us: u64) {
+        self.timestamps_us = at_us;
     }
 
     /// Ends what a predecessor left open. Allocates; called before the first turn.
@@ -171,7 +199,7 @@ impl Stack {
                 self.end_round();
                 return;
             };
-            if !self.orphans.ended[position] && !self.probe(&flow, ports) {
+            if self.orphans.ends[position] != End::Gone && !self.probe(&flow, ports) {
                 // The ring is full: the next pass begins with this one.
                 return;
             }
@@ -199,12 +227,14 @@ impl Stack {
     fn give_up_orphans(&mut self) {
         let orphans = &mut self.orphans;
         for _ in 0..ORPHANS_PER_PASS {
-            match orphans.ended.get(orphans.next) {
-                Some(false) => {
-                    orphans.forget(orphans.next);
+            match orphans.ends.get(orphans.next) {
+                Some(End::Silent) => {
+                    orphans.silent -= 1;
                     self.counters.orphans_silent += 1;
+                    orphans.forget(orphans.next);
                 }
-                Some(true) => {}
+                Some(End::Told) => orphans.forget(orphans.next),
+                Some(End::Gone) => {}
                 None => break,
             }
             orphans.next += 1;

@@ -107,6 +107,8 @@ pub struct Stack {
     pub(crate) isn_secret: [u64; 2],
     /// A set without sockets: through it smoltcp answers RST.
     pub(crate) nobody: SocketSet<'static>,
+    /// Where the clock of TCP timestamps was at 0.
+    pub(crate) timestamps_us: u64,
     /// Where a successor finds what is open.
     pub(crate) record: FlowsWriter,
     /// What a predecessor left open.
@@ -245,6 +247,7 @@ impl Stack {
             isn_secret: [split_mix(&mut seed), split_mix(&mut seed)],
             challenges: Challenges::new(split_mix(&mut seed)),
             nobody: SocketSet::new(Vec::new()),
+            timestamps_us: 0,
             record: FlowsWriter::nowhere(),
             orphans: Orphans::default(),
             counters: StackCounters::default(),
@@ -321,7 +324,7 @@ impl Stack {
             half_open: self.lists.len(List::HalfOpen) as u64,
             time_wait: (self.lists.len(List::TimeWaitClients)
                 + self.lists.len(List::TimeWaitServers)) as u64,
-            orphans: self.orphans.len() as u64,
+            orphans: self.orphans.silent() as u64,
             ..self.counters
         }
     }
@@ -437,7 +440,7 @@ impl Stack {
     /// Sets the clock and expires what is due. The worker calls it at the start of each turn.
     pub fn tick(&mut self, now_us: u64) {
         self.now_us = now_us;
-        set_timestamp(now_us / TIMESTAMP_TICK_US);
+        set_timestamp(self.timestamps_us.wrapping_add(now_us) / TIMESTAMP_TICK_US);
         self.challenges.refill(now_us);
         while let Some(hold) = self.holds.front()
             && hold.until_us <= now_us

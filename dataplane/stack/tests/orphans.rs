@@ -85,6 +85,10 @@ fn an_end_that_only_waits_learns_that_its_connection_is_gone() {
         assert_eq!(world.client().status(client), closed);
         assert_eq!(orphans_of(world.server()), [0, 1, 1, 0]);
         assert_eq!(world.server().counters().frames_unknown_flow, 1);
+        // It is asked once more whether it was told, and says so.
+        world.pass(ORPHAN_PROBES_US[1], 1_000);
+        world.run(8);
+        assert_eq!(orphans_of(world.server()), [0, 2, 1, 0]);
         assert_eq!(world.server().next_timer_us(), None);
         world.check_sums();
     }
@@ -162,6 +166,74 @@ fn an_end_that_missed_bytes_answers_the_second_probe() {
     assert_eq!(world.client().status(client), closed);
     assert_eq!(orphans_of(world.server()), [0, 2, 1, 0]);
     world.check_sums();
+}
+
+#[test]
+fn a_reset_that_is_lost_is_sent_again() {
+    let options = Options::default();
+    let mut world = World::new(&options);
+    let page = record(&mut world, SERVER);
+    let (client, _) = world.open();
+    world.client().send(client, b"get a\r\n");
+    world.run(4);
+    succeed(&mut world, SERVER, &options, &page.flows());
+    for turn in 0..8 {
+        world.receive(SERVER);
+        world.transmit(SERVER);
+        if turn == 1 {
+            let lost = world.take_sent(SERVER);
+            assert_eq!((lost.len(), lost[0].flags), (1, RST));
+        }
+        world.carry(SERVER);
+        world.receive(CLIENT);
+        world.transmit(CLIENT);
+        world.carry(CLIENT);
+    }
+    assert_eq!(world.client().status(client), StreamStatus::Open);
+    assert_eq!(orphans_of(world.server()), [0, 1, 1, 0]);
+    world.pass(ORPHAN_PROBES_US[1], 1_000);
+    world.run(8);
+    let closed = StreamStatus::Closed(CloseReason::Reset);
+    assert_eq!(world.client().status(client), closed);
+    assert_eq!(orphans_of(world.server()), [0, 2, 1, 0]);
+    world.pass(ORPHAN_PROBES_US[2], 1_000);
+    world.run(8);
+    assert_eq!(orphans_of(world.server()), [0, 3, 1, 0]);
+    assert_eq!(world.server().next_timer_us(), None, "it is sure");
+    world.check_sums();
+}
+
+/// RFC 7323, section 5.3: a segment whose timestamp is older than the last is not acceptable. Linux does not even answer one that asks for
+/// nothing else than where the peer stands.
+#[test]
+fn a_probe_is_no_older_than_what_the_dead_worker_sent() {
+    let options = Options::default();
+    let mut world = World::new(&options);
+    world.server().begin_timestamps(5_000_000_000);
+    let page = record(&mut world, SERVER);
+    let (client, server) = world.open();
+    world.client().send(client, b"get a\r\n");
+    world.run(4);
+    world.server().send(server, b"END\r\n");
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    let stamp = |tcp: &Tcp| {
+        let at = tcp.options.windows(2).position(|two| two == [8, 10]);
+        let value = &tcp.options[at.expect("a timestamp") + 2..][..4];
+        u32::from_be_bytes(value.try_into().unwrap())
+    };
+    let last = stamp(&world.take_sent(SERVER)[0]);
+    assert_eq!(u64::from(last), (5_000_000_000 + world.now_us) / 100);
+    let left = page.flows();
+    // Its clock begins at zero, and that of timestamps where the other one was.
+    let mut stack = Stack::new(config(&options, SERVER), 0).unwrap();
+    stack.begin_timestamps(5_000_000_000 + world.now_us);
+    stack.inherit(&left);
+    world.hosts[SERVER].stack = stack;
+    world.now_us = 0;
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    assert_eq!(stamp(&world.take_sent(SERVER)[0]), last);
 }
 
 #[test]

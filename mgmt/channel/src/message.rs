@@ -240,6 +240,8 @@ pub struct WorkerStart {
     pub seed: u64,
     /// Connections that a worker with this index left open when it died, at most [`ORPHANS_MAX`](crate::flows::ORPHANS_MAX).
     pub orphans: Vec<FlowRecord>,
+    /// Where its clock of TCP timestamps begins, in microseconds: no earlier than where that of the one before is now.
+    pub timestamps_us: u64,
 }
 
 /// What the manager found out about a port.
@@ -422,6 +424,7 @@ mod tests {
             user: None,
             seed: 1,
             orphans: Vec::new(),
+            timestamps_us: 0,
         }
     }
 

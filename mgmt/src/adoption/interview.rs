@@ -315,6 +315,7 @@ mod tests {
             user: None,
             seed: 1,
             orphans: Vec::new(),
+            timestamps_us: 0,
         };
         let layout = StatisticsLayout::of(&start.config, 0);
         let payload = || payload::write(&start).unwrap();

@@ -176,6 +176,7 @@ fn payloads() -> &'static [Vec<u8>] {
                 }),
                 seed: 1,
                 orphans: Vec::new(),
+                timestamps_us: 0,
             })
         };
         let order = CaptureOrder {

@@ -108,6 +108,16 @@ fn servers_say(scene: &Scene, field: &str) -> u64 {
     scene.on_server(|| addresses.into_iter().map(of_server).sum())
 }
 
+/// Acknowledgements that this host's kernel dropped without an answer because their timestamp was too old, where it counts them.
+fn outdated_acknowledgements() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let found = pairs.find(|(name, _)| *name == "PAWSOldAck");
+    found.map_or(0, |(_, value)| value.parse().unwrap())
+}
+
 both_drivers!(who_only_waits_learns_that_its_worker_died);
 
 /// Nobody here has anything to send, or asks by keep-alive whether his connection is still there: clients that wait, those that are
@@ -134,6 +144,10 @@ fn who_only_waits_learns_that_its_worker_died(scene: &mut Scene) {
     });
     let connected = servers_say(scene, "connected_clients");
     let before = scene.appliance.status().unwrap().workers();
+    let outdated = |scene: &Scene| {
+        scene.on_client(outdated_acknowledgements) + scene.on_server(outdated_acknowledgements)
+    };
+    let outdated_before = outdated(scene);
 
     kill(Pid::from_raw(before[0].pid), Signal::SIGKILL).unwrap();
     for (number, client) in waiting.iter_mut().enumerate() {
@@ -143,6 +157,7 @@ fn who_only_waits_learns_that_its_worker_died(scene: &mut Scene) {
     eventually("servers that wait for nobody", || {
         servers_say(scene, "blocked_clients") == 0
     });
+    assert_eq!(outdated(scene), outdated_before, "the first probe counts");
     // Whatever is pushed now is for those who come.
     let plan = scene.plan();
     scene.on_client(|| {

@@ -99,6 +99,7 @@ fn start() -> &'static WorkerStart {
             user: None,
             seed: 1,
             orphans: orphans(),
+            timestamps_us: 0,
         }
     })
 }

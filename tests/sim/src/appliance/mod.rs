@@ -147,6 +147,7 @@ impl Appliance {
             user: None,
             seed: mix(self.scenario.seed ^ mix(self.starts)),
             orphans: Vec::new(),
+            timestamps_us: 0,
         }
     }
 
@@ -182,6 +183,7 @@ impl Appliance {
         self.starts += 1;
         let start = WorkerStart {
             orphans: self.orphans[worker].clone(),
+            timestamps_us: now_us,
             ..self.worker_start(worker)
         };
         let layout = self.layout();
