@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: where, and what would be right.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -70,6 +70,9 @@ pub(crate) struct Faults<'t> {
     lines: Vec<usize>,
     /// Where each line comes from, if the text was made from another file.
     origins: Option<&'t [Place]>,
+    /// A byte offset and its column. Places are mostly asked for in their order, and a line may be as long as the file: counting from its
+    /// beginning each time would take minutes.
+    counted: Cell<(usize, usize)>,
     entries: RefCell<Vec<Entry>>,
 }
 
@@ -80,6 +83,7 @@ impl<'t> Faults<'t> {
             text,
             lines: std::iter::once(0).chain(newlines).collect(),
             origins: None,
+            counted: Cell::new((0, 1)),
             entries: RefCell::default(),
         }
     }
@@ -113,7 +117,10 @@ impl<'t> Faults<'t> {
 
     /// The line of a byte offset, counted from 1.
     pub(crate) fn line(&self, at: usize) -> usize {
-        self.position(at).0
+        let at = at.min(self.text.len());
+        let line = self.lines.partition_point(|&start| start <= at);
+        let origin = self.origins.and_then(|origins| origins.get(line - 1));
+        origin.map_or(line, |origin| origin.line)
     }
 
     /// Line and column of a byte offset, both counted from 1.
@@ -124,8 +131,16 @@ impl<'t> Faults<'t> {
             return (origin.line, origin.column);
         }
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let before = &self.text.as_bytes()[start..at];
-        (line, String::from_utf8_lossy(before).chars().count() + 1)
+        let (from, column) = match self.counted.get() {
+            (counted, column) if (start..=at).contains(&counted) => (counted, column),
+            _ => (start, 1),
+        };
+        let between = &self.text.as_bytes()[from..at];
+        let column = column + String::from_utf8_lossy(between).chars().count();
+        if self.text.is_char_boundary(at) {
+            self.counted.set((at, column));
+        }
+        (line, column)
     }
 
     /// The faults in file order; the error of a file, if there are any.
@@ -162,5 +177,23 @@ impl<'t> Faults<'t> {
             file: file.to_owned(),
             faults,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_the_same_in_whichever_order_they_are_asked_for() {
+        let text = "a = 1\nä = 'öü', ß\n\nend";
+        let alone = |at| Faults::new(text).position(at);
+        assert_eq!(alone(text.find('ß').unwrap()), (2, 11));
+        let faults = Faults::new(text);
+        let ends = 0..text.len() + 2;
+        for at in ends.clone().chain(ends.rev()).chain([9, 3, 21, 8]) {
+            assert_eq!(faults.position(at), alone(at), "{at}");
+            assert_eq!(faults.line(at), alone(at).0, "{at}");
+        }
     }
 }
