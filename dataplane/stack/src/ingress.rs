@@ -5,7 +5,7 @@ use crate::device::{FlowDevice, Track, is_before};
 use crate::flow::{Owner, Role};
 use crate::flow_table::FlowKey;
 use crate::frame::{FIN, Fault, RST, Segment, wire_address};
-use crate::limits::{CLOSE_US, HALF_OPEN_US};
+use crate::limits::{CLOSE_US, HALF_OPEN_SPARED_US, HALF_OPEN_US};
 use crate::slot_lists::List;
 use crate::stack::{HandOver, Stack, instant};
 use smoltcp::socket::tcp::State;
@@ -484,6 +484,14 @@ impl Stack {
         if self.lists.len(List::HalfOpen) >= self.half_open_max
             && let Some(oldest) = self.lists.first(List::HalfOpen)
         {
+            let since_us = self.flows[oldest as usize].deadline_us - HALF_OPEN_US;
+            let is_full = self.lists.len(List::FreeClients) == 0
+                && self.lists.len(List::TimeWaitClients) == 0;
+            // Who comes when every slot is taken waits. Its SYN comes again, but a client whose handshake was given up would be reset.
+            if is_full && self.now_us - since_us < HALF_OPEN_SPARED_US {
+                self.counters.frames_no_slot += 1;
+                return;
+            }
             self.counters.half_open_evicted += 1;
             self.free(oldest);
         }

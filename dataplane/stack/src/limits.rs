@@ -4,6 +4,10 @@
 /// only helps whoever floods the table.
 pub const HALF_OPEN_US: u64 = 3_000_000;
 
+/// For how long a handshake does not give way to a newer one where every slot is taken: an honest client answers within a round trip.
+/// Longer only helps whoever floods a table as small as its bound for handshakes.
+pub const HALF_OPEN_SPARED_US: u64 = 100_000;
+
 /// How long a server may take to answer our SYN. It is sent at 0 s, 1 s and 3 s; a cache that has not answered by then is
 /// down for its clients, whose own timeouts are shorter.
 pub const CONNECT_US: u64 = 4_000_000;

@@ -82,7 +82,7 @@ impl Pair {
 #[test]
 fn nothing_allocates_after_the_start() {
     let options = Options {
-        client_slots: 128,
+        client_slots: 192,
         server_slots: 128,
         half_open_max: 64,
         ring_frames: 2_048,

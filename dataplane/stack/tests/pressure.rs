@@ -5,6 +5,7 @@ mod common;
 use common::{ACK, CLIENT, FIN, Options, RST, SERVER, SYN, Tcp, World, address, listening};
 use std::collections::HashSet;
 use tidegate_proxy::streams::{CloseReason, ConnectError, ServerId, StreamStatus, Streams};
+use tidegate_stack::limits::HALF_OPEN_SPARED_US;
 
 fn syn(port: u16, sequence: u32) -> Tcp {
     Tcp {
@@ -83,6 +84,66 @@ fn thousands_of_connections_are_accepted_in_one_burst() {
         0
     );
     world.check_sums();
+}
+
+/// More clients than slots, all at once: those who come too late wait until their SYN comes again, and nobody's handshake is given up.
+#[test]
+fn a_burst_of_clients_beyond_the_slots_resets_nobody() {
+    let options = Options {
+        client_slots: 8,
+        half_open_max: 8,
+        ..Options::default()
+    };
+    let mut world = World::new(&options);
+    for port in 1..=20 {
+        world.arrive(SERVER, &syn(port, 0).frame(CLIENT));
+    }
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    let answers = world.take_sent(SERVER);
+    let ports: Vec<_> = answers.iter().map(|tcp| tcp.destination.port()).collect();
+    assert_eq!(ports, (1..=8).collect::<Vec<_>>());
+    let counters = world.server().counters();
+    assert_eq!(
+        (counters.frames_no_slot, counters.half_open_evicted),
+        (12, 0)
+    );
+    for answer in &answers[1..] {
+        let ack = Tcp {
+            sequence: 1,
+            acknowledgement: answer.sequence.wrapping_add(1),
+            ..Tcp::new(answer.destination, answer.source, ACK)
+        };
+        world.arrive(SERVER, &ack.frame(CLIENT));
+    }
+    world.receive(SERVER);
+    world.transmit(SERVER);
+    assert_eq!(world.take_sent(SERVER), []);
+    assert_eq!(world.server().counters().accepted, 7);
+    world.check_sums();
+}
+
+#[test]
+fn where_every_slot_is_taken_a_handshake_gives_way_once_it_is_old() {
+    let mut world = World::new(&Options {
+        client_slots: 8,
+        half_open_max: 8,
+        ..Options::default()
+    });
+    let mut knock = |ports: std::ops::RangeInclusive<u16>, passes_us: u64| {
+        world.now_us += passes_us;
+        for port in ports {
+            world.arrive(SERVER, &syn(port, 0).frame(CLIENT));
+        }
+        world.receive(SERVER);
+        world.transmit(SERVER);
+        world.take_sent(SERVER);
+        let counters = world.server().counters();
+        (counters.frames_no_slot, counters.half_open_evicted)
+    };
+    assert_eq!(knock(1..=8, 0), (0, 0));
+    assert_eq!(knock(9..=10, HALF_OPEN_SPARED_US - 1), (2, 0));
+    assert_eq!(knock(11..=12, 1), (2, 2));
 }
 
 #[test]
