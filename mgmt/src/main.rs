@@ -51,6 +51,7 @@ mod run;
 mod runtime_dir;
 mod shared;
 mod signals;
+mod silence;
 mod slowlog;
 mod sockets;
 mod stations;

@@ -8,6 +8,7 @@ use crate::worker_process::{COULD_NOT_START, Said, Stage, WorkerProcess};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tidegate_channel::flows::FlowRecord;
 use tidegate_channel::message::ToWorker;
 use tidegate_channel::statistics::WorkerStatistics;
 use tidegate_config::Config;
@@ -158,7 +159,7 @@ impl Slot {
 
     /// Goes on with a process that an earlier manager started, of which `record` tells. `is_thread`: with one of its threads, which stays
     /// where it is.
-    pub fn adopt(&mut self, mut process: WorkerProcess, record: &WorkerRecord, is_thread: bool) {
+    pub fn adopt(&mut self, process: WorkerProcess, record: &WorkerRecord, is_thread: bool) {
         let exit_before = record.last_exit.clone();
         self.last_exit = exit_before;
         self.ever_ready |= process.stage == Stage::Running;
@@ -166,9 +167,13 @@ impl Slot {
             // It may have been moved since it was started.
             self.core = affinity::core_of(process.pid());
         }
-        self.orphans = Orphans::of_adopted(std::mem::take(&mut process.told_of));
         self.due = None;
         self.process = Some(process);
+    }
+
+    /// The process that it has adopted was told to end these, and may not be done.
+    pub fn recall_orphans(&mut self, flows: Vec<FlowRecord>) {
+        self.orphans = Orphans::of_adopted(flows);
     }
 
     /// Goes on with a process that a test started.

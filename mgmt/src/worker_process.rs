@@ -3,6 +3,7 @@
 use crate::adoption::interview::{Adoptee, Leaving};
 use crate::life::{End, Life};
 use crate::runtime_dir::{ProcessId, parse_stat};
+use crate::silence::Silence;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,8 +25,6 @@ use tidegate_config::Config;
 const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
 /// A worker has to be ready within this time. Most of it may be spent waiting for a queue that its predecessor kept.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// A silence is counted in steps of at most this, so that a manager that was stopped itself does not blame its workers.
-const SILENCE_STEP: Duration = Duration::from_secs(1);
 
 /// What a process that has to finish gets beyond its deadline.
 pub(crate) const LEAVING_GRACE: Duration = Duration::from_secs(1);
@@ -116,8 +115,6 @@ pub struct WorkerProcess {
     pub started: Instant,
     /// Since when it serves; `None`: it does not yet.
     pub serves_since: Option<Instant>,
-    /// What it was told to end when it was started, of one that was adopted.
-    pub told_of: Vec<FlowRecord>,
     failed: Option<(String, bool)>,
     silence: Silence,
     killed_as_hung: bool,
@@ -145,42 +142,6 @@ fn start(name: &str, numbers: &str, theirs: OwnedFd, log: &str) -> io::Result<Li
         .process_group(0)
         .spawn()?;
     Ok(Life::of_child(child))
-}
-
-/// How long a heartbeat has not changed although the process had a core, or wanted none.
-#[derive(Debug)]
-struct Silence {
-    heartbeat: u64,
-    lasted: Duration,
-    looked: Instant,
-    /// How long the process has waited for a core in all its life.
-    waited: Duration,
-}
-
-impl Silence {
-    fn from(now: Instant) -> Self {
-        Self {
-            heartbeat: 0,
-            lasted: Duration::ZERO,
-            looked: now,
-            waited: Duration::ZERO,
-        }
-    }
-
-    /// A worker that is kept from its core by others does not hang: killing it would only cost its connections.
-    fn observe(&mut self, heartbeat: u64, waited: Duration, now: Instant) -> Duration {
-        let step = now.saturating_duration_since(self.looked).min(SILENCE_STEP);
-        let waiting = waited.saturating_sub(self.waited);
-        self.looked = now;
-        self.waited = waited;
-        if heartbeat == self.heartbeat {
-            self.lasted += step.saturating_sub(waiting);
-        } else {
-            self.heartbeat = heartbeat;
-            self.lasted = Duration::ZERO;
-        }
-        self.lasted
-    }
 }
 
 impl WorkerProcess {
@@ -273,7 +234,6 @@ impl WorkerProcess {
             stage,
             started,
             serves_since: (stage == Stage::Running).then_some(started),
-            told_of: Vec::new(),
             failed: None,
             silence: Silence::from(now),
             killed_as_hung: false,
@@ -301,7 +261,6 @@ impl WorkerProcess {
             generation: handover.generation,
             version: handover.version,
             modes: handover.modes,
-            told_of: adoptee.start.orphans,
             ..Self::new(
                 life,
                 adoptee.worker,
@@ -579,37 +538,5 @@ impl WorkerProcess {
     /// Kills the process.
     pub fn kill(&self) {
         self.life.kill();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_silence_grows_by_small_steps_and_ends_with_a_beat() {
-        let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut silence = Silence::from(start);
-        let none = Duration::ZERO;
-        assert_eq!(silence.observe(0, none, at(1)), Duration::from_secs(1));
-        assert_eq!(
-            silence.observe(0, none, at(60)),
-            Duration::from_secs(2),
-            "the manager itself was away"
-        );
-        assert_eq!(silence.observe(1, none, at(61)), Duration::ZERO);
-        assert_eq!(silence.observe(1, none, at(62)), Duration::from_secs(1));
-    }
-
-    #[test]
-    fn a_worker_that_waits_for_its_core_is_not_silent() {
-        let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut silence = Silence::from(start);
-        let waited = Duration::from_millis;
-        assert_eq!(silence.observe(0, waited(900), at(1)), waited(100));
-        assert_eq!(silence.observe(0, waited(1_900), at(2)), waited(100));
-        assert_eq!(silence.observe(0, waited(1_900), at(3)), waited(1_100));
     }
 }

@@ -42,21 +42,23 @@ impl Flow {
     ///
     /// RFC 9293, section 3.10.7.4, calls a segment acceptable if "RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND". As much before that is
     /// believed here: who does not hear us, because we still answer by the dead router, says nothing new, but repeats what we have.
-    /// Servers are where their path says.
+    /// Servers are where their path says. Returns whether they follow.
     #[cold]
-    pub(crate) fn follow(&mut self, segment: &Segment<'_>, port: usize) {
+    pub(crate) fn follow(&mut self, segment: &Segment<'_>, port: usize) -> bool {
         if self.is_server() {
-            return;
+            return false;
         }
         let window = self.track.window_left();
         let behind = self.socket().recv_capacity() as u32;
         let first = self.track.received_end.wrapping_sub(behind);
         let knows = segment.sequence.wrapping_sub(first) <= behind + window;
         // A segment with neither flag is dropped in every state.
-        if knows && segment.flags & (SYN | ACK) != 0 {
+        let follows = knows && segment.flags & (SYN | ACK) != 0;
+        if follows {
             self.link = segment.answer_header();
             self.port = port as u8;
         }
+        follows
     }
 
     /// RFC 7323, section 5.3: "If there is a Timestamps option in the arriving segment, SEG.TSval < TS.Recent, TS.Recent is valid

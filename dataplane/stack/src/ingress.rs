@@ -130,8 +130,8 @@ impl Stack {
     ) {
         self.counters.frames_delivered += 1;
         let flow = &mut self.flows[slot as usize];
-        if segment.ethernet[6..12] != flow.link[..6] || port != usize::from(flow.port) {
-            flow.follow(segment, port);
+        let moved = segment.ethernet[6..12] != flow.link[..6] || port != usize::from(flow.port);
+        if moved && flow.follow(segment, port) {
             self.note_open(slot);
         }
         let flow = &mut self.flows[slot as usize];

@@ -151,6 +151,7 @@ impl Found {
             }
             let worker = adoptee.worker;
             let version = adoptee.handover.version.clone();
+            let orphans = std::mem::take(&mut adoptee.start.orphans);
             let process = WorkerProcess::adopt(adoptee);
             tracing::info!(
                 "worker {worker}: process {} of an earlier manager goes on (version {version})",
@@ -158,6 +159,7 @@ impl Found {
             );
             if let (Some(slot), Some(record)) = (manager.slots.get_mut(worker), record_of(worker)) {
                 slot.adopt(process, record, shared.are_together());
+                slot.recall_orphans(orphans);
                 if !shared.are_together() {
                     slot.move_to(shared.plan.cores.get(worker).copied().flatten());
                 }

@@ -91,6 +91,16 @@ fn a_killed_worker_costs_only_its_own_connections_and_is_started_again(scene: &m
     }
 }
 
+/// Kills `worker`, for the `death`th time, and waits until another one serves.
+fn kill_again(scene: &mut Scene, worker: usize, death: u64) {
+    let pid = scene.appliance.status().unwrap().workers()[worker].pid;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    scene.wait_for_status("a new worker", |status| {
+        let worker = &status.workers()[worker];
+        worker.state == "running" && worker.restarts == death && worker.pid != pid
+    });
+}
+
 /// The sum over all servers of a line of INFO.
 fn servers_say(scene: &Scene, field: &str) -> u64 {
     let of_server = |address| -> u64 {
@@ -173,12 +183,7 @@ fn who_only_waits_learns_that_its_worker_died(scene: &mut Scene) {
     });
 
     for death in 2..=4 {
-        let pid = scene.appliance.status().unwrap().workers()[0].pid;
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-        scene.wait_for_status("a new worker 0", |status| {
-            let worker = &status.workers()[0];
-            worker.state == "running" && worker.restarts == death && worker.pid != pid
-        });
+        kill_again(scene, 0, death);
         let mut client = connection_of(scene, 0, LISTS + 6 + death as u16);
         for number in 0..LISTS {
             let length = client.words(&format!("LLEN wait-{number}")).unwrap();
@@ -194,12 +199,7 @@ both_drivers!(a_worker_that_dies_again_and_again_is_started_again_and_again);
 
 fn a_worker_that_dies_again_and_again_is_started_again_and_again(scene: &mut Scene) {
     for death in 1..=3 {
-        let pid = scene.appliance.status().unwrap().workers()[1].pid;
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-        scene.wait_for_status("a new worker 1", |status| {
-            let worker = &status.workers()[1];
-            worker.state == "running" && worker.restarts == death && worker.pid != pid
-        });
+        kill_again(scene, 1, death);
         let reply = connection_of(scene, 1, death as u16).words("PING").unwrap();
         assert_eq!(reply, Value::Simple("PONG".to_owned()));
     }

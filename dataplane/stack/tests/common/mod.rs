@@ -6,7 +6,7 @@ mod tcp;
 
 pub use port::MemoryPort;
 #[allow(unused_imports, reason = "each test binary uses a part of it")]
-pub use tcp::{ACK, FIN, PSH, RST, SYN, Tcp, checksum};
+pub use tcp::{ACK, FIN, PSH, RST, SYN, Tcp, checksum, syn};
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

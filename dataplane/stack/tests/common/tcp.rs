@@ -121,3 +121,15 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     }
     !(sum as u16)
 }
+
+/// What the client's `port` knocks with.
+pub fn syn(port: u16, sequence: u32) -> Tcp {
+    Tcp {
+        sequence,
+        ..Tcp::new(
+            super::address(false, super::CLIENT, port),
+            super::listening(false),
+            SYN,
+        )
+    }
+}
